@@ -1,0 +1,1 @@
+//! The front door: the life of a client's connection.

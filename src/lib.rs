@@ -1,0 +1,30 @@
+//! sedge, an edge for streams of tokens. The map of the house, from the top down; arrows run downwards only.
+//!
+//! | room | what lives there | may use |
+//! | --- | --- | --- |
+//! | `main.rs`, [`cli`], [`config`] | the command line; what a user may set, checked before anything starts | everything |
+//! | [`front`] | a client connection's life: head in, key and limits checked, handed on; keep-alive, drain | everything below |
+//! | [`relay`] | one request to an upstream and back: the pump, heartbeats, honest endings | `upstream` and below |
+//! | [`upstream`] | choice of upstream, dialing, the per-core pool | `shard`, `net`, the core |
+//! | [`page`], [`simulator`] | what people look at; the upstream that answers when none is configured | `shard`, the core, `observe` |
+//! | [`shard`] | one per core: runtime, listener, buffer pool, timer wheel, clock | `net` |
+//! | [`net`] | sockets, TLS, every `unsafe` system call | nothing |
+//! | [`guard`] | client keys | the core |
+//! | [`observe`] | counters, histograms, access log, trace ids | nothing |
+//! | [`http`] | HTTP/1.1 heads and body framing as state machines | nothing |
+//! | [`sse`] | event boundaries, events written | nothing |
+//! | [`openai`] | `model` and `stream` of a request, the side band of an answer, error bodies | `http`, `sse` |
+
+pub mod config;
+pub mod front;
+pub mod guard;
+pub mod http;
+pub mod net;
+pub mod observe;
+pub mod openai;
+pub mod page;
+pub mod relay;
+pub mod shard;
+pub mod simulator;
+pub mod sse;
+pub mod upstream;

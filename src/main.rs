@@ -1,0 +1,3 @@
+//! The sedge binary.
+
+fn main() {}

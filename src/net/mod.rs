@@ -1,0 +1,1 @@
+//! Sockets, TLS and system calls. The only room where `unsafe` may stand.

@@ -1,0 +1,1 @@
+//! What people look at: the playground, one embedded page.

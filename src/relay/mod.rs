@@ -1,0 +1,1 @@
+//! One request to an upstream and its answer back.

@@ -1,0 +1,1 @@
+//! One per core: runtime, listener, buffer pool, timer wheel, clock.

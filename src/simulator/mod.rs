@@ -1,0 +1,1 @@
+//! The built-in upstream: OpenAI-compatible, deterministic, as fast as asked.

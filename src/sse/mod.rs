@@ -1,0 +1,3 @@
+//! Server-Sent Events as the WHATWG wrote them down: where events end, and how to write one. No socket, no clock.
+//!
+//! The scanner never holds bytes back: it looks at what passes and remembers a few bits of state.

@@ -1,0 +1,1 @@
+//! Upstreams: choice, dialing, and the per-core pool of idle connections.
