@@ -1,1 +1,14 @@
-//! Sockets, TLS and system calls. The only room where `unsafe` may stand.
+//! Sockets, TLS and system calls. The only room where `unsafe` may stand; rustix and socket2 have so far made it needless.
+//!
+//! - [`listener`]: one `SO_REUSEPORT` listener a core, so that the kernel spreads connections without a shared queue.
+//! - [`stream`]: a connection, plain or TLS, with poll functions and nothing else: no split halves, no buffering.
+//! - [`tls`]: rustls configurations from PEM files.
+//! - [`ticker`]: the timerfd that drives a core's wheel. tokio's own timers are not enabled on a core: with them each park
+//!   takes the timer's lock to ask for the next deadline.
+//! - [`cpu`]: pinning.
+
+pub mod cpu;
+pub mod listener;
+pub mod stream;
+pub mod ticker;
+pub mod tls;

@@ -1,0 +1,59 @@
+//! Listening sockets.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+
+/// Connections the kernel may hold for one listener before it drops a SYN. Capped by `net.core.somaxconn`.
+pub const BACKLOG: i32 = 4096;
+
+/// A bound, listening socket that no runtime owns yet. Every core has one of its own for the same address.
+pub struct Bound {
+    socket: Socket,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Binds `address` with `SO_REUSEPORT`. Port 0 takes a free port: bind the first with 0 and the others with the
+    /// [`Bound::address`] of the first.
+    pub fn new(address: SocketAddr) -> io::Result<Bound> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let address = socket.local_addr()?.as_socket().unwrap_or(address);
+        Ok(Bound { socket, address })
+    }
+
+    /// Binds `count` sockets to one address.
+    pub fn many(address: SocketAddr, count: usize) -> io::Result<Vec<Bound>> {
+        // Another process may hold the port with SO_REUSEPORT as well, and would silently share the connections; a
+        // socket without the option tells.
+        if address.port() != 0 {
+            let probe = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+            probe.set_reuse_address(true)?;
+            probe.bind(&address.into())?;
+            probe.listen(1)?;
+        }
+        let first = Bound::new(address)?;
+        let address = first.address();
+        let mut all = vec![first];
+        for _ in 1..count {
+            all.push(Bound::new(address)?);
+        }
+        Ok(all)
+    }
+
+    /// Where it listens, with the port that the kernel chose.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Hands the socket to the current runtime.
+    pub fn into_tokio(self) -> io::Result<TcpListener> {
+        TcpListener::from_std(self.socket.into())
+    }
+}

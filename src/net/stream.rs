@@ -1,0 +1,100 @@
+//! A connection, plain or TLS.
+//!
+//! Only poll functions: the task that owns a connection polls it, and the core's wheel may write a heartbeat between two
+//! polls. `poll_read` and `poll_write` clear readiness after a short transfer, so that the next poll costs no system call;
+//! `try_read` and `try_write` do not, and are banned by lint.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+/// A connected socket.
+pub enum Stream {
+    /// Bytes as they are.
+    Plain(TcpStream),
+    /// Bytes through rustls. Boxed: the session is large, and plain connections should not pay for it.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Reads what is there, up to `room`. `Ok(0)` is the end of the stream.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut into = ReadBuf::new(room);
+        let done = match self {
+            Stream::Plain(socket) => Pin::new(socket).poll_read(cx, &mut into),
+            Stream::Tls(session) => Pin::new(session.as_mut()).poll_read(cx, &mut into),
+        };
+        match ready!(done) {
+            Ok(()) => Poll::Ready(Ok(into.filled().len())),
+            // A TLS peer that closes without close_notify has cut the stream; the caller decides what that means from
+            // its own framing, as it does for a bare TCP close.
+            Err(error) if self.is_tls() && error.kind() == io::ErrorKind::UnexpectedEof => {
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, error)))
+            }
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Writes as much of `bytes` as the socket takes.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Stream::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Stream::Tls(session) => Pin::new(session.as_mut()).poll_write(cx, bytes),
+        }
+    }
+
+    /// Pushes out what a TLS session still holds; nothing to do for a plain socket.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Plain(_) => Poll::Ready(Ok(())),
+            Stream::Tls(session) => Pin::new(session.as_mut()).poll_flush(cx),
+        }
+    }
+
+    /// Tells the peer that no more bytes follow (FIN, after TLS's close_notify).
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Stream::Tls(session) => Pin::new(session.as_mut()).poll_shutdown(cx),
+        }
+    }
+
+    /// Ready when bytes, an end or an error wait to be read. Costs no system call.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket().poll_read_ready(cx)
+    }
+
+    /// Whether the session is encrypted.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Stream::Tls(_))
+    }
+
+    /// Makes the coming close a reset, so that a peer whose body ends by close cannot take a cut for an end.
+    pub fn reset_on_close(&self) {
+        let _ = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
+    }
+
+    /// The peer's address.
+    pub fn peer(&self) -> io::Result<SocketAddr> {
+        self.socket().peer_addr()
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(session) => session.get_ref().0,
+        }
+    }
+}
+
+/// Sends small writes at once: a token that waits for an acknowledgement is a token late.
+pub fn set_nodelay(socket: &TcpStream) {
+    let _ = socket.set_nodelay(true);
+}

@@ -1,0 +1,41 @@
+//! A periodic tick from a timerfd.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+use tokio::io::unix::AsyncFd;
+
+/// Becomes ready once every period. Ticks that were missed are merged into one.
+pub struct Ticker {
+    timer: AsyncFd<OwnedFd>,
+}
+
+impl Ticker {
+    /// Must be called within a runtime that has I/O enabled.
+    pub fn new(period: Duration) -> io::Result<Ticker> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        let every = Timespec { tv_sec: period.as_secs() as i64, tv_nsec: period.subsec_nanos().into() };
+        let spec = Itimerspec { it_interval: every, it_value: every };
+        rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
+        Ok(Ticker { timer: AsyncFd::new(timer)? })
+    }
+
+    /// Waits for the next tick.
+    pub async fn tick(&self) -> io::Result<()> {
+        let mut count = [0u8; 8];
+        loop {
+            let mut ready = self.timer.readable().await?;
+            match ready.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut count)?)) {
+                Ok(done) => {
+                    // The counter is 0 again after a read, so the next read can only say EAGAIN: do not ask.
+                    ready.clear_ready();
+                    return done.map(|_| ());
+                }
+                Err(_would_block) => continue,
+            }
+        }
+    }
+}

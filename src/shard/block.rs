@@ -1,0 +1,117 @@
+//! 16 KiB blocks from a per-core free list.
+//!
+//! A block is held only while bytes are in flight; a stream that waits for its next token holds none. Blocks are zeroed
+//! once, when they are made, and never again: a reader sees only what it has itself just read.
+
+use std::cell::{Cell, RefCell};
+use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
+
+/// Bytes in a block.
+pub const BLOCK_BYTES: usize = 16 * 1024;
+
+/// Free blocks that a core keeps for reuse (4 MiB); beyond it they go back to the allocator.
+pub const FREE_BLOCKS_MAX: usize = 256;
+
+/// A core's blocks, and the count of everything that it holds for its streams.
+#[derive(Default)]
+pub struct Pool {
+    free: RefCell<Vec<Box<[u8]>>>,
+    held_bytes: Cell<usize>,
+    blocks: Cell<usize>,
+}
+
+impl Pool {
+    /// Takes a block.
+    pub fn take(self: &Rc<Self>) -> Block {
+        let bytes = self.free.borrow_mut().pop();
+        self.adopt(bytes.unwrap_or_else(|| vec![0; BLOCK_BYTES].into_boxed_slice()))
+    }
+
+    /// Takes a buffer of `bytes` that is not of the usual size: a long head, a body that must be looked through.
+    pub fn take_large(self: &Rc<Self>, bytes: usize) -> Block {
+        self.adopt(vec![0; bytes.max(BLOCK_BYTES)].into_boxed_slice())
+    }
+
+    /// Bytes that are held now, in blocks of all sizes.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.get()
+    }
+
+    /// Blocks that are held now.
+    pub fn blocks(&self) -> usize {
+        self.blocks.get()
+    }
+
+    fn adopt(self: &Rc<Self>, bytes: Box<[u8]>) -> Block {
+        self.held_bytes.set(self.held_bytes.get() + bytes.len());
+        self.blocks.set(self.blocks.get() + 1);
+        Block { bytes, pool: Rc::clone(self) }
+    }
+}
+
+/// Bytes on loan; dropping it gives them back.
+pub struct Block {
+    bytes: Box<[u8]>,
+    pool: Rc<Pool>,
+}
+
+impl Deref for Block {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Block {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.pool.held_bytes.set(self.pool.held_bytes.get() - bytes.len());
+        self.pool.blocks.set(self.pool.blocks.get() - 1);
+        let mut free = self.pool.free.borrow_mut();
+        if bytes.len() == BLOCK_BYTES && free.len() < FREE_BLOCKS_MAX {
+            free.push(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_goes_back_and_comes_again() {
+        let pool = Rc::new(Pool::default());
+        let first = pool.take();
+        let place = first.as_ptr();
+        assert_eq!((pool.held_bytes(), pool.blocks()), (BLOCK_BYTES, 1));
+        drop(first);
+        assert_eq!((pool.held_bytes(), pool.blocks()), (0, 0));
+        assert_eq!(pool.take().as_ptr(), place);
+    }
+
+    #[test]
+    fn large_ones_are_counted_and_not_kept() {
+        let pool = Rc::new(Pool::default());
+        let large = pool.take_large(3 * BLOCK_BYTES);
+        assert_eq!(pool.held_bytes(), 3 * BLOCK_BYTES);
+        drop(large);
+        assert_eq!(pool.held_bytes(), 0);
+        assert_eq!(pool.take().len(), BLOCK_BYTES);
+    }
+
+    #[test]
+    fn the_free_list_is_bounded() {
+        let pool = Rc::new(Pool::default());
+        let all: Vec<Block> = (0..FREE_BLOCKS_MAX + 10).map(|_| pool.take()).collect();
+        drop(all);
+        assert_eq!(pool.free.borrow().len(), FREE_BLOCKS_MAX);
+    }
+}

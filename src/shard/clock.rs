@@ -1,0 +1,46 @@
+//! Time, as a core sees it: microseconds since the process began, and the wall clock for those who log.
+//!
+//! A precise reading is a vDSO call of some 25 ns and 60 instructions, taken once for each relayed segment; everything that can live with the wheel's tick
+//! reads the coarse value instead.
+
+use std::cell::Cell;
+use std::sync::LazyLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+static ORIGIN: LazyLock<Instant> = LazyLock::new(now);
+
+/// Milliseconds since the process began.
+pub type Millis = u64;
+
+/// Microseconds since the process began.
+pub type Micros = u64;
+
+/// A core's clock.
+#[derive(Default)]
+pub struct Clock {
+    coarse: Cell<Millis>,
+}
+
+impl Clock {
+    /// Now, from the kernel; the coarse value is renewed with it.
+    pub fn micros(&self) -> Micros {
+        let micros = now().saturating_duration_since(*ORIGIN).as_micros() as Micros;
+        self.coarse.set(micros / 1000);
+        micros
+    }
+
+    /// The last reading, at most one tick of the wheel old.
+    pub fn millis(&self) -> Millis {
+        self.coarse.get()
+    }
+}
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+pub fn unix_millis() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that asks the kernel")]
+fn now() -> Instant {
+    Instant::now()
+}
