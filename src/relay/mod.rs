@@ -1,1 +1,38 @@
-//! One request to an upstream and its answer back.
+//! One request to an upstream and its answer back, in the task of the client's connection. Nothing here crosses a channel
+//! or a core; while an answer streams, the task owns both sockets and this state, and no buffer.
+//!
+//! ```text
+//! receive ──► route ──► connect ──► send ──► first byte ──► pump ──► finished
+//!    │          │          │          │          │            │
+//!    └──────────┴──────────┴──────────┴──────────┘            │
+//!      error as a whole answer, with a status                 └─► error event, connection closed
+//! ```
+//!
+//! The line between the two kinds of error is the first byte written to the client: before it a failure can still be told by
+//! a status, after it only in the stream. A stream that failed is never given a last chunk.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | [`client`] | the client's connection, as its task and the wheel see it |
+//! | [`deadline`] | its time limits |
+//! | [`request`], [`answer`] | heads, towards the upstream and towards the client |
+//! | [`upload`], [`download`] | bodies; `download` is the pump |
+//! | [`framing`] | chunks made around bytes where they lie |
+//! | [`exchange`], [`ask`] | the course of a request; a connection, the request on it, and the head of its answer |
+//! | [`models`] | the union of what the upstreams offer |
+//! | [`core`], [`settings`] | what the tasks of a core share; a configuration made ready |
+//! | [`ledger`] | what is remembered for log and metrics |
+
+pub mod answer;
+pub mod ask;
+pub mod client;
+pub mod core;
+pub mod deadline;
+pub mod download;
+pub mod exchange;
+pub mod framing;
+pub mod ledger;
+pub mod models;
+pub mod request;
+pub mod settings;
+pub mod upload;

@@ -19,17 +19,21 @@ pub struct Pool {
     free: RefCell<Vec<Box<[u8]>>>,
     held_bytes: Cell<usize>,
     blocks: Cell<usize>,
+    allocated: Cell<u64>,
 }
 
 impl Pool {
     /// Takes a block.
     pub fn take(self: &Rc<Self>) -> Block {
-        let bytes = self.free.borrow_mut().pop();
-        self.adopt(bytes.unwrap_or_else(|| vec![0; BLOCK_BYTES].into_boxed_slice()))
+        match self.free.borrow_mut().pop() {
+            Some(bytes) => self.adopt(bytes),
+            None => self.take_large(BLOCK_BYTES),
+        }
     }
 
     /// Takes a buffer of `bytes` that is not of the usual size: a long head, a body that must be looked through.
     pub fn take_large(self: &Rc<Self>, bytes: usize) -> Block {
+        self.allocated.set(self.allocated.get() + 1);
         self.adopt(vec![0; bytes.max(BLOCK_BYTES)].into_boxed_slice())
     }
 
@@ -41,6 +45,11 @@ impl Pool {
     /// Blocks that are held now.
     pub fn blocks(&self) -> usize {
         self.blocks.get()
+    }
+
+    /// Blocks that had to be allocated since the last call.
+    pub fn take_allocated(&self) -> u64 {
+        self.allocated.take()
     }
 
     fn adopt(self: &Rc<Self>, bytes: Box<[u8]>) -> Block {

@@ -1,0 +1,232 @@
+//! Heads towards the client: of an upstream's answer that is passed on, and of answers made here.
+
+use super::core::Core;
+use super::download::Framing;
+use super::request::Request;
+use crate::http::Version;
+use crate::http::fields::write_field;
+use crate::http::response::{ResponseBody, ResponseHead};
+use crate::openai::ApiError;
+
+/// What a stream needs so that nothing between here and the client holds it back or stores it.
+const CACHE_CONTROL: (&str, &[u8]) = ("Cache-Control", b"no-cache, no-transform");
+const NO_BUFFERING: (&str, &[u8]) = ("X-Accel-Buffering", b"no");
+
+/// What was learnt of an upstream's answer while its head was written anew.
+#[derive(Default)]
+pub struct Learnt {
+    /// `text/event-stream`.
+    pub events: bool,
+    /// JSON.
+    pub json: bool,
+    /// It has a `Content-Encoding` other than identity.
+    pub encoded: bool,
+    /// The upstream's own name for the request.
+    pub request_id: Option<String>,
+    /// How long the upstream keeps its connection, in seconds.
+    pub keep_alive: Option<u64>,
+}
+
+/// Looks through an upstream's head.
+pub fn learn(head: &ResponseHead<'_>) -> Learnt {
+    let mut learnt = Learnt::default();
+    for field in &head.fields {
+        if field.is("content-type") {
+            let essence = field.value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+            learnt.events = essence.eq_ignore_ascii_case(b"text/event-stream");
+            learnt.json = super::request::is_json(field.value);
+        } else if field.is("content-encoding") {
+            learnt.encoded = !field.value.eq_ignore_ascii_case(b"identity");
+        } else if field.is("x-request-id") {
+            learnt.request_id = Some(String::from_utf8_lossy(field.value).into_owned());
+        } else if field.is("keep-alive") {
+            learnt.keep_alive = keep_alive_timeout(field.value);
+        }
+    }
+    learnt
+}
+
+/// How the client is told where an upstream's body ends: streams always in chunks, so that a missing last one tells; what
+/// has a length keeps it.
+pub fn framing(body: &ResponseBody, learnt: &Learnt, request: &Request) -> Framing {
+    match body {
+        ResponseBody::None => Framing::None,
+        ResponseBody::Length(_) if !learnt.events => Framing::Length,
+        _ if request.version == Version::Http10 => Framing::Close,
+        _ => Framing::Chunked,
+    }
+}
+
+/// Whether the client's connection can carry another request after this answer.
+pub fn keeps(request: &Request, framing: Framing, core: &Core) -> bool {
+    request.keep_alive && framing != Framing::Close && !core.shared.is_draining()
+}
+
+/// An upstream's head, as the client gets it.
+pub fn relayed(
+    head: &ResponseHead<'_>,
+    learnt: &Learnt,
+    request: &Request,
+    framing: Framing,
+    keep: bool,
+    core: &Core,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    status_line(&mut out, head.status, head.reason);
+    let mut dated = false;
+    for field in head.forwarded() {
+        dated |= field.is("date");
+        let ours = learnt.events && (field.is(CACHE_CONTROL.0) || field.is(NO_BUFFERING.0));
+        if !ours {
+            write_field(&mut out, field.name, field.value);
+        }
+    }
+    if !dated {
+        write_field(&mut out, "Date", &core.date());
+    }
+    if learnt.request_id.is_none() {
+        write_field(&mut out, "X-Request-Id", request.id.as_bytes());
+    }
+    if learnt.events {
+        write_field(&mut out, CACHE_CONTROL.0, CACHE_CONTROL.1);
+        write_field(&mut out, NO_BUFFERING.0, NO_BUFFERING.1);
+    }
+    match (framing, head.body) {
+        (Framing::Chunked, _) => write_field(&mut out, "Transfer-Encoding", b"chunked"),
+        (Framing::Length, ResponseBody::Length(length)) => {
+            write_field(&mut out, "Content-Length", length.to_string().as_bytes());
+        }
+        // What a HEAD would have been told; not a length of anything here.
+        (Framing::None, _) if request.is_head() || head.status == 304 => {
+            if let Some(length) = head.content_length {
+                write_field(&mut out, "Content-Length", length.to_string().as_bytes());
+            }
+        }
+        _ => {}
+    }
+    connection(&mut out, request, keep);
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// The head of an event stream that is begun before the upstream has answered.
+pub fn early(request: &Request, framing: Framing, keep: bool, core: &Core) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    status_line(&mut out, 200, "OK");
+    write_field(&mut out, "Content-Type", b"text/event-stream; charset=utf-8");
+    write_field(&mut out, "Date", &core.date());
+    write_field(&mut out, "X-Request-Id", request.id.as_bytes());
+    write_field(&mut out, CACHE_CONTROL.0, CACHE_CONTROL.1);
+    write_field(&mut out, NO_BUFFERING.0, NO_BUFFERING.1);
+    if framing == Framing::Chunked {
+        write_field(&mut out, "Transfer-Encoding", b"chunked");
+    }
+    connection(&mut out, request, keep);
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// An answer made here.
+pub struct Local<'a> {
+    /// Its status.
+    pub status: u16,
+    /// `Content-Type`.
+    pub content_type: &'a str,
+    /// The body; a HEAD gets its length alone.
+    pub body: &'a [u8],
+    /// Fields beside the usual ones.
+    pub fields: &'a [(&'a str, &'a str)],
+}
+
+impl Local<'_> {
+    /// The whole answer, to one whose request was understood.
+    pub fn write(&self, request: &Request, keep: bool, core: &Core) -> Vec<u8> {
+        let mut out = self.head(core);
+        write_field(&mut out, "X-Request-Id", request.id.as_bytes());
+        connection(&mut out, request, keep);
+        out.extend_from_slice(b"\r\n");
+        if !request.is_head() {
+            out.extend_from_slice(self.body);
+        }
+        out
+    }
+
+    /// The whole answer, to one whose request was not.
+    pub fn write_blind(&self, id: &str, core: &Core) -> Vec<u8> {
+        let mut out = self.head(core);
+        write_field(&mut out, "X-Request-Id", id.as_bytes());
+        out.extend_from_slice(b"Connection: close\r\n\r\n");
+        out.extend_from_slice(self.body);
+        out
+    }
+
+    fn head(&self, core: &Core) -> Vec<u8> {
+        let mut out = Vec::with_capacity(512 + self.body.len());
+        status_line(&mut out, self.status, reason(self.status));
+        write_field(&mut out, "Content-Type", self.content_type.as_bytes());
+        write_field(&mut out, "Content-Length", self.body.len().to_string().as_bytes());
+        write_field(&mut out, "Date", &core.date());
+        for (name, value) in self.fields {
+            write_field(&mut out, name, value.as_bytes());
+        }
+        out
+    }
+}
+
+/// An error made here, as a whole answer.
+pub fn error(error: &ApiError, request: &Request, keep: bool, core: &Core) -> Vec<u8> {
+    let retry: &[(&str, &str)] = if error.status == 503 { &[("Retry-After", "1")] } else { &[] };
+    let body = error.body();
+    Local { status: error.status, content_type: "application/json", body: &body, fields: retry }.write(request, keep, core)
+}
+
+fn status_line(out: &mut Vec<u8>, status: u16, reason: &str) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.to_string().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(reason.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn connection(out: &mut Vec<u8>, request: &Request, keep: bool) {
+    match (keep, request.version) {
+        (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
+        (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+        (true, Version::Http11) => {}
+    }
+}
+
+/// The reason phrases of the statuses that are made here (RFC 9110, 15).
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+/// `timeout=N` of a `Keep-Alive` field.
+fn keep_alive_timeout(value: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?;
+    let mut parameters = text.split(',').filter_map(|parameter| parameter.trim().split_once('='));
+    parameters.find(|(name, _)| name.eq_ignore_ascii_case("timeout")).and_then(|(_, seconds)| seconds.trim().parse().ok())
+}

@@ -1,0 +1,217 @@
+//! Asking an upstream: a connection, the request on it, and the head of its answer.
+
+use std::future::poll_fn;
+use std::io;
+use std::ops::Range;
+use std::task::{Context, Poll, ready};
+
+use super::client::Client;
+use super::core::Core;
+use super::deadline::Timeout;
+use super::framing::TAIL_ROOM;
+use super::upload::{Upload, UploadError};
+use crate::config::Timeouts;
+use crate::http::response;
+use crate::net::stream::Stream;
+use crate::shard::block::{BLOCK_BYTES, Block};
+use crate::upstream::dial::{DialError, Step, dial};
+use crate::upstream::target::Target;
+
+/// Kept free before an upstream's head: ours is a little longer than its, and both are to leave in one write with the first
+/// bytes of the body.
+const HEAD_SLACK: usize = 1024;
+
+/// What stands in the way of an answer.
+pub enum Stop {
+    /// The client left.
+    Gone,
+    /// A limit passed.
+    Timeout(Timeout),
+    /// No connection.
+    Dial(DialError),
+    /// The request's body did not get through.
+    Upload(UploadError),
+    /// The upstream closed or reset the connection before it had answered anything.
+    Closed {
+        /// Nothing of the request can have reached it.
+        untouched: bool,
+    },
+    /// The upstream's answer cannot be passed on.
+    Invalid(&'static str),
+    /// The stream was to be begun before the upstream has answered, and it is time.
+    Early,
+}
+
+/// The head of an answer, complete, and what came with it.
+pub struct Answered {
+    /// The block it was read into.
+    pub block: Block,
+    /// The head.
+    pub head: Range<usize>,
+    /// What followed it.
+    pub rest: Range<usize>,
+}
+
+/// Waits for `poll`, for a limit or for the client to leave, whichever comes first.
+pub async fn guarded<T>(client: &Client, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Result<T, Stop> {
+    poll_fn(|cx| {
+        if let Poll::Ready(timeout) = client.poll_expired(cx) {
+            return Poll::Ready(Err(Stop::Timeout(timeout)));
+        }
+        if let Poll::Ready(done) = poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        client.poll_gone(cx).map(|()| Err(Stop::Gone))
+    })
+    .await
+}
+
+/// A connection to `target`, and whether it has been used before.
+pub async fn connect(client: &Client, core: &Core, target: &Target, limits: &Timeouts) -> Result<(Stream, bool), Stop> {
+    if let Some(stream) = core.pool.take(target, core.shard.clock.millis()) {
+        core.metrics.upstream_reused.inc();
+        return Ok((stream, true));
+    }
+    let step = |step| {
+        let (timeout, limit) = match step {
+            Step::Connect => (Timeout::Connect, limits.connect),
+            Step::Tls => (Timeout::UpstreamTls, limits.tls),
+        };
+        client.deadlines.phase(timeout, core.shard.clock.micros() / 1000, limit.as_millis() as u32);
+        client.arm();
+    };
+    // Boxed: a dial is rare and its state large, and it would be part of every connection's task for good.
+    let mut dialing = Box::pin(dial(target, &core.resolver, core.shard.clock.millis(), step));
+    let stream = guarded(client, |cx| dialing.as_mut().poll(cx)).await?.map_err(Stop::Dial)?;
+    core.metrics.upstream_opened.inc();
+    Ok((stream, false))
+}
+
+/// A request on its way, up to the head of its answer.
+pub struct Asking<'a> {
+    /// The upstream's connection.
+    pub stream: Stream,
+    head: &'a [u8],
+    written: usize,
+    flushed: bool,
+    block: Option<Block>,
+    start: usize,
+    end: usize,
+    scanned: usize,
+    first_byte: u32,
+    waiting: bool,
+}
+
+impl<'a> Asking<'a> {
+    /// Sends `head`, which may already hold the body.
+    pub fn new(stream: Stream, head: &'a [u8], first_byte: u32) -> Asking<'a> {
+        let (start, end) = (HEAD_SLACK, HEAD_SLACK);
+        Asking { stream, head, written: 0, flushed: false, block: None, start, end, scanned: 0, first_byte, waiting: false }
+    }
+
+    /// Ready with the answer's head, or with what came between.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &Client,
+        core: &Core,
+        upload: &mut Upload,
+        to_head: bool,
+    ) -> Poll<Result<Answered, Stop>> {
+        if let Poll::Ready(Err(error)) = self.poll_send(cx, client, core, upload) {
+            match error {
+                // It may have answered before it closed: 413, mostly. What it said counts more than that it left.
+                UploadError::Upstream(_) if self.written > 0 => upload.sent = true,
+                UploadError::Upstream(_) => return Poll::Ready(Err(Stop::Closed { untouched: true })),
+                other => return Poll::Ready(Err(Stop::Upload(other))),
+            }
+        }
+        loop {
+            if let Some(head) = self.head_end(to_head)? {
+                let block = self.block.take().unwrap_or_else(|| core.shard.blocks.take());
+                return Poll::Ready(Ok(Answered { block, rest: head.end..self.end, head }));
+            }
+            match ready!(self.poll_read(cx, core)) {
+                Ok(0) | Err(_) => return Poll::Ready(Err(self.closed())),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &Client,
+        core: &Core,
+        upload: &mut Upload,
+    ) -> Poll<Result<(), UploadError>> {
+        while self.written < self.head.len() {
+            let more = ready!(self.stream.poll_write(cx, &self.head[self.written..])).map_err(UploadError::Upstream)?;
+            self.written += more;
+        }
+        if !self.flushed {
+            ready!(self.stream.poll_flush(cx)).map_err(UploadError::Upstream)?;
+            self.flushed = true;
+        }
+        if !upload.sent {
+            ready!(upload.poll_transmit(cx, &mut self.stream, client, &core.shard))?;
+        }
+        if !self.waiting {
+            self.waiting = true;
+            client.deadlines.phase(Timeout::FirstByte, core.shard.clock.millis(), self.first_byte);
+            client.arm();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, core: &Core) -> Poll<io::Result<usize>> {
+        // No buffer while the upstream thinks.
+        if self.block.is_none() {
+            ready!(self.stream.poll_read_ready(cx))?;
+        }
+        let block = self.block.get_or_insert_with(|| core.shard.blocks.take());
+        if self.end == block.len() - TAIL_ROOM {
+            let mut larger = core.shard.blocks.take_large(HEAD_SLACK + response::HEAD_BYTES + BLOCK_BYTES);
+            larger[..self.end].copy_from_slice(&block[..self.end]);
+            *block = larger;
+        }
+        let room = block.len() - TAIL_ROOM;
+        let read = self.stream.poll_read(cx, &mut block[self.end..room]);
+        match &read {
+            Poll::Ready(Ok(read)) => self.end += read,
+            _ if self.start == self.end => self.block = None,
+            _ => {}
+        }
+        read
+    }
+
+    /// The final head, if it is there. Interim answers are dropped: the client was told to continue before the upstream was
+    /// asked, and an early hint would disturb the clients that take it for the answer.
+    fn head_end(&mut self, to_head: bool) -> Result<Option<Range<usize>>, Stop> {
+        loop {
+            let Some(block) = &self.block else { return Ok(None) };
+            let bytes = &block[self.start..self.end];
+            let end = response::find_head_end(bytes, self.scanned).map_err(|reject| Stop::Invalid(reject.message))?;
+            let Some(end) = end else {
+                self.scanned = bytes.len();
+                return Ok(None);
+            };
+            let head = response::parse(&bytes[..end], to_head).map_err(|reject| Stop::Invalid(reject.message))?;
+            match head.status {
+                101 => return Err(Stop::Invalid("it switches protocols, which was not asked for")),
+                100..=199 => {
+                    self.start += end;
+                    self.scanned = 0;
+                }
+                _ => return Ok(Some(self.start..self.start + end)),
+            }
+        }
+    }
+
+    fn closed(&self) -> Stop {
+        match self.start == self.end {
+            true => Stop::Closed { untouched: self.written == 0 },
+            false => Stop::Invalid("it broke off within its head"),
+        }
+    }
+}

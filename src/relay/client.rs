@@ -1,0 +1,382 @@
+//! A client's connection, as the task that serves it and the core's wheel both see it.
+//!
+//! It owns the socket, what was read from it and not used yet, what could not be written to it yet, and every deadline of
+//! the connection. The task polls; the wheel fires between polls, on the same core, so cells are all the synchronisation
+//! there is and no borrow outlives a call.
+//!
+//! What may never happen:
+//! - a heartbeat inside a chunk or an event: the wheel writes one only while nothing is pending and the pump has said that
+//!   the stream stands between events;
+//! - a second block held for a client that does not read: while bytes are pending the pump does not read its upstream;
+//! - a buffer held by a silent connection: the inbound block goes back when it is empty.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::future::poll_fn;
+use std::io;
+use std::ops::Range;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker, ready};
+
+use crate::net::stream::Stream;
+use crate::shard::Shard;
+use crate::shard::block::Block;
+use crate::shard::clock::Millis;
+use crate::shard::wheel::{Timed, Timer};
+
+use super::ask::Stop;
+use super::deadline::{Deadlines, Due, Timeout};
+use super::framing::{HEAD_ROOM, TAIL_ROOM};
+
+/// A lone comment line as a chunk of its own; see [`crate::sse::write::HEARTBEAT`].
+const HEARTBEAT_CHUNK: &[u8] = b"2\r\n:\n\r\n";
+
+/// The connection.
+pub struct Client {
+    stream: RefCell<Stream>,
+    inbound: RefCell<Inbound>,
+    pending: RefCell<Pending>,
+    waker: RefCell<Option<Waker>>,
+    shard: Rc<Shard>,
+    timer: Timer,
+    /// Every time limit of the connection.
+    pub deadlines: Deadlines,
+    beat: Cell<Beat>,
+    beats: Cell<u32>,
+}
+
+/// Whether, and how, a heartbeat may be written now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Beat {
+    /// Not now: no event stream, or in the middle of an event.
+    Hold,
+    /// Between two chunks and two events.
+    Chunk,
+    /// Between two events of a body that ends by close.
+    Bare,
+}
+
+/// Bytes that were read and not used yet.
+#[derive(Default)]
+pub struct Inbound {
+    block: Option<Block>,
+    start: usize,
+    end: usize,
+}
+
+/// Bytes that were accepted for the client and not written yet.
+#[derive(Default)]
+struct Pending {
+    block: Option<Block>,
+    range: Range<usize>,
+    /// What is left of a heartbeat that the socket took a part of.
+    beat: &'static [u8],
+    /// A TLS session still holds ciphertext.
+    flush: bool,
+}
+
+impl Client {
+    /// Takes a connection in.
+    pub fn new(stream: Stream, shard: &Rc<Shard>) -> Rc<Client> {
+        Rc::new_cyclic(|weak: &Weak<Client>| Client {
+            stream: RefCell::new(stream),
+            inbound: RefCell::default(),
+            pending: RefCell::default(),
+            waker: RefCell::default(),
+            shard: Rc::clone(shard),
+            timer: shard.wheel.timer(weak.clone()),
+            deadlines: Deadlines::default(),
+            beat: Cell::new(Beat::Hold),
+            beats: Cell::new(0),
+        })
+    }
+
+    /// Replaces the socket, once: a plain one by the TLS session on it.
+    pub fn stream(&self) -> RefMut<'_, Stream> {
+        self.stream.borrow_mut()
+    }
+
+    /// What was read and not used yet.
+    pub fn inbound(&self) -> RefMut<'_, Inbound> {
+        self.inbound.borrow_mut()
+    }
+
+    /// Makes the wheel look at the deadlines no later than the nearest of them.
+    pub fn arm(&self) {
+        if let Some(at) = self.deadlines.next() {
+            self.timer.arm(at);
+        }
+    }
+
+    /// Says who is to be woken when a deadline passes, and which one has passed already.
+    pub fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<Timeout> {
+        if let Some(timeout) = self.deadlines.expired.take() {
+            return Poll::Ready(timeout);
+        }
+        let mut waker = self.waker.borrow_mut();
+        match &mut *waker {
+            Some(known) => known.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Reads more into [`Client::inbound`], up to `limit` bytes held there. `Ok(0)` is the end, or a buffer that is full.
+    pub fn poll_fill(&self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
+        let mut inbound = self.inbound.borrow_mut();
+        let room = inbound.room(&self.shard, limit);
+        if room.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let read = self.stream.borrow_mut().poll_read(cx, room);
+        match read {
+            Poll::Ready(Ok(read)) => inbound.end += read,
+            _ => inbound.release_if_empty(),
+        }
+        read
+    }
+
+    /// Ready when the client has left: its end of stream counts, as it does for nginx and Go's server, because a close and
+    /// a half-close look alike until it is too late. Bytes of a next request are kept, one block of them.
+    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.stream.borrow().poll_read_ready(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if self.inbound.borrow().is_full() {
+                return Poll::Pending;
+            }
+            match ready!(self.poll_fill(cx, usize::MAX)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Writes `block[range]`. If the socket does not take all of it, the block is kept, nothing more may be sent until
+    /// [`Client::poll_pending`] is ready, and `block` is left empty.
+    pub fn send(&self, cx: &mut Context<'_>, block: &mut Option<Block>, range: Range<usize>) -> io::Result<()> {
+        let mut pending = self.pending.borrow_mut();
+        debug_assert!(pending.block.is_none() && pending.beat.is_empty(), "sent while blocked");
+        let mut stream = self.stream.borrow_mut();
+        let Some(bytes) = block.as_deref().map(|block| &block[range.clone()]) else { return Ok(()) };
+        let wanted = bytes.len();
+        let mut written = 0;
+        while written < wanted {
+            match stream.poll_write(cx, &bytes[written..]) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(more)) => written += more,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+        pending.flush = stream.is_tls() && stream.poll_flush(cx)?.is_pending();
+        if written < wanted {
+            pending.range = range.start + written..range.end;
+            pending.block = block.take();
+        }
+        if written < wanted || pending.flush {
+            self.deadlines.blocked(self.shard.clock.millis());
+            self.arm();
+        }
+        Ok(())
+    }
+
+    /// Whether something waits to be written.
+    pub fn is_blocked(&self) -> bool {
+        let pending = self.pending.borrow();
+        pending.block.is_some() || pending.flush || !pending.beat.is_empty()
+    }
+
+    /// Ready when everything that was sent has been written.
+    pub fn poll_pending(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut pending = self.pending.borrow_mut();
+        let mut stream = self.stream.borrow_mut();
+        while !pending.beat.is_empty() {
+            let written = ready!(stream.poll_write(cx, pending.beat))?;
+            pending.beat = &pending.beat[written..];
+        }
+        while let Some(block) = &pending.block {
+            let written = ready!(stream.poll_write(cx, &block[pending.range.clone()]))?;
+            self.deadlines.blocked(self.shard.clock.millis());
+            pending.range.start += written;
+            if pending.range.is_empty() {
+                pending.block = None;
+            }
+        }
+        if pending.flush {
+            ready!(stream.poll_flush(cx))?;
+            pending.flush = false;
+        }
+        self.deadlines.unblocked();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Says whether the wheel may write a heartbeat from now on.
+    pub fn set_beat(&self, beat: Beat) {
+        self.beat.set(beat);
+    }
+
+    /// Heartbeats that were written since the last call.
+    pub fn take_beats(&self) -> u32 {
+        self.beats.take()
+    }
+
+    fn write_heartbeat(&self) {
+        let bytes = match self.beat.get() {
+            Beat::Hold => return,
+            Beat::Chunk => HEARTBEAT_CHUNK,
+            Beat::Bare => crate::sse::write::HEARTBEAT,
+        };
+        if self.is_blocked() {
+            return;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut stream = self.stream.borrow_mut();
+        // The waker is a no-op and may stay registered for writing: whoever has bytes to write polls, and registers, anew.
+        match stream.poll_write(&mut cx, bytes) {
+            Poll::Ready(Ok(written)) => {
+                let flush = stream.is_tls() && !matches!(stream.poll_flush(&mut cx), Poll::Ready(Ok(())));
+                let mut pending = self.pending.borrow_mut();
+                (pending.beat, pending.flush) = (&bytes[written..], flush);
+                self.beats.set(self.beats.get() + 1);
+                if written < bytes.len() || flush {
+                    self.deadlines.blocked(self.shard.clock.millis());
+                    self.wake();
+                }
+            }
+            // A full socket has enough to read; a broken one is found by its task.
+            Poll::Pending => {}
+            Poll::Ready(Err(_)) => self.wake(),
+        }
+    }
+
+    /// Makes the task look around.
+    pub fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Timed for Client {
+    fn fire(&self, now: Millis) {
+        match self.deadlines.check(now) {
+            Some(Due::Timeout(timeout)) => {
+                self.deadlines.expired.set(Some(timeout));
+                self.wake();
+                return;
+            }
+            Some(Due::Early) => {
+                self.deadlines.early_due.set(true);
+                self.wake();
+            }
+            Some(Due::Heartbeat) => self.write_heartbeat(),
+            None => {}
+        }
+        self.arm();
+    }
+}
+
+impl Inbound {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.block.as_deref().map_or(&[], |block| &block[self.start..self.end])
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Drops the first `count` bytes; an empty buffer gives its block back.
+    pub fn consume(&mut self, count: usize) {
+        self.start += count;
+        debug_assert!(self.start <= self.end);
+        self.release_if_empty();
+    }
+
+    /// Hands the block itself over, with the range of its bytes; there is room for framing before and after them. What
+    /// follows the first `count` bytes stays here, in a block of its own.
+    pub fn take(&mut self, shard: &Shard, count: usize) -> Option<(Block, Range<usize>)> {
+        let block = self.block.take()?;
+        let range = self.start..self.start + count;
+        let rest = &block[range.end..self.end];
+        (self.start, self.end) = (0, 0);
+        if !rest.is_empty() {
+            let mut other = if rest.len() > usable() { shard.blocks.take_large(block.len()) } else { shard.blocks.take() };
+            other[HEAD_ROOM..HEAD_ROOM + rest.len()].copy_from_slice(rest);
+            (self.start, self.end) = (HEAD_ROOM, HEAD_ROOM + rest.len());
+            self.block = Some(other);
+        }
+        Some((block, range))
+    }
+
+    /// The bytes, to be changed in place.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let range = self.start..self.end;
+        self.block.as_deref_mut().map_or(&mut [], |block| &mut block[range])
+    }
+
+    fn is_full(&self) -> bool {
+        self.block.as_ref().is_some_and(|block| self.end == block.len() - TAIL_ROOM)
+    }
+
+    /// Room to read into; a larger buffer is taken when one is needed and `limit` allows it.
+    fn room(&mut self, shard: &Shard, limit: usize) -> &mut [u8] {
+        let held = self.end - self.start;
+        let block = match self.block.take() {
+            None => {
+                (self.start, self.end) = (HEAD_ROOM, HEAD_ROOM);
+                shard.blocks.take()
+            }
+            Some(block) if self.end < block.len() - TAIL_ROOM => block,
+            Some(mut block) if self.start > HEAD_ROOM => {
+                block.copy_within(self.start..self.end, HEAD_ROOM);
+                (self.start, self.end) = (HEAD_ROOM, HEAD_ROOM + held);
+                block
+            }
+            Some(block) if held < limit && limit != usize::MAX => {
+                let mut larger = shard.blocks.take_large((2 * block.len()).min(limit + HEAD_ROOM + TAIL_ROOM));
+                larger[HEAD_ROOM..HEAD_ROOM + held].copy_from_slice(&block[self.start..self.end]);
+                (self.start, self.end) = (HEAD_ROOM, HEAD_ROOM + held);
+                larger
+            }
+            Some(block) => block,
+        };
+        let end = block.len() - TAIL_ROOM;
+        &mut self.block.insert(block)[self.end..end]
+    }
+
+    fn release_if_empty(&mut self) {
+        if self.is_empty() {
+            *self = Inbound::default();
+        }
+    }
+}
+
+/// Bytes of a usual block that can hold payload.
+fn usable() -> usize {
+    crate::shard::block::BLOCK_BYTES - HEAD_ROOM - TAIL_ROOM
+}
+
+/// Writes `bytes` and waits until they are written, a limit passes or the socket breaks.
+pub async fn write_all(client: &Client, shard: &Shard, bytes: &[u8]) -> Result<(), Stop> {
+    let mut block = Some(shard.blocks.take_large(bytes.len()));
+    if let Some(block) = &mut block {
+        block[..bytes.len()].copy_from_slice(bytes);
+    }
+    poll_fn(|cx| {
+        if let Poll::Ready(timeout) = client.poll_expired(cx) {
+            return Poll::Ready(Err(Stop::Timeout(timeout)));
+        }
+        if ready!(client.poll_pending(cx)).is_err() {
+            return Poll::Ready(Err(Stop::Gone));
+        }
+        if block.is_some() && client.send(cx, &mut block, 0..bytes.len()).is_err() {
+            return Poll::Ready(Err(Stop::Gone));
+        }
+        block = None;
+        client.poll_pending(cx).map_err(|_| Stop::Gone)
+    })
+    .await
+}

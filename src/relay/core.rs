@@ -1,0 +1,200 @@
+//! What the tasks of one core share, and what the cores share with each other.
+//!
+//! The cores have two things in common: the settings, which are swapped whole, and the word that the process is going down.
+//! Each looks at both when it has something to do anyway, on its tick or at the start of a request; nobody is woken.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use slab::Slab;
+use tokio::sync::Notify;
+
+use super::client::Client;
+use super::settings::Settings;
+use crate::http::date::imf_fixdate;
+use crate::observe::{AccessLog, CoreMetrics, Ids, Registry};
+use crate::shard::Shard;
+use crate::shard::clock::{Millis, unix_millis};
+use crate::shard::wheel::{Timed, Timer};
+use crate::upstream::dial::Resolver;
+use crate::upstream::pool::Pool;
+
+/// How often a core writes its log lines out and looks whether the process is going down.
+const HOUSEKEEPING_MS: Millis = 100;
+
+/// How often it looks through its idle upstream connections.
+const SWEEP_MS: Millis = 1000;
+
+const DATE_BYTES: usize = 29;
+
+/// What all cores share.
+pub struct Shared {
+    /// The settings in force.
+    pub settings: ArcSwap<Settings>,
+    /// Where everything is counted.
+    pub registry: Arc<Registry>,
+    /// Client connections that are open, over all cores.
+    pub connections: AtomicUsize,
+    /// When the process stops waiting for what is in flight, in milliseconds of [`unix_millis`]; 0 while it serves.
+    drain_until: AtomicU64,
+}
+
+impl Shared {
+    /// For settings that are in force from the start.
+    pub fn new(settings: Settings, registry: Arc<Registry>) -> Arc<Shared> {
+        Arc::new(Shared {
+            settings: ArcSwap::from_pointee(settings),
+            registry,
+            connections: AtomicUsize::new(0),
+            drain_until: AtomicU64::new(0),
+        })
+    }
+
+    /// No new connections and requests from now on; what is in flight has `grace` to finish.
+    pub fn drain(&self, grace: Duration) {
+        self.registry.set_ready(false);
+        self.drain_until.store(unix_millis() + grace.as_millis() as u64, Ordering::Release);
+    }
+
+    /// Whether the process is going down.
+    pub fn is_draining(&self) -> bool {
+        self.drain_until.load(Ordering::Acquire) != 0
+    }
+}
+
+/// What the tasks of one core share.
+pub struct Core {
+    /// Blocks, wheel, clock.
+    pub shard: Rc<Shard>,
+    /// What it shares with the other cores.
+    pub shared: Arc<Shared>,
+    /// Its idle upstream connections.
+    pub pool: Pool,
+    /// Its memory of looked-up names.
+    pub resolver: Resolver,
+    /// Its counters.
+    pub metrics: Arc<CoreMetrics>,
+    /// Random identifiers, and chance.
+    pub ids: RefCell<Ids>,
+    /// Its lines of the access log.
+    pub log: RefCell<AccessLog>,
+    /// Told when the process begins to go down, and when the last client has left after that.
+    pub draining: Notify,
+    date: Cell<[u8; DATE_BYTES]>,
+    clients: RefCell<Slab<Weak<Client>>>,
+    timer: Timer,
+    swept: Cell<Millis>,
+    told: Cell<bool>,
+}
+
+impl Core {
+    /// A core's own, from the moment it runs.
+    pub fn new(shard: Rc<Shard>, shared: Arc<Shared>, log: AccessLog, ids: Ids) -> Rc<Core> {
+        let metrics = Arc::clone(&shared.registry.cores()[shard.index]);
+        let core = Rc::new_cyclic(|weak: &Weak<Core>| Core {
+            timer: shard.wheel.timer(weak.clone()),
+            shard,
+            shared,
+            pool: Pool::default(),
+            resolver: Resolver::default(),
+            metrics,
+            ids: RefCell::new(ids),
+            log: RefCell::new(log),
+            draining: Notify::new(),
+            date: Cell::new(imf_fixdate(unix_millis() / 1000)),
+            clients: RefCell::default(),
+            swept: Cell::new(0),
+            told: Cell::new(false),
+        });
+        core.fire(core.shard.clock.millis());
+        core
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.shared.settings.load_full()
+    }
+
+    /// The value of `Date`, at most a second old.
+    pub fn date(&self) -> [u8; DATE_BYTES] {
+        self.date.get()
+    }
+
+    /// Takes a client's connection into the books, until the guard is dropped.
+    pub fn enter(self: &Rc<Self>, client: &Rc<Client>) -> Present {
+        self.metrics.connections_open.add(1);
+        let place = self.clients.borrow_mut().insert(Rc::downgrade(client));
+        Present { core: Rc::clone(self), place }
+    }
+
+    /// Client connections on this core.
+    pub fn clients(&self) -> usize {
+        self.clients.borrow().len()
+    }
+
+    /// Tells everyone that the process is going down, once.
+    fn begin_drain(&self, until: u64) {
+        let left = until.saturating_sub(unix_millis());
+        let at = self.shard.clock.millis() + left;
+        for (_, client) in self.clients.borrow().iter() {
+            if let Some(client) = client.upgrade() {
+                client.deadlines.drain(at);
+                client.arm();
+                client.wake();
+            }
+        }
+        self.draining.notify_waiters();
+        self.draining.notify_one();
+    }
+
+    /// Takes over the pool's and the buffers' own counts.
+    fn count(&self) {
+        set(&self.metrics.buffers_in_use, self.shard.blocks.blocks() as u64);
+        set(&self.metrics.upstream_idle, self.pool.len() as u64);
+        self.metrics.buffers_allocated.add(self.shard.blocks.take_allocated());
+        self.metrics.upstream_discarded_stale.add(self.pool.take_discarded());
+    }
+}
+
+impl Timed for Core {
+    fn fire(&self, now: Millis) {
+        self.date.set(imf_fixdate(unix_millis() / 1000));
+        self.log.borrow_mut().flush();
+        if now >= self.swept.get() + SWEEP_MS {
+            self.swept.set(now);
+            self.pool.sweep(now);
+        }
+        self.count();
+        let until = self.shared.drain_until.load(Ordering::Acquire);
+        if until != 0 && !self.told.replace(true) {
+            self.begin_drain(until);
+        }
+        self.timer.arm(now + HOUSEKEEPING_MS);
+    }
+}
+
+/// A client that is in the books.
+pub struct Present {
+    core: Rc<Core>,
+    place: usize,
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.core.clients.borrow_mut().remove(self.place);
+        self.core.metrics.connections_open.sub(1);
+        self.core.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        if self.core.told.get() && self.core.clients() == 0 {
+            self.core.draining.notify_one();
+        }
+    }
+}
+
+fn set(gauge: &crate::observe::Gauge, value: u64) {
+    let now = gauge.get();
+    if value > now { gauge.add(value - now) } else { gauge.sub(now - value) }
+}

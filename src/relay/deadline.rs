@@ -1,0 +1,249 @@
+//! The time limits of a connection: which there are, which is next, which has passed.
+//!
+//! Cells alone: the hot loop stores the time of the last segment and nothing else, the wheel compares. A limit of 0 is off.
+
+use std::cell::Cell;
+
+use crate::shard::clock::Millis;
+
+/// Which time limit passed. Each has a name of its own in configuration, metrics, log and error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Timeout {
+    /// The TLS handshake with the client.
+    ClientTls,
+    /// The request head did not arrive in time.
+    RequestHead,
+    /// The request body did not arrive in time.
+    RequestBody,
+    /// No next request came on a kept-alive connection.
+    KeepAlive,
+    /// The upstream did not accept the connection.
+    Connect,
+    /// The TLS handshake with the upstream.
+    UpstreamTls,
+    /// The upstream did not begin its answer.
+    FirstByte,
+    /// The upstream fell silent within its answer.
+    Idle,
+    /// The request as a whole took too long.
+    Total,
+    /// The client did not read.
+    ClientStall,
+    /// The process is going down, and the time it gives to what is in flight is over.
+    Drain,
+}
+
+/// What the wheel has to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Due {
+    /// This limit has passed.
+    Timeout(Timeout),
+    /// A heartbeat is due.
+    Heartbeat,
+    /// The stream is to be begun although the upstream has not answered.
+    Early,
+}
+
+/// All limits of a connection.
+#[derive(Default)]
+pub struct Deadlines {
+    /// The limit that passed and that nobody has seen yet.
+    pub expired: Cell<Option<Timeout>>,
+    phase: Cell<Option<(Timeout, Millis)>>,
+    total: Cell<Millis>,
+    drain: Cell<Millis>,
+    /// When the upstream last said something.
+    activity: Cell<Millis>,
+    idle: Cell<u32>,
+    heartbeat: Cell<u32>,
+    last_heartbeat: Cell<Millis>,
+    stall: Cell<u32>,
+    blocked_since: Cell<Millis>,
+    early: Cell<Millis>,
+    /// The time to begin the stream has come, and nobody has seen it yet.
+    pub early_due: Cell<bool>,
+}
+
+impl Deadlines {
+    /// The phase that begins now, and when it must be over. It takes the place of the phase before; `limit` 0 is no limit.
+    pub fn phase(&self, timeout: Timeout, now: Millis, limit: u32) {
+        self.phase.set((limit > 0).then(|| (timeout, now + Millis::from(limit))));
+    }
+
+    /// The same, over at `until`.
+    pub fn phase_at(&self, timeout: Timeout, until: Millis, limit: u32) {
+        self.phase.set((limit > 0).then_some((timeout, until)));
+    }
+
+    /// No phase has a limit now.
+    pub fn no_phase(&self) {
+        self.phase.set(None);
+    }
+
+    /// When the request must be over, absolute; 0 for never.
+    pub fn total(&self, at: Millis) {
+        self.total.set(at);
+    }
+
+    /// What is left of the total, if it is limited.
+    pub fn remaining(&self, now: Millis) -> Option<Millis> {
+        (self.total.get() > 0).then(|| self.total.get().saturating_sub(now))
+    }
+
+    /// The process ends at `at`.
+    pub fn drain(&self, at: Millis) {
+        self.drain.set(at);
+    }
+
+    /// How long the client may read nothing.
+    pub fn stall(&self, limit: u32) {
+        self.stall.set(limit);
+    }
+
+    /// A streamed answer begins: how long the upstream may be silent, and after how much silence a heartbeat is due.
+    pub fn streaming(&self, now: Millis, idle: u32, heartbeat: u32) {
+        self.phase.set(None);
+        self.activity.set(now);
+        self.idle.set(idle);
+        self.heartbeat.set(heartbeat);
+    }
+
+    /// Heartbeats only, from now on, while the phase goes on.
+    pub fn heartbeat(&self, now: Millis, every: u32) {
+        self.activity.set(now);
+        self.heartbeat.set(every);
+    }
+
+    /// The stream is to be begun at `at`, answered or not; 0 for never.
+    pub fn early(&self, at: Millis) {
+        self.early.set(at);
+        self.early_due.set(false);
+    }
+
+    /// The upstream said something.
+    #[inline]
+    pub fn active(&self, now: Millis) {
+        self.activity.set(now);
+    }
+
+    /// The socket of the client is full, as of `now`.
+    pub fn blocked(&self, now: Millis) {
+        // 0 means "not blocked".
+        self.blocked_since.set(now.max(1));
+    }
+
+    /// The client has read everything.
+    pub fn unblocked(&self) {
+        if self.blocked_since.get() != 0 {
+            self.blocked_since.set(0);
+            // The upstream was not read meanwhile: its silence counts from here.
+            self.activity.set(self.activity.get().max(self.last_heartbeat.get()));
+        }
+    }
+
+    /// The request is over: nothing of it limits the next.
+    pub fn reset(&self) {
+        self.expired.set(None);
+        self.phase.set(None);
+        self.total.set(0);
+        self.idle.set(0);
+        self.heartbeat.set(0);
+        self.blocked_since.set(0);
+        self.early(0);
+    }
+
+    /// What is due at `now`; a heartbeat that is due counts as given.
+    pub fn check(&self, now: Millis) -> Option<Due> {
+        let (at, timeout) = self.nearest_timeout().unwrap_or((Millis::MAX, Timeout::Total));
+        if at <= now {
+            return Some(Due::Timeout(timeout));
+        }
+        if self.early.get() > 0 && self.early.get() <= now {
+            self.early.set(0);
+            return Some(Due::Early);
+        }
+        if self.next_heartbeat().is_some_and(|at| at <= now) {
+            self.last_heartbeat.set(now);
+            return Some(Due::Heartbeat);
+        }
+        None
+    }
+
+    /// When to look again.
+    pub fn next(&self) -> Option<Millis> {
+        let timeout = self.nearest_timeout().map(|(at, _)| at);
+        let early = (self.early.get() > 0).then(|| self.early.get());
+        timeout.into_iter().chain(early).chain(self.next_heartbeat()).min()
+    }
+
+    fn nearest_timeout(&self) -> Option<(Millis, Timeout)> {
+        let blocked = self.blocked_since.get();
+        let after = |since: Millis, limit: u32, on: bool| (on && limit > 0).then(|| since + Millis::from(limit));
+        let idle = after(self.activity.get(), self.idle.get(), blocked == 0);
+        let stall = after(blocked, self.stall.get(), blocked != 0);
+        let absolute = |at: Millis| (at > 0).then_some(at);
+        [
+            self.phase.get().map(|(timeout, at)| (at, timeout)),
+            absolute(self.total.get()).map(|at| (at, Timeout::Total)),
+            absolute(self.drain.get()).map(|at| (at, Timeout::Drain)),
+            idle.map(|at| (at, Timeout::Idle)),
+            stall.map(|at| (at, Timeout::ClientStall)),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(at, _)| *at)
+    }
+
+    fn next_heartbeat(&self) -> Option<Millis> {
+        let every = Millis::from(self.heartbeat.get());
+        (every > 0).then(|| self.activity.get().max(self.last_heartbeat.get()) + every)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_limit_is_the_one_that_passes() {
+        let limits = Deadlines::default();
+        limits.phase(Timeout::FirstByte, 1000, 500);
+        limits.total(1200);
+        assert_eq!(limits.next(), Some(1200));
+        assert_eq!(limits.check(1199), None);
+        assert_eq!(limits.check(1200), Some(Due::Timeout(Timeout::Total)));
+        limits.total(0);
+        assert_eq!(limits.check(1500), Some(Due::Timeout(Timeout::FirstByte)));
+    }
+
+    #[test]
+    fn silence_brings_heartbeats_and_then_the_end() {
+        let limits = Deadlines::default();
+        limits.streaming(1000, 1000, 300);
+        assert_eq!(limits.check(1299), None);
+        assert_eq!(limits.check(1300), Some(Due::Heartbeat));
+        assert_eq!(limits.next(), Some(1600));
+        limits.active(1500);
+        assert_eq!(limits.next(), Some(1800));
+        assert_eq!(limits.check(2500), Some(Due::Timeout(Timeout::Idle)));
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_stops_the_upstreams_clock() {
+        let limits = Deadlines::default();
+        limits.stall(700);
+        limits.streaming(1000, 500, 0);
+        limits.blocked(1400);
+        assert_eq!(limits.check(1600), None);
+        assert_eq!(limits.check(2100), Some(Due::Timeout(Timeout::ClientStall)));
+    }
+
+    #[test]
+    fn zero_is_off() {
+        let limits = Deadlines::default();
+        limits.phase(Timeout::RequestHead, 10, 0);
+        limits.streaming(10, 0, 0);
+        assert_eq!(limits.next(), None);
+        assert_eq!(limits.check(Millis::MAX - 1), None);
+    }
+}

@@ -1,0 +1,513 @@
+//! The course of one request: received as far as needed, routed, asked, answered, accounted for.
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::answer::{self, Learnt};
+use super::ask::{Answered, Asking, Stop, connect, guarded};
+use super::client::{Beat, Client};
+use super::core::Core;
+use super::deadline::Timeout;
+use super::download::{Cut, Download, Ending, Framing, Look};
+use super::ledger::{Ledger, outcome_of};
+use super::request::Request;
+use super::settings::Settings;
+use super::upload::{Upload, UploadError, WHOLE_BYTES};
+use crate::config::{Route, Timeouts};
+use crate::http::body::BodyDecoder;
+use crate::http::request::RequestBody;
+use crate::http::response::{self, ResponseHead};
+use crate::net::stream::Stream;
+use crate::observe::Outcome;
+use crate::openai::{ApiError, PeekState, Sideband};
+use crate::shard::block::{BLOCK_BYTES, Block};
+use crate::shard::clock::{Micros, Millis};
+use crate::sse::Scanner;
+use crate::upstream::target::Target;
+
+/// A JSON body of unknown length is held up to here, so that it can be sent with its length.
+const HELD_BYTES: u64 = 64 * 1024;
+
+/// Times one request is sent to an upstream: once, and once more over a fresh connection when a pooled one was stale.
+const ATTEMPTS_MAX: u32 = 2;
+
+/// What becomes of the client's connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum After {
+    /// It can carry the next request.
+    Next,
+    /// It has to be closed; the client may still be sending.
+    Close,
+    /// It has to be closed in a way that cannot be taken for an end.
+    Abort,
+}
+
+/// A request and all that surrounds it while it is on its way.
+pub struct Exchange<'a> {
+    client: &'a Client,
+    core: &'a Rc<Core>,
+    settings: Arc<Settings>,
+    request: &'a Request,
+    upload: Upload,
+    ledger: Ledger,
+    /// The head of a stream has been written although the upstream had not answered.
+    early: Option<Framing>,
+}
+
+/// Relays `request`, and leaves nothing of it behind on the connection but what is returned.
+pub async fn relay(client: &Client, core: &Rc<Core>, request: &Request, peer: IpAddr, began: Micros) -> After {
+    let settings = core.settings();
+    let look = request.json && !request.encoded && settings.config.needs_peek();
+    let limits = &settings.config.timeouts;
+    let now = core.shard.clock.millis();
+    let upload = Upload::new(&request.body, look, settings.config.limits.max_body, now, millis(limits.request_body));
+    client.deadlines.stall(millis(limits.client_stall));
+    let ledger = Ledger::new(began);
+    core.metrics.requests_open.add(1);
+    let mut exchange = Exchange { client, core, settings, request, upload, ledger, early: None };
+    let (outcome, after) = exchange.run().await;
+    core.metrics.requests_open.sub(1);
+    core.metrics.heartbeats.add(client.take_beats().into());
+    client.set_beat(Beat::Hold);
+    client.deadlines.reset();
+    exchange.ledger.bytes_in = exchange.upload.received;
+    exchange.ledger.close(outcome, request, peer, core);
+    after
+}
+
+impl Exchange<'_> {
+    async fn run(&mut self) -> (Outcome, After) {
+        let asked = match self.ask().await {
+            Ok(asked) => asked,
+            Err(stop) => return self.refuse(stop).await,
+        };
+        let (target, stream, answered, limits) = asked;
+        self.answer(&target, stream, answered, limits).await
+    }
+
+    /// Everything up to the head of the answer.
+    async fn ask(&mut self) -> Result<(Arc<Target>, Stream, Answered, Limits), Failure> {
+        self.receive().await?;
+        let settings = Arc::clone(&self.settings);
+        let (index, rewrite) = self.route(&settings)?;
+        let (route, label) = settings.route(index);
+        self.ledger.route = label;
+        let limits = Limits::of(route, &settings);
+        self.check_size(route.max_body)?;
+        self.limit_total(&route.timeouts);
+        if let Some((with, peek)) = rewrite.zip(self.upload.peek())
+            && let Some(span) = peek.model_span()
+        {
+            let token = serde_json::Value::from(with).to_string();
+            self.upload.splice(span, token.as_bytes(), &self.core.shard);
+        }
+        let target = self.choose(route, &settings);
+        self.ledger.upstream = target.label;
+        let framing = self.upload.framing(&self.request.body);
+        let mut head = self.request.write(&target, &framing);
+        self.upload.join(&mut head, BLOCK_BYTES);
+        if let Some(after) = route.early_heartbeat
+            && self.ledger.stream
+        {
+            self.client.deadlines.early(self.core.shard.clock.millis() + u64::from(millis(after)));
+        }
+        let (stream, answered) = self.send(&target, &head, route).await?;
+        Ok((target, stream, answered, limits))
+    }
+
+    /// Receives as much of the body as must be seen before the upstream can be asked: all of a small one, and of a large one
+    /// what it takes to find the model.
+    async fn receive(&mut self) -> Result<(), Failure> {
+        self.check_size(self.settings.config.limits.max_body)?;
+        if self.request.expect_continue && !self.upload.ended && self.client.inbound().is_empty() {
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()).await?;
+        }
+        let (client, core) = (self.client, Rc::clone(self.core));
+        self.upload.receive(client, &core.shard).map_err(Stop::Upload)?;
+        while self.wants_more()? {
+            guarded_receive(client, &core, &mut self.upload).await?;
+        }
+        self.learn()
+    }
+
+    fn wants_more(&self) -> Result<bool, Failure> {
+        if self.upload.ended {
+            return Ok(false);
+        }
+        if self.upload.may_learn() && self.upload.peek().is_some_and(|peek| peek.model().is_none()) {
+            let max = self.settings.config.limits.max_model_peek;
+            return if self.upload.held_bytes() < max { Ok(true) } else { Err(too_late(max).into()) };
+        }
+        Ok(match self.request.body {
+            RequestBody::Length(length) => length <= WHOLE_BYTES,
+            RequestBody::Chunked => self.request.json && self.upload.held_bytes() < HELD_BYTES,
+            RequestBody::None => false,
+        })
+    }
+
+    /// Takes over what the body said of itself.
+    fn learn(&mut self) -> Result<(), Failure> {
+        let Some(peek) = self.upload.peek() else { return Ok(()) };
+        self.ledger.model = peek.model().map(str::to_owned);
+        self.ledger.stream = peek.stream() == Some(true);
+        match peek.state() {
+            PeekState::Malformed | PeekState::NotObject => Err(ApiError::not_a_json_object().into()),
+            _ if peek.model_too_long() => Err(ApiError::model_too_long(crate::openai::MAX_MODEL_BYTES).into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn route(&self, settings: &Settings) -> Result<(usize, Option<String>), Failure> {
+        let model = self.ledger.model.as_deref();
+        match settings.config.route(model, self.request.path()) {
+            Some((index, rewrite)) => Ok((index, rewrite.map(str::to_owned))),
+            None => Err(match model {
+                Some(model) => ApiError::model_not_found(model).into(),
+                None => ApiError::no_route(&self.request.method, self.request.path()).into(),
+            }),
+        }
+    }
+
+    fn choose(&self, route: &Route, settings: &Settings) -> Arc<Target> {
+        let total: u64 = route.upstreams.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let mut at = if route.upstreams.len() == 1 { 0 } else { self.core.ids.borrow_mut().next_u64() % total.max(1) };
+        for (index, weight) in &route.upstreams {
+            if at < u64::from(*weight) {
+                return Arc::clone(&settings.targets[*index]);
+            }
+            at -= u64::from(*weight);
+        }
+        Arc::clone(&settings.targets[route.upstreams[0].0])
+    }
+
+    fn check_size(&self, max: u64) -> Result<(), Failure> {
+        match self.request.body {
+            RequestBody::Length(length) if length > max => Err(ApiError::body_too_large(max).into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The request's total: the route's, or less if the client says so.
+    fn limit_total(&self, timeouts: &Timeouts) {
+        let ours = Some(millis(timeouts.total)).filter(|&limit| limit > 0);
+        if let Some(limit) = ours.into_iter().chain(self.request.timeout_ms).min() {
+            self.client.deadlines.total(self.ledger.began() / 1000 + Millis::from(limit));
+        }
+    }
+
+    /// Sends the request until there is the head of an answer.
+    async fn send(&mut self, target: &Target, head: &[u8], route: &Route) -> Result<(Stream, Answered), Failure> {
+        let (client, core) = (self.client, Rc::clone(self.core));
+        let whole = self.upload.sent;
+        loop {
+            self.ledger.attempts += 1;
+            let (stream, reused) = connect(client, &core, target, &route.timeouts).await?;
+            self.ledger.overhead = core.shard.clock.micros() - self.ledger.began();
+            let mut asking = Asking::new(stream, head, millis(route.timeouts.first_byte));
+            let stop = loop {
+                let answered = guarded(client, |cx| {
+                    if client.deadlines.early_due.take() {
+                        return std::task::Poll::Ready(Err(Stop::Early));
+                    }
+                    asking.poll(cx, client, &core, &mut self.upload, self.request.is_head())
+                });
+                match answered.await.and_then(|answered| answered) {
+                    Ok(answered) => return Ok((asking.stream, answered)),
+                    Err(Stop::Early) => self.begin_early(route).await?,
+                    Err(stop) => break stop,
+                }
+            };
+            let again = match &stop {
+                Stop::Closed { untouched } => reused && whole && (*untouched || self.request.repeatable),
+                _ => false,
+            };
+            if !again || self.ledger.attempts >= ATTEMPTS_MAX {
+                return Err(stop.into());
+            }
+            core.metrics.upstream_retried.inc();
+        }
+    }
+
+    /// Begins the stream before the upstream has answered, so that heartbeats can keep the client's connection.
+    async fn begin_early(&mut self, route: &Route) -> Result<(), Failure> {
+        let framing = match self.request.version {
+            crate::http::Version::Http10 => Framing::Close,
+            crate::http::Version::Http11 => Framing::Chunked,
+        };
+        let keep = answer::keeps(self.request, framing, self.core);
+        self.write(answer::early(self.request, framing, keep, self.core)).await?;
+        self.early = Some(framing);
+        self.ledger.status = 200;
+        self.client.set_beat(if framing == Framing::Close { Beat::Bare } else { Beat::Chunk });
+        let every = route.heartbeat.unwrap_or(self.settings.config.heartbeat);
+        self.client.deadlines.heartbeat(self.core.shard.clock.millis(), millis(every));
+        self.client.arm();
+        Ok(())
+    }
+
+    /// The answer's head, and its body through the pump.
+    async fn answer(&mut self, target: &Target, stream: Stream, answered: Answered, limits: Limits) -> (Outcome, After) {
+        let (client, core) = (self.client, Rc::clone(self.core));
+        let began = core.shard.clock.micros();
+        self.ledger.first_byte = Some(began);
+        let Answered { mut block, head: range, rest } = answered;
+        let Ok(head) = response::parse(&block[range], self.request.is_head()) else {
+            return self.refuse(Stop::Invalid("its head changed while it was read").into()).await;
+        };
+        let learnt = answer::learn(&head);
+        let reusable = head.keep_alive;
+        self.ledger.upstream_request_id.clone_from(&learnt.request_id);
+        if self.early.is_some() && (head.status != 200 || !learnt.events) {
+            let error = ApiError::new(502, "upstream_error", format!("The upstream answered {} instead of a stream.", head.status));
+            return self.refuse(error.into()).await;
+        }
+        let framing = self.early.unwrap_or_else(|| answer::framing(&head.body, &learnt, self.request));
+        let keep = answer::keeps(self.request, framing, &core);
+        let mut download = self.download(stream, &head, &learnt, framing, began);
+        let out = match self.early {
+            Some(_) => Vec::new(),
+            None => answer::relayed(&head, &learnt, self.request, framing, keep, &core),
+        };
+        self.ledger.status = head.status;
+        drop(head);
+        let body = if rest.is_empty() { Ok(rest.start..rest.start) } else { download.segment(&mut block, rest, client, &core) };
+        let ending = match body {
+            Ok(body) => {
+                let joined = join(&core, block, &out, body);
+                self.pump(&mut download, joined, learnt.events, limits).await
+            }
+            Err(cut) => Ending::Cut(cut),
+        };
+        self.finish(target, download, ending, &learnt, keep && (reusable || framing != Framing::Close)).await
+    }
+
+    fn download(&self, stream: Stream, head: &ResponseHead<'_>, learnt: &Learnt, framing: Framing, now: Micros) -> Download {
+        let look = match (learnt.events && !learnt.encoded, learnt.json && !learnt.encoded) {
+            (true, _) => Look::Events(Scanner::default(), Sideband::default()),
+            (_, true) => Look::Json(Sideband::default()),
+            _ => Look::Opaque,
+        };
+        Download::new(stream, BodyDecoder::from(&head.body), framing, look, says_end(self.request.path()), now)
+    }
+
+    /// Writes what there is and pumps until the end.
+    async fn pump(&mut self, download: &mut Download, first: (Block, std::ops::Range<usize>), events: bool, limits: Limits) -> Ending {
+        let (client, core) = (self.client, Rc::clone(self.core));
+        let now = core.shard.clock.micros();
+        self.ledger.overhead += now - self.ledger.first_byte.unwrap_or(now);
+        client.set_beat(download.beat());
+        client.deadlines.streaming(now / 1000, limits.idle, if events { limits.heartbeat } else { 0 });
+        client.arm();
+        core.metrics.streams_open.add(u64::from(events));
+        let (block, range) = first;
+        let mut first = Some(block);
+        let ending = poll_fn(|cx| {
+            if first.is_some() && client.send(cx, &mut first, range.clone()).is_err() {
+                return std::task::Poll::Ready(Ending::Gone);
+            }
+            first = None;
+            download.poll(cx, client, &core, &mut self.upload)
+        })
+        .await;
+        core.metrics.streams_open.sub(u64::from(events));
+        ending
+    }
+
+    /// Tells the client how it ended, and keeps what can be used again.
+    async fn finish(&mut self, target: &Target, download: Download, ending: Ending, learnt: &Learnt, keep: bool) -> (Outcome, After) {
+        self.ledger.answer(&download);
+        let core = Rc::clone(self.core);
+        match ending {
+            Ending::Finished => {
+                let outcome = if download.error_seen() { Outcome::UpstreamError } else { Outcome::Finished };
+                let complete = self.upload.sent && self.upload.ended;
+                if let Some(stream) = download.into_reusable().filter(|_| self.upload.sent) {
+                    core.pool.put(target, stream, core.shard.clock.millis(), learnt.keep_alive.map(|seconds| seconds * 1000));
+                }
+                (outcome, if keep && complete { After::Next } else { After::Close })
+            }
+            Ending::Gone if download.terminal() => (Outcome::Finished, After::Close),
+            Ending::Gone => (Outcome::ClientGone, After::Abort),
+            Ending::Cut(cut) => {
+                let error = match cut {
+                    Cut::Closed | Cut::Reset(_) => ApiError::upstream_closed(),
+                    Cut::Malformed(why) => ApiError::upstream_invalid_response(why),
+                };
+                self.part(&download, &error, Outcome::UpstreamCut).await
+            }
+            Ending::Timeout(Timeout::ClientStall) => (Outcome::ClientStalled, After::Abort),
+            Ending::Timeout(timeout) => {
+                let error = self.timeout_error(timeout);
+                self.part(&download, &error, outcome_of(timeout)).await
+            }
+        }
+    }
+
+    /// The last words to a stream that is cut: an event that says so where one can stand, and no last chunk.
+    async fn part(&mut self, download: &Download, error: &ApiError, outcome: Outcome) -> (Outcome, After) {
+        self.ledger.error = error.code;
+        self.client.set_beat(Beat::Hold);
+        let event = download.parting(&error.event());
+        let told = !event.is_empty() && self.write(event).await.is_ok();
+        // A body that ends by close must not end by one now, unless the stream itself has told.
+        let abort = download.framing() == Framing::Close && !told;
+        (outcome, if abort { After::Abort } else { After::Close })
+    }
+
+    /// Answers with an error, if there is still anyone to answer.
+    async fn refuse(&mut self, failure: Failure) -> (Outcome, After) {
+        let (error, outcome) = match failure {
+            Failure::Error(error) => {
+                let outcome = if error.status < 500 { Outcome::Refused } else { Outcome::UpstreamError };
+                (error, outcome)
+            }
+            Failure::Stop(stop) => match self.explain(stop) {
+                Some(told) => told,
+                None => return (Outcome::ClientGone, After::Abort),
+            },
+        };
+        self.ledger.error = error.code;
+        self.client.set_beat(Beat::Hold);
+        let keep = self.upload.ended && error.status != 408 && answer::keeps(self.request, Framing::Length, self.core);
+        let (bytes, after) = match self.early {
+            // The status is out; the stream says it.
+            Some(framing) => {
+                let event = error.event();
+                let chunk = [format!("{:x}\r\n", event.len()).as_bytes(), &event, b"\r\n"].concat();
+                (if framing == Framing::Close { event } else { chunk }, After::Close)
+            }
+            None => {
+                self.ledger.status = error.status;
+                let after = if keep { After::Next } else { After::Close };
+                (answer::error(&error, self.request, keep, self.core), after)
+            }
+        };
+        match self.write(bytes).await {
+            Ok(()) => (outcome, after),
+            Err(_) => (outcome, After::Abort),
+        }
+    }
+
+    fn explain(&self, stop: Stop) -> Option<(ApiError, Outcome)> {
+        Some(match stop {
+            Stop::Gone | Stop::Early | Stop::Upload(UploadError::Gone) => return None,
+            Stop::Timeout(Timeout::ClientStall) => return None,
+            Stop::Timeout(timeout) => (self.timeout_error(timeout), outcome_of(timeout)),
+            Stop::Dial(error) => {
+                let name = self.core.shared.registry.labels.name(self.ledger.upstream);
+                (ApiError::upstream_connect_failed(&name, &error.to_string()), Outcome::UpstreamError)
+            }
+            Stop::Closed { .. } | Stop::Upload(UploadError::Upstream(_)) => (ApiError::upstream_closed(), Outcome::UpstreamError),
+            Stop::Invalid(why) => (ApiError::upstream_invalid_response(why), Outcome::UpstreamError),
+            Stop::Upload(UploadError::Malformed(why)) => (ApiError::new(400, "invalid_request", why), Outcome::Refused),
+            Stop::Upload(UploadError::TooLarge) => {
+                (ApiError::body_too_large(self.settings.config.limits.max_body), Outcome::Refused)
+            }
+            Stop::Upload(UploadError::Ambiguous) => (ApiError::duplicate_field(), Outcome::Refused),
+        })
+    }
+
+    fn timeout_error(&self, timeout: Timeout) -> ApiError {
+        let route = self.settings.config.routes.iter().zip(&self.settings.route_labels);
+        let of_route = route.clone().find(|(_, label)| **label == self.ledger.route).map(|(route, _)| &route.timeouts);
+        let limits = of_route.unwrap_or(&self.settings.config.timeouts);
+        match timeout {
+            Timeout::Connect => ApiError::connect_timeout(limits.connect),
+            Timeout::UpstreamTls => ApiError::tls_timeout(limits.tls),
+            Timeout::FirstByte => ApiError::first_byte_timeout(limits.first_byte),
+            Timeout::Idle => ApiError::idle_timeout(limits.idle),
+            Timeout::RequestBody => ApiError::request_body_timeout(limits.request_body),
+            Timeout::Drain => ApiError::draining(),
+            Timeout::RequestHead | Timeout::KeepAlive | Timeout::ClientTls => ApiError::request_head_timeout(limits.request_head),
+            Timeout::Total | Timeout::ClientStall => {
+                let theirs = self.request.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
+                ApiError::total_timeout(theirs.map_or(limits.total, |theirs| theirs.min(limits.total)))
+            }
+        }
+    }
+
+    /// Writes to the client and waits until it is written.
+    async fn write(&self, bytes: Vec<u8>) -> Result<(), Stop> {
+        super::client::write_all(self.client, &self.core.shard, &bytes).await
+    }
+}
+
+/// Why there is no answer to pass on.
+enum Failure {
+    /// An error of ours.
+    Error(ApiError),
+    /// Something stood in the way.
+    Stop(Stop),
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Failure {
+        Failure::Error(error)
+    }
+}
+
+impl From<Stop> for Failure {
+    fn from(stop: Stop) -> Failure {
+        Failure::Stop(stop)
+    }
+}
+
+/// A route's limits on a stream, in milliseconds.
+#[derive(Clone, Copy)]
+struct Limits {
+    idle: u32,
+    heartbeat: u32,
+}
+
+impl Limits {
+    fn of(route: &Route, settings: &Settings) -> Limits {
+        Limits { idle: millis(route.timeouts.idle), heartbeat: millis(route.heartbeat.unwrap_or(settings.config.heartbeat)) }
+    }
+}
+
+async fn guarded_receive(client: &Client, core: &Core, upload: &mut Upload) -> Result<(), Stop> {
+    poll_fn(|cx| {
+        if let std::task::Poll::Ready(timeout) = client.poll_expired(cx) {
+            return std::task::Poll::Ready(Err(Stop::Timeout(timeout)));
+        }
+        upload.poll_receive(cx, client, &core.shard).map_err(Stop::Upload)
+    })
+    .await
+}
+
+/// Puts a head right before the first bytes of its body, so that both leave in one write. Nearly always there is room where
+/// the upstream's head was.
+fn join(core: &Core, mut block: Block, head: &[u8], body: std::ops::Range<usize>) -> (Block, std::ops::Range<usize>) {
+    if body.start >= head.len() {
+        let start = body.start - head.len();
+        block[start..body.start].copy_from_slice(head);
+        return (block, start..body.end);
+    }
+    let length = head.len() + body.len();
+    let mut larger = core.shard.blocks.take_large(length);
+    larger[..head.len()].copy_from_slice(head);
+    larger[head.len()..length].copy_from_slice(&block[body]);
+    (larger, 0..length)
+}
+
+/// Streams of these endpoints always say when they are over (`[DONE]`, `response.completed`).
+fn says_end(path: &str) -> bool {
+    ["/chat/completions", "/completions", "/responses", "/messages"].iter().any(|end| path.ends_with(end))
+}
+
+fn too_late(max: u64) -> ApiError {
+    ApiError::new(
+        413,
+        "model_not_found_in_time",
+        format!("The first {max} bytes of the body hold no `model`, and the route depends on it. Put `model` first."),
+    )
+    .with_param("model")
+}
+
+/// Whole milliseconds, for cells that hold them in 32 bits (49 days).
+pub fn millis(duration: Duration) -> u32 {
+    duration.as_millis().min(u32::MAX.into()) as u32
+}

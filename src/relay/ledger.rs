@@ -1,0 +1,138 @@
+//! What is remembered of a request for its line in the log and its place in the metrics.
+
+use super::core::Core;
+use super::deadline::Timeout;
+use super::download::Download;
+use super::request::Request;
+use crate::observe::{LabelId, Outcome, Record};
+use crate::openai::{FinishReason, Usage};
+use crate::shard::clock::{Micros, unix_millis};
+
+/// The books of one request.
+pub struct Ledger {
+    began: Micros,
+    /// When the upstream's answer began.
+    pub first_byte: Option<Micros>,
+    /// Spent here between the request's head and its being written to the upstream, and between the first byte of the answer
+    /// and its being written to the client.
+    pub overhead: Micros,
+    /// The route taken.
+    pub route: LabelId,
+    /// The upstream asked last.
+    pub upstream: LabelId,
+    /// What the client was answered; 0 for nothing.
+    pub status: u16,
+    /// The client's word for the model.
+    pub model: Option<String>,
+    /// The client asked for a stream.
+    pub stream: bool,
+    /// Body bytes from the client.
+    pub bytes_in: u64,
+    /// Payload bytes to the client.
+    pub bytes_out: u64,
+    /// Events to the client.
+    pub events: u64,
+    /// Times an upstream was asked.
+    pub attempts: u32,
+    /// The upstream's own name for the request.
+    pub upstream_request_id: Option<String>,
+    /// The `code` of the error that was answered here.
+    pub error: Option<&'static str>,
+    usage: Option<Usage>,
+    finish_reason: Option<FinishReason>,
+}
+
+impl Ledger {
+    /// Opens the books at `began`.
+    pub fn new(began: Micros) -> Ledger {
+        Ledger {
+            began,
+            first_byte: None,
+            overhead: 0,
+            route: LabelId::NONE,
+            upstream: LabelId::NONE,
+            status: 0,
+            model: None,
+            stream: false,
+            bytes_in: 0,
+            bytes_out: 0,
+            events: 0,
+            attempts: 0,
+            upstream_request_id: None,
+            error: None,
+            usage: None,
+            finish_reason: None,
+        }
+    }
+
+    /// When the request's head was complete.
+    pub fn began(&self) -> Micros {
+        self.began
+    }
+
+    /// Takes over what an answer amounted to.
+    pub fn answer(&mut self, download: &Download) {
+        self.bytes_out = download.bytes;
+        self.events = download.events;
+        self.usage = download.sideband().and_then(|sideband| sideband.usage());
+        self.finish_reason = download.sideband().and_then(|sideband| sideband.finish_reason());
+    }
+
+    /// Closes them.
+    pub fn close(self, outcome: Outcome, request: &Request, client: std::net::IpAddr, core: &Core) {
+        let now = core.shard.clock.micros();
+        let metrics = &core.metrics;
+        let total = now - self.began;
+        metrics.request_finished(self.route, self.upstream, self.status, outcome);
+        metrics.bytes_from_clients.add(self.bytes_in);
+        if let Some(first) = self.first_byte {
+            metrics.time_to_first_token.observe_us(first - self.began);
+            metrics.overhead.observe_us(self.overhead);
+        }
+        if outcome != Outcome::Local {
+            metrics.request_duration.observe_us(total);
+        }
+        let labels = &core.shared.registry.labels;
+        let trace_id = request.trace.trace_id_hex();
+        core.log.borrow_mut().record(&Record {
+            unix_ms: unix_millis(),
+            request_id: &request.id,
+            trace_id: &trace_id,
+            client: Some(client),
+            method: &request.method,
+            path: request.path(),
+            route: &labels.name(self.route),
+            upstream: &labels.name(self.upstream),
+            model: self.model.as_deref(),
+            stream: self.stream,
+            status: self.status,
+            outcome,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            events: self.events,
+            attempts: self.attempts,
+            first_byte_us: self.first_byte.map(|first| first - self.began),
+            total_us: total,
+            prompt_tokens: self.usage.map(|usage| usage.prompt),
+            completion_tokens: self.usage.map(|usage| usage.completion),
+            total_tokens: self.usage.map(|usage| usage.total),
+            upstream_request_id: self.upstream_request_id.as_deref(),
+            finish_reason: self.finish_reason.map(FinishReason::label),
+            error_code: self.error,
+        });
+    }
+}
+
+/// How a request that ran into a limit has ended.
+pub fn outcome_of(timeout: Timeout) -> Outcome {
+    match timeout {
+        Timeout::Connect => Outcome::TimeoutConnect,
+        Timeout::UpstreamTls => Outcome::TimeoutTls,
+        Timeout::RequestBody | Timeout::RequestHead | Timeout::ClientTls | Timeout::KeepAlive => Outcome::TimeoutRequestBody,
+        Timeout::FirstByte => Outcome::TimeoutFirstByte,
+        Timeout::Idle => Outcome::TimeoutIdle,
+        Timeout::Total => Outcome::TimeoutTotal,
+        Timeout::ClientStall => Outcome::ClientStalled,
+        Timeout::Drain => Outcome::Drained,
+    }
+}

@@ -1,0 +1,168 @@
+//! A request as it is kept while it is on its way: what must be forwarded, already written out, and what is needed to
+//! decide, count and log. Made in one pass over the head, which can then be forgotten.
+
+use crate::http::fields::write_field;
+use crate::http::request::{RequestBody, RequestHead};
+use crate::http::Version;
+use crate::observe::{Ids, TraceContext, valid_request_id};
+use crate::upstream::target::Target;
+
+/// sedge's name in `Via` (RFC 9110, 7.6.3).
+const VIA: &str = "1.1 sedge";
+
+/// A request that has passed the parser.
+pub struct Request {
+    /// The method.
+    pub method: String,
+    /// Path and query, as they came.
+    pub target: String,
+    /// The client's version.
+    pub version: Version,
+    /// How its body is framed.
+    pub body: RequestBody,
+    /// The client's connection stays open after the answer.
+    pub keep_alive: bool,
+    /// The client waits for `100 Continue`.
+    pub expect_continue: bool,
+    /// The body says that it is JSON.
+    pub json: bool,
+    /// The body is compressed: it is passed on as it is and cannot be looked into.
+    pub encoded: bool,
+    /// Its identity: the client's `x-request-id` if it is fit to be passed on, else one made here.
+    pub id: String,
+    /// Its place in a trace.
+    pub trace: TraceContext,
+    /// What the client gives the whole request, by `x-request-timeout-ms`.
+    pub timeout_ms: Option<u32>,
+    /// What the client says who it is.
+    pub authorization: Option<Vec<u8>>,
+    /// Sending it twice has the effect of sending it once (RFC 9110, 9.2.2), or it says so by an `Idempotency-Key`.
+    pub repeatable: bool,
+    /// The fields to forward, as lines, without those that are written for each upstream.
+    fields: Vec<u8>,
+}
+
+impl Request {
+    /// Takes what is needed out of a head.
+    pub fn new(head: &RequestHead<'_>, ids: &mut Ids) -> Request {
+        let mut request = Request {
+            method: head.method.to_owned(),
+            target: head.target.to_owned(),
+            version: head.version,
+            body: head.body,
+            keep_alive: head.keep_alive,
+            expect_continue: head.expect_continue,
+            json: false,
+            encoded: false,
+            id: String::new(),
+            trace: TraceContext::begin(ids),
+            timeout_ms: None,
+            authorization: None,
+            repeatable: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
+            fields: Vec::with_capacity(head.fields.len() * 32),
+        };
+        let mut traced = false;
+        for field in head.forwarded() {
+            traced |= request.field(field.name, field.value, ids);
+        }
+        if !traced {
+            // A tracestate belongs to a traceparent; without a valid one it means nothing (W3C Trace Context, 3.3).
+            request.forget_tracestate();
+        }
+        if request.id.is_empty() {
+            request.id = ids.request_id().to_string();
+        }
+        request
+    }
+
+    /// Takes one field in. Says whether it continued a trace.
+    fn field(&mut self, name: &str, value: &[u8], ids: &mut Ids) -> bool {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        // The first letter rules out nearly all comparisons.
+        match name.as_bytes()[0] | 0x20 {
+            b'h' if is("host") => return false,
+            b'a' if is("accept-encoding") => return false,
+            b'a' if is("authorization") => {
+                self.authorization = Some(value.to_vec());
+                return false;
+            }
+            b'x' if is("x-request-id") => {
+                if self.id.is_empty() && valid_request_id(value) {
+                    self.id = String::from_utf8_lossy(value).into_owned();
+                }
+                return false;
+            }
+            b't' if is("traceparent") => {
+                let parent = TraceContext::parse(value);
+                if let Some(parent) = &parent {
+                    self.trace = parent.child(ids);
+                }
+                return parent.is_some();
+            }
+            b'x' if is("x-request-timeout-ms") => self.timeout_ms = number(value),
+            b'c' if is("content-type") => self.json = is_json(value),
+            b'c' if is("content-encoding") => self.encoded = !value.eq_ignore_ascii_case(b"identity"),
+            b'i' if is("idempotency-key") => self.repeatable = true,
+            _ => {}
+        }
+        write_field(&mut self.fields, name, value);
+        false
+    }
+
+    fn forget_tracestate(&mut self) {
+        let lines = self.fields.split_inclusive(|&byte| byte == b'\n');
+        let is_state = |line: &&[u8]| line.len() > 11 && line[..11].eq_ignore_ascii_case(b"tracestate:");
+        if lines.clone().any(|line| is_state(&line)) {
+            self.fields = lines.filter(|line| !is_state(line)).collect::<Vec<_>>().concat();
+        }
+    }
+
+    /// The path, without the query: what may be logged.
+    pub fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or("")
+    }
+
+    /// Whether the method is HEAD, so that the answer has no body.
+    pub fn is_head(&self) -> bool {
+        self.method == "HEAD"
+    }
+
+    /// The head for `target`, normalised: one form for everything that can be said in several.
+    pub fn write(&self, target: &Target, framing: &RequestBody) -> Vec<u8> {
+        let (prefix, rest) = target.path(&self.target);
+        let mut head = Vec::with_capacity(self.fields.len() + self.target.len() + 512);
+        for part in [&self.method, " ", prefix, rest, " HTTP/1.1\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
+        write_field(&mut head, "Host", target.authority.as_bytes());
+        head.extend_from_slice(&self.fields);
+        // A client's key is not shown to an upstream that has one of its own.
+        match (target.authorization(), &self.authorization) {
+            (Some((_, true)), Some(theirs)) | (None, Some(theirs)) => write_field(&mut head, "Authorization", theirs),
+            (Some((ours, _)), _) => write_field(&mut head, "Authorization", ours.as_bytes()),
+            (None, None) => {}
+        }
+        write_field(&mut head, "Accept-Encoding", b"identity");
+        write_field(&mut head, "X-Request-Id", self.id.as_bytes());
+        write_field(&mut head, "Traceparent", &self.trace.traceparent());
+        write_field(&mut head, "Via", VIA.as_bytes());
+        match framing {
+            RequestBody::None => {}
+            RequestBody::Length(length) => write_field(&mut head, "Content-Length", length.to_string().as_bytes()),
+            RequestBody::Chunked => write_field(&mut head, "Transfer-Encoding", b"chunked"),
+        }
+        head.extend_from_slice(b"\r\n");
+        head
+    }
+}
+
+fn number(value: &[u8]) -> Option<u32> {
+    std::str::from_utf8(value).ok()?.parse().ok().filter(|&ms| ms > 0)
+}
+
+/// `application/json`, or a type built on it (`application/vnd.x+json`).
+pub fn is_json(value: &[u8]) -> bool {
+    let essence = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    essence.eq_ignore_ascii_case(b"application/json")
+        || essence.len() > 5 && essence[essence.len() - 5..].eq_ignore_ascii_case(b"+json")
+}

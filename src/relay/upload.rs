@@ -1,0 +1,269 @@
+//! A request's body on its way from the client to the upstream.
+//!
+//! Received, decoded and looked through in the block it was read into; held while the route is not known or while a whole
+//! small body can still be sent with its length; then passed on, one block at a time, and not read faster than the upstream
+//! takes it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::task::{Context, Poll, ready};
+
+use super::client::Client;
+use super::deadline::Timeout;
+use super::framing;
+use crate::http::body::BodyDecoder;
+use crate::http::request::RequestBody;
+use crate::net::stream::Stream;
+use crate::openai::peek::{Peek, PeekState};
+use crate::shard::Shard;
+use crate::shard::block::{BLOCK_BYTES, Block};
+use crate::shard::clock::Millis;
+
+/// A body of up to this many bytes is received whole before it is sent, with its length and in one write with the head.
+pub const WHOLE_BYTES: u64 = (BLOCK_BYTES - 2048) as u64;
+
+/// The least a client must send, in bytes a millisecond (16 KB/s), to keep its time limit from running down.
+const MINIMUM_RATE: u64 = 16;
+
+/// The body of a request.
+pub struct Upload {
+    decoder: BodyDecoder,
+    held: VecDeque<(Block, Range<usize>)>,
+    /// Payload bytes received so far.
+    pub received: u64,
+    limit: u64,
+    peek: Option<Box<Peek>>,
+    /// All of it has been received.
+    pub ended: bool,
+    /// All of it has been handed to the upstream.
+    pub sent: bool,
+    chunked_out: bool,
+    /// The front of `held` has its framing already.
+    framed: bool,
+    last_chunk_sent: bool,
+    time_limit: u32,
+    until: Millis,
+}
+
+/// Why a body did not get through.
+#[derive(Debug)]
+pub enum UploadError {
+    /// The client left within it.
+    Gone,
+    /// Its framing is broken; what the parser said.
+    Malformed(&'static str),
+    /// It is larger than allowed.
+    TooLarge,
+    /// `model` or `stream` stands in it twice: the upstream may read another than the one that was checked.
+    Ambiguous,
+    /// The upstream did not take it.
+    Upstream(io::Error),
+}
+
+impl Upload {
+    /// A body that begins now. With `look`, its `model` and `stream` are looked for.
+    pub fn new(body: &RequestBody, look: bool, limit: u64, now: Millis, time_limit: u32) -> Upload {
+        Upload {
+            decoder: BodyDecoder::from(body),
+            held: VecDeque::new(),
+            received: 0,
+            limit,
+            peek: look.then(Box::default),
+            ended: matches!(body, RequestBody::None | RequestBody::Length(0)),
+            sent: matches!(body, RequestBody::None | RequestBody::Length(0)),
+            chunked_out: false,
+            framed: false,
+            last_chunk_sent: false,
+            time_limit,
+            until: now + Millis::from(time_limit),
+        }
+    }
+
+    /// What was found in the body, if it is looked through.
+    pub fn peek(&self) -> Option<&Peek> {
+        self.peek.as_deref()
+    }
+
+    /// Whether looking further could still find something: neither both fields are known nor the end is reached.
+    pub fn may_learn(&self) -> bool {
+        let open = |peek: &Peek| {
+            matches!(peek.state(), PeekState::NeedMore) && (peek.model().is_none() || peek.stream().is_none())
+        };
+        !self.ended && self.peek.as_deref().is_some_and(open)
+    }
+
+    /// Receives what the client has sent: bytes read already first, then one read. Ready when something came.
+    pub fn poll_receive(&mut self, cx: &mut Context<'_>, client: &Client, shard: &Shard) -> Poll<Result<(), UploadError>> {
+        if client.inbound().is_empty() {
+            client.deadlines.phase_at(Timeout::RequestBody, self.until, self.time_limit);
+            client.arm();
+            match ready!(client.poll_fill(cx, BLOCK_BYTES)) {
+                Ok(0) | Err(_) => return Poll::Ready(Err(UploadError::Gone)),
+                Ok(_) => {}
+            }
+        }
+        Poll::Ready(self.receive(client, shard))
+    }
+
+    /// Takes in what lies in the client's buffer.
+    pub fn receive(&mut self, client: &Client, shard: &Shard) -> Result<(), UploadError> {
+        let mut inbound = client.inbound();
+        if self.ended || inbound.is_empty() {
+            return Ok(());
+        }
+        let decoded = self.decoder.decode_in_place(inbound.bytes_mut());
+        let decoded = decoded.map_err(|error| UploadError::Malformed(error.message()))?;
+        self.ended = decoded.ended;
+        self.received += decoded.payload as u64;
+        if self.received > self.limit {
+            return Err(UploadError::TooLarge);
+        }
+        let now = shard.clock.millis();
+        let earned = decoded.payload as u64 / MINIMUM_RATE;
+        self.until = (self.until + earned).min(now + Millis::from(self.time_limit));
+        let Some((block, range)) = inbound.take(shard, decoded.consumed) else { return Ok(()) };
+        let payload = range.start..range.start + decoded.payload;
+        if let Some(peek) = &mut self.peek {
+            peek.feed(&block[payload.clone()]);
+            if peek.duplicate() {
+                return Err(UploadError::Ambiguous);
+            }
+        }
+        self.hold(block, payload);
+        Ok(())
+    }
+
+    /// Small pieces share a block: a client that sends single bytes does not get 16 KiB for each of them.
+    fn hold(&mut self, block: Block, payload: Range<usize>) {
+        let framed = self.framed && self.held.len() == 1;
+        match self.held.back_mut() {
+            _ if payload.is_empty() => {}
+            Some((last, range)) if !framed && range.end + payload.len() <= last.len() - framing::TAIL_ROOM => {
+                last[range.end..range.end + payload.len()].copy_from_slice(&block[payload.clone()]);
+                range.end += payload.len();
+            }
+            _ => self.held.push_back((block, payload)),
+        }
+    }
+
+    /// Bytes that are held.
+    pub fn held_bytes(&self) -> u64 {
+        self.held.iter().map(|(_, range)| range.len() as u64).sum()
+    }
+
+    /// How the upstream is told where the body ends: with its length where that is known, in chunks otherwise. From here on
+    /// the body may be sent.
+    pub fn framing(&mut self, declared: &RequestBody) -> RequestBody {
+        let held = self.held_bytes();
+        match declared {
+            RequestBody::None => RequestBody::None,
+            // What was rewritten while it was held has changed the length by what is held more or less than was received.
+            RequestBody::Length(length) => RequestBody::Length(length + held - self.received),
+            RequestBody::Chunked if self.ended => RequestBody::Length(held),
+            RequestBody::Chunked => {
+                self.chunked_out = true;
+                RequestBody::Chunked
+            }
+        }
+    }
+
+    /// Appends the first held bytes to `head` if they fit, so that they leave in one write with it.
+    pub fn join(&mut self, head: &mut Vec<u8>, room: usize) {
+        if self.chunked_out {
+            return;
+        }
+        while let Some((block, range)) = self.held.front()
+            && head.len() + range.len() <= room
+        {
+            head.extend_from_slice(&block[range.clone()]);
+            self.held.pop_front();
+        }
+        self.sent = self.ended && self.held.is_empty();
+    }
+
+    /// Passes on what there is. Ready when the whole body has been handed to the upstream.
+    pub fn poll_transmit(
+        &mut self,
+        cx: &mut Context<'_>,
+        upstream: &mut Stream,
+        client: &Client,
+        shard: &Shard,
+    ) -> Poll<Result<(), UploadError>> {
+        while !self.sent {
+            if self.held.is_empty() && !self.ended {
+                ready!(self.poll_receive(cx, client, shard))?;
+                continue;
+            }
+            self.frame(shard);
+            let Some((block, range)) = self.held.front_mut() else {
+                self.sent = true;
+                break;
+            };
+            match upstream.poll_write(cx, &block[range.clone()]) {
+                Poll::Ready(Ok(written)) => range.start += written,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(UploadError::Upstream(error))),
+                Poll::Pending => {
+                    // It is the upstream that is slow now.
+                    self.until = shard.clock.millis() + Millis::from(self.time_limit);
+                    client.deadlines.no_phase();
+                    return Poll::Pending;
+                }
+            }
+            if range.is_empty() {
+                self.held.pop_front();
+                self.framed = false;
+            }
+        }
+        upstream.poll_flush(cx).map_err(UploadError::Upstream)
+    }
+
+    /// Gives the front of what is held its chunk framing, if it needs one.
+    fn frame(&mut self, shard: &Shard) {
+        if !self.chunked_out || self.framed || self.last_chunk_sent {
+            return;
+        }
+        let last = self.ended && self.held.len() <= 1;
+        match self.held.front_mut() {
+            Some((block, range)) => *range = framing::chunk(block, range.clone(), last),
+            None => {
+                let mut block = shard.blocks.take();
+                let range = framing::chunk(&mut block, framing::HEAD_ROOM..framing::HEAD_ROOM, true);
+                self.held.push_back((block, range));
+            }
+        }
+        self.framed = true;
+        self.last_chunk_sent = last;
+    }
+
+    /// Puts `with` in the place of the payload bytes `span`, all of which must still be held, from the body's beginning.
+    pub fn splice(&mut self, span: Range<u64>, with: &[u8], shard: &Shard) {
+        let mut offset = 0;
+        let mut spliced = VecDeque::with_capacity(self.held.len() + 2);
+        let mut pending = Some(with);
+        for (block, range) in self.held.drain(..) {
+            let (start, end) = (offset, offset + range.len() as u64);
+            offset = end;
+            if end <= span.start || start >= span.end {
+                spliced.push_back((block, range));
+                continue;
+            }
+            let before = range.start..range.start + (span.start.saturating_sub(start)) as usize;
+            let after = range.end - (end.saturating_sub(span.end)) as usize..range.end;
+            let tail = (!after.is_empty()).then(|| piece(&block[after], shard));
+            if !before.is_empty() {
+                spliced.push_back((block, before));
+            }
+            spliced.extend(pending.take().map(|bytes| piece(bytes, shard)));
+            spliced.extend(tail);
+        }
+        self.held = spliced;
+    }
+}
+
+fn piece(bytes: &[u8], shard: &Shard) -> (Block, Range<usize>) {
+    let mut block = shard.blocks.take_large(framing::HEAD_ROOM + bytes.len() + framing::TAIL_ROOM);
+    let range = framing::HEAD_ROOM..framing::HEAD_ROOM + bytes.len();
+    block[range.clone()].copy_from_slice(bytes);
+    (block, range)
+}

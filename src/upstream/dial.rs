@@ -1,0 +1,121 @@
+//! A new connection to an upstream: resolve, connect, TLS. Each step's limit is set by the caller, who is told when a step
+//! begins; a dial that is given up is dropped.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::target::Target;
+use crate::net::stream::{Stream, set_nodelay};
+use crate::shard::clock::Millis;
+
+/// How long a looked-up address is used again on a core. The system's resolver keeps its own; this spares a thread hop for
+/// each connection of a burst.
+const RESOLVED_MS: Millis = 10_000;
+
+/// Names whose addresses a core remembers.
+const RESOLVED_MAX: usize = 256;
+
+/// Steps of a dial that have limits of their own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Name look-up and TCP.
+    Connect,
+    /// TLS handshake.
+    Tls,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DialError {
+    /// The name has no address.
+    Resolve(String, io::Error),
+    /// No address took the connection; the last one's error.
+    Connect(SocketAddr, io::Error),
+    /// The handshake failed: an unknown CA, a wrong name, no TLS at all.
+    Tls(String, io::Error),
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DialError::Resolve(host, error) => write!(f, "the name {host} could not be resolved: {error}"),
+            DialError::Connect(address, error) => write!(f, "no connection to {address}: {error}"),
+            DialError::Tls(host, error) => write!(f, "TLS with {host} failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for DialError {}
+
+/// A core's memory of looked-up names.
+#[derive(Default)]
+pub struct Resolver {
+    known: RefCell<HashMap<(String, u16), (Vec<SocketAddr>, Millis)>>,
+}
+
+/// Dials `target`. `step` is told what begins.
+pub async fn dial(
+    target: &Target,
+    resolver: &Resolver,
+    now: Millis,
+    mut step: impl FnMut(Step),
+) -> Result<Stream, DialError> {
+    step(Step::Connect);
+    let socket = match target.host.parse::<IpAddr>() {
+        Ok(address) => connect(SocketAddr::new(address, target.port)).await?,
+        Err(_) => {
+            let addresses = resolver.resolve(&target.host, target.port, now).await?;
+            connect_any(&target.host, &addresses).await?
+        }
+    };
+    set_nodelay(&socket);
+    let Some((config, name)) = &target.tls else { return Ok(Stream::Plain(socket)) };
+    step(Step::Tls);
+    let session = TlsConnector::from(config.clone()).connect(name.clone(), socket).await;
+    let session = session.map_err(|error| DialError::Tls(target.host.clone(), error))?;
+    Ok(Stream::Tls(Box::new(session.into())))
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream, DialError> {
+    TcpStream::connect(address).await.map_err(|error| DialError::Connect(address, error))
+}
+
+/// One address after the other, as the resolver ordered them.
+async fn connect_any(host: &str, addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
+    let mut last = DialError::Resolve(host.into(), io::Error::other("it has no address"));
+    for &address in addresses {
+        match connect(address).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+impl Resolver {
+    async fn resolve(&self, host: &str, port: u16, now: Millis) -> Result<Vec<SocketAddr>, DialError> {
+        let key = (host.to_owned(), port);
+        if let Some((addresses, until)) = self.known.borrow().get(&key)
+            && *until > now
+        {
+            return Ok(addresses.clone());
+        }
+        let found = tokio::net::lookup_host((host, port)).await;
+        let addresses: Vec<_> = found.map_err(|error| DialError::Resolve(host.into(), error))?.collect();
+        let mut known = self.known.borrow_mut();
+        if known.len() >= RESOLVED_MAX {
+            known.retain(|_, (_, until)| *until > now);
+        }
+        if known.len() < RESOLVED_MAX {
+            known.insert(key, (addresses.clone(), now + RESOLVED_MS));
+        }
+        Ok(addresses)
+    }
+}

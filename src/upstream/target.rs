@@ -1,0 +1,100 @@
+//! What is needed to reach an upstream, made once from the configuration.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use crate::config::Upstream;
+use crate::observe::LabelId;
+use crate::shard::clock::Millis;
+
+/// The path prefix that a path in an upstream's URL stands for.
+const API_PREFIX: &str = "/v1";
+
+/// An upstream, ready to be asked.
+pub struct Target {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its label in metrics.
+    pub label: LabelId,
+    /// Connections are pooled by this: upstreams that agree in address and TLS share their sockets, over a reload too.
+    pub pool: String,
+    /// Host name or address to resolve.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// The value of `Host`.
+    pub authority: String,
+    /// TLS, with the name that the certificate must bear.
+    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// Idle connections that a core keeps.
+    pub max_idle: usize,
+    /// How long it keeps them.
+    pub idle_timeout: Millis,
+    path: String,
+    authorization: Option<String>,
+    only_if_absent: bool,
+}
+
+impl Target {
+    /// From what was configured. The name must have passed the configuration's checks.
+    pub fn new(upstream: &Upstream, label: LabelId, tls: Option<Arc<ClientConfig>>) -> Result<Target, NotAName> {
+        let url = &upstream.url;
+        let default_port = if url.tls { 443 } else { 80 };
+        let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
+        let authority = if url.port == default_port { host } else { format!("{host}:{}", url.port) };
+        let tls = match tls.filter(|_| url.tls) {
+            Some(config) => {
+                let name = ServerName::try_from(url.host.clone()).map_err(|_| NotAName(url.host.clone()))?;
+                Some((config, name))
+            }
+            None => None,
+        };
+        let session = tls.as_ref().map_or(0, |(config, _)| Arc::as_ptr(config) as usize);
+        Ok(Target {
+            name: upstream.name.clone(),
+            label,
+            pool: format!("{authority} {session:x}"),
+            host: url.host.clone(),
+            port: url.port,
+            authority,
+            tls,
+            max_idle: upstream.max_idle,
+            idle_timeout: upstream.pool_idle_timeout.as_millis() as Millis,
+            path: url.path.clone(),
+            authorization: upstream.key.as_ref().map(|key| format!("Bearer {}", key.expose())),
+            only_if_absent: upstream.key_if_absent,
+        })
+    }
+
+    /// The request target to ask for: a path in the upstream's URL stands for the leading `/v1`; without one, paths stay
+    /// as they are. In two pieces, to be written one after the other.
+    pub fn path<'a>(&'a self, asked: &'a str) -> (&'a str, &'a str) {
+        if self.path.is_empty() {
+            return ("", asked);
+        }
+        match asked.strip_prefix(API_PREFIX) {
+            Some(rest) if rest.is_empty() || rest.starts_with(['/', '?']) => (&self.path, rest),
+            _ => ("", asked),
+        }
+    }
+
+    /// The upstream's own `Authorization`, and whether it yields to one that the client sent.
+    pub fn authorization(&self) -> Option<(&str, bool)> {
+        self.authorization.as_deref().map(|value| (value, self.only_if_absent))
+    }
+}
+
+/// A host that no certificate can be for.
+#[derive(Debug)]
+pub struct NotAName(String);
+
+impl fmt::Display for NotAName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is neither a DNS name nor an IP address, so no certificate can be checked against it", self.0)
+    }
+}
+
+impl std::error::Error for NotAName {}
