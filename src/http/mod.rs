@@ -1,4 +1,68 @@
 //! HTTP/1.1 heads and bodies as state machines: bytes in, decisions out. No socket, no clock, no task.
 //!
-//! httparse splits lines; this room adds what RFC 9112 leaves to a hardened edge, and nothing that it refuses here may
-//! reach an upstream. A head is borrowed from the caller's buffer; nothing is copied until it is written out again.
+//! One grammar ([`line`]) serves the incremental scan of a request head, its parse and the parse of an upstream's
+//! head, so a verdict cannot depend on how bytes were cut into segments. It is RFC 9112 without the liberties that
+//! RFC leaves to a recipient: each of them (bare LF, folding, whitespace before a colon, two framings) has been a
+//! smuggling vector, and nothing refused here may reach the other side. General parsers take some of those liberties,
+//! which is why none is used; httparse stands as the second opinion in the tests.
+//!
+//! A head borrows the caller's buffer; nothing is copied until it is written out again. Every `Err` means the same to
+//! a caller: answer it if the peer is a client, then close, for what follows on that connection has no known start.
+
+use std::error::Error;
+use std::fmt;
+
+pub mod body;
+pub mod chunked;
+pub mod date;
+pub mod fields;
+mod framing;
+mod line;
+pub mod request;
+pub mod response;
+mod scan;
+mod target;
+
+#[cfg(test)]
+mod tests;
+
+/// The version of a message, as far as it changes anything: a later minor version is answered as 1.1
+/// (RFC 9110, 2.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0: no chunked coding, not kept alive unless it says so.
+    Http10,
+    /// HTTP/1.1 and any later 1.x.
+    Http11,
+}
+
+/// Why a message was refused, fit to be answered as it stands.
+///
+/// From an upstream's response only the message is of use; the client is answered 502.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// The status to answer with.
+    pub status: u16,
+    /// The kind of error in one word, for programs.
+    pub code: &'static str,
+    /// What is wrong with the message, for people.
+    pub message: &'static str,
+}
+
+impl Reject {
+    const fn bad(message: &'static str) -> Self {
+        Self { status: 400, code: "invalid_request", message }
+    }
+
+    const fn new(status: u16, code: &'static str, message: &'static str) -> Self {
+        Self { status, code, message }
+    }
+}
+
+impl fmt::Display for Reject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} {})", self.message, self.status, self.code)
+    }
+}
+
+impl Error for Reject {}

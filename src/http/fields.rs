@@ -1,0 +1,133 @@
+//! Fields of a head: which of them end at this hop, and how they are written out again.
+
+use super::line;
+
+/// A field as it stands in a head's buffer. The name is a token, the value carries no control byte but HTAB and no
+/// whitespace at either end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field<'b> {
+    /// The name, in the sender's case.
+    pub name: &'b str,
+    /// The value, not necessarily UTF-8.
+    pub value: &'b [u8],
+}
+
+impl Field<'_> {
+    /// Whether the field is called `name`, whatever the case.
+    #[inline]
+    pub fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+}
+
+/// The value of the first field called `name`.
+pub fn find<'b>(fields: &[Field<'b>], name: &str) -> Option<&'b [u8]> {
+    fields.iter().find(|field| field.is(name)).map(|field| field.value)
+}
+
+/// Whether `name` is of this hop alone, whatever `Connection` says (RFC 9110, 7.6.1): such a field is never forwarded.
+#[inline]
+pub fn is_hop_by_hop(name: &str) -> bool {
+    let of_this_hop: &[&str] = match name.len() {
+        2 => &["te"],
+        7 => &["trailer", "upgrade"],
+        10 => &["connection", "keep-alive"],
+        14 => &["http2-settings"],
+        16 => &["proxy-connection"],
+        17 => &["transfer-encoding"],
+        18 => &["proxy-authenticate"],
+        19 => &["proxy-authorization"],
+        _ => return false,
+    };
+    of_this_hop.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Fields that say whose a message is, where it goes and what its body is. A `Connection` that nominates one of them
+/// is an attempt to have it dropped on the way (RFC 9110, 7.6.1 forbids the sender to), so it is not obeyed.
+fn is_protected(name: &str) -> bool {
+    let protected: &[&str] = match name.len() {
+        4 => &["host"],
+        6 => &["cookie"],
+        7 => &["api-key"],
+        9 => &["x-api-key"],
+        12 => &["content-type"],
+        13 => &["authorization"],
+        14 => &["content-length"],
+        16 => &["content-encoding"],
+        _ => return false,
+    };
+    protected.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// What the `Connection` fields of a head ask for. Nearly always nothing but `close` or `keep-alive`, and then asking
+/// whether a field was nominated costs one test.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConnectionTokens {
+    /// `close` was among the options.
+    pub close: bool,
+    /// `keep-alive` was among the options.
+    pub keep_alive: bool,
+    /// How many other options there were: each may be the name of a field.
+    pub(super) others: u16,
+}
+
+impl ConnectionTokens {
+    /// Takes in one `Connection` value.
+    pub(super) fn read(&mut self, value: &[u8]) {
+        for option in elements(value) {
+            if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if !option.is_empty() {
+                self.others = self.others.saturating_add(1);
+            }
+        }
+    }
+
+    /// Whether `Connection` of the head `fields` nominates `name`, so that it ends at this hop.
+    #[inline]
+    pub fn nominates(&self, fields: &[Field<'_>], name: &str) -> bool {
+        self.others > 0 && nominated(fields, name)
+    }
+}
+
+#[cold]
+fn nominated(fields: &[Field<'_>], name: &str) -> bool {
+    let mut values = fields.iter().filter(|field| field.is("connection")).map(|field| field.value);
+    values.any(|value| elements(value).any(|option| option.eq_ignore_ascii_case(name.as_bytes())))
+        && !is_protected(name)
+}
+
+/// The elements of a comma-separated list, trimmed; empty ones are kept (RFC 9110, 5.6.1).
+pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(<[u8]>::trim_ascii)
+}
+
+/// The fields to pass on: all but those of this hop, those that `Connection` nominates, and what the writer of the
+/// new head states itself, `Content-Length` and `Expect`.
+pub fn end_to_end<'s, 'b>(
+    fields: &'s [Field<'b>],
+    tokens: ConnectionTokens,
+) -> impl Iterator<Item = Field<'b>> + 's {
+    fields.iter().copied().filter(move |field| {
+        !is_hop_by_hop(field.name)
+            && !field.is("content-length")
+            && !field.is("expect")
+            && !tokens.nominates(fields, field.name)
+    })
+}
+
+/// Appends `name: value` CRLF.
+///
+/// The name must be a token and the value free of control bytes, as those of a parsed head are.
+#[inline]
+pub fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    debug_assert!(!name.is_empty() && name.bytes().all(line::is_token_byte), "not a field name: {name:?}");
+    debug_assert!(line::text_end(value, 0) == value.len(), "control byte in the value of {name}");
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,106 @@
+//! Where a request is directed: its target and its Host (RFC 9112, 3.2).
+
+use super::Reject;
+
+pub(super) const TARGET_BYTES: Reject =
+    Reject::bad("the request target contains a control, non-ASCII or `#` character; percent-encode it");
+const TARGET_FORM: Reject =
+    Reject::bad("the request target is neither a path, nor an http or https URL, nor `*` with OPTIONS");
+const USERINFO: Reject =
+    Reject::bad("the request target contains user information; send an Authorization field");
+const AUTHORITY: Reject = Reject::bad("the request target's authority is not a valid host");
+const QUERY_WITHOUT_PATH: Reject = Reject::bad("the request target has no path; put a `/` before the `?`");
+
+/// A request target, reduced to what an origin server is sent.
+pub(super) struct Target<'b> {
+    /// Path and query, or `*`.
+    pub(super) origin: &'b str,
+    /// The authority, if the target was in absolute form.
+    pub(super) authority: Option<&'b str>,
+}
+
+/// Reads a request target: origin form, absolute form of http or https, or `*` with OPTIONS. CONNECT, whose target is
+/// an authority, is not for here.
+pub(super) fn read<'b>(method: &str, target: &'b str) -> Result<Target<'b>, Reject> {
+    if !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+        return Err(TARGET_BYTES);
+    }
+    if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
+        return Ok(Target { origin: target, authority: None });
+    }
+    absolute(target)
+}
+
+#[cold]
+fn absolute(target: &str) -> Result<Target<'_>, Reject> {
+    let (scheme, rest) = target.split_once("://").ok_or(TARGET_FORM)?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return Err(TARGET_FORM);
+    }
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    if authority.contains('@') {
+        return Err(USERINFO);
+    }
+    if authority.is_empty() || !is_host(authority.as_bytes()) {
+        return Err(AUTHORITY);
+    }
+    if path.starts_with('?') {
+        return Err(QUERY_WITHOUT_PATH);
+    }
+    let origin = if path.is_empty() { "/" } else { path };
+    Ok(Target { origin, authority: Some(authority) })
+}
+
+/// Whether `value` is `uri-host [":" port]` (RFC 9110, 7.2; RFC 3986, 3.2.2). May be empty. A comma, which RFC 3986
+/// allows in a name, is not taken: it is what two joined Host fields look like.
+pub(super) fn is_host(value: &[u8]) -> bool {
+    let (host, port) = if value.first() == Some(&b'[') {
+        let Some(end) = value.iter().position(|&b| b == b']') else { return false };
+        let (literal, port) = value.split_at(end + 1);
+        (is_ip_literal(&literal[1..end]), port)
+    } else {
+        let end = value.iter().position(|&b| b == b':').unwrap_or(value.len());
+        let (name, port) = value.split_at(end);
+        (is_reg_name(name), port)
+    };
+    host && match port {
+        [] => true,
+        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
+fn is_reg_name(mut name: &[u8]) -> bool {
+    while let Some((&b, rest)) = name.split_first() {
+        name = match (b, rest) {
+            (b'%', [high, low, rest @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
+            _ if is_name_byte(b) => rest,
+            _ => return false,
+        };
+    }
+    true
+}
+
+fn is_ip_literal(literal: &[u8]) -> bool {
+    match literal {
+        [b'v' | b'V', future @ ..] => {
+            let Some(dot) = future.iter().position(|&b| b == b'.') else { return false };
+            let (version, address) = (&future[..dot], &future[dot + 1..]);
+            !version.is_empty()
+                && version.iter().all(u8::is_ascii_hexdigit)
+                && !address.is_empty()
+                && address.iter().all(|&b| b == b':' || is_name_byte(b))
+        }
+        address => {
+            !address.is_empty() && address.iter().all(|&b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
+        }
+    }
+}
+
+const fn is_name_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric()
+        || matches!(
+            b,
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'='
+        )
+}
