@@ -67,9 +67,8 @@ impl ApiError {
 
     /// No route takes this model.
     pub fn model_not_found(model: &str) -> ApiError {
-        let message = format!(
-            "The model `{model}` is not configured here. Ask GET /v1/models for those that are, or add a route for it."
-        );
+        let message =
+            format!("The model `{model}` is not configured here. Check its name, or add a route for it.");
         ApiError::new(404, "model_not_found", message).with_param("model")
     }
 

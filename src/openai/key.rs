@@ -2,8 +2,10 @@
 
 use memchr::memmem::Finder;
 
-/// A key as a substring that may be split between pieces. Its first byte must not occur again before its last, so that
-/// a failed match can only start anew after the bytes that matched.
+/// Longer keys are not searched for here.
+const KEY_MAX_BYTES: usize = 12;
+
+/// A key as a substring that may be split between pieces.
 pub(super) struct Key {
     needle: &'static [u8],
     finder: Finder<'static>,
@@ -12,47 +14,42 @@ pub(super) struct Key {
 impl Key {
     /// # Panics
     ///
-    /// If the key could overlap itself.
+    /// If the key is empty or longer than [`KEY_MAX_BYTES`].
     pub(super) fn new(needle: &'static [u8]) -> Key {
-        assert!(!needle[1..needle.len() - 1].contains(&needle[0]), "a key that could overlap itself");
+        assert!((1..=KEY_MAX_BYTES).contains(&needle.len()), "a key of {} bytes", needle.len());
         Key { needle, finder: Finder::new(needle) }
     }
 
-    /// The index in `piece` after the key's last byte. If there is none, `matched` says how much of it ended the piece.
-    #[inline]
+    /// The index in `piece` after the key's last byte. If there is none, `matched` says how much of it ended the piece;
+    /// it has to be handed in again with the next one.
     pub(super) fn find(&self, matched: &mut u8, piece: &[u8]) -> Option<usize> {
-        if *matched > 0 { self.find_rest(matched, piece) } else { self.find_whole(matched, piece) }
-    }
-
-    #[inline]
-    fn find_whole(&self, matched: &mut u8, piece: &[u8]) -> Option<usize> {
-        match self.finder.find(piece) {
-            Some(at) => Some(at + self.needle.len()),
-            None => {
-                // Most pieces end with an event, and no key holds a line break.
-                if piece.last().is_some_and(|&last| last != b'\n') {
-                    let most = self.needle.len() - 1;
-                    let kept = (1..=most).rev().find(|&len| piece.ends_with(&self.needle[..len]));
-                    *matched = kept.unwrap_or(0) as u8;
-                }
-                None
+        let before = usize::from(std::mem::take(matched));
+        if before > 0 {
+            // The bytes of the pieces before are the key's first ones: written down again, with as many new ones as a
+            // key that began there can reach.
+            let new = piece.len().min(self.needle.len() - 1);
+            let mut buffer = [0; 2 * KEY_MAX_BYTES];
+            buffer[..before].copy_from_slice(&self.needle[..before]);
+            buffer[before..before + new].copy_from_slice(&piece[..new]);
+            let joined = &buffer[..before + new];
+            if let Some(at) = self.finder.find(joined) {
+                return Some(at + self.needle.len() - before);
+            }
+            if new == piece.len() {
+                *matched = self.begun(joined);
+                return None;
             }
         }
+        let found = self.finder.find(piece);
+        if found.is_none() {
+            *matched = self.begun(piece);
+        }
+        found.map(|at| at + self.needle.len())
     }
 
-    #[cold]
-    fn find_rest(&self, matched: &mut u8, piece: &[u8]) -> Option<usize> {
-        let wanted = &self.needle[usize::from(*matched)..];
-        let same = wanted.iter().zip(piece).take_while(|(a, b)| a == b).count();
-        if same == wanted.len() {
-            *matched = 0;
-            return Some(same);
-        }
-        if same == piece.len() {
-            *matched += same as u8;
-            return None;
-        }
-        *matched = 0;
-        self.find_whole(matched, &piece[same..]).map(|end| end + same)
+    /// How many of the key's first bytes end `bytes`.
+    fn begun(&self, bytes: &[u8]) -> u8 {
+        // A key has at most KEY_MAX_BYTES.
+        (1..self.needle.len()).rev().find(|&len| bytes.ends_with(&self.needle[..len])).unwrap_or(0) as u8
     }
 }

