@@ -1,2 +1,18 @@
 //! The few things sedge reads of OpenAI's API: `model` and `stream` in a request, the side band of an answer (usage,
 //! finish reason, error, `[DONE]`), and the shape of an error. Everything else passes unseen.
+//!
+//! `[DONE]` and errors inside a stream are events, so [`crate::sse::Scanner`] tells of them.
+#![forbid(unsafe_code)]
+
+mod error;
+mod key;
+mod peek;
+mod sideband;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::ApiError;
+pub use peek::{MAX_MODEL_BYTES, Peek, PeekState};
+pub use sideband::{FinishReason, Sideband, USAGE_MAX_BYTES, Usage};

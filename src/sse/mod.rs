@@ -1,3 +1,13 @@
 //! Server-Sent Events as the WHATWG wrote them down: where events end, and how to write one. No socket, no clock.
 //!
 //! The scanner never holds bytes back: it looks at what passes and remembers a few bits of state.
+#![forbid(unsafe_code)]
+
+mod scan;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use scan::Scanner;
+pub use write::{FieldError, HEARTBEAT, write_event};

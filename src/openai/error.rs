@@ -1,0 +1,272 @@
+//! Errors made here, in OpenAI's shape: all four keys, always, since SDKs read them without asking.
+//!
+//! Each message says what happened and what to do about it, to the person who reads it in an exception's text.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// One error, as an answer of its own ([`ApiError::body`]) or inside a stream ([`ApiError::event`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiError {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body's `type`.
+    pub kind: &'static str,
+    /// The body's `code`.
+    pub code: Option<&'static str>,
+    /// What happened and what to do.
+    pub message: Cow<'static, str>,
+    /// The field of the request that is to blame.
+    pub param: Option<Cow<'static, str>>,
+}
+
+impl ApiError {
+    /// An error whose type follows from its status, as OpenAI's do.
+    pub fn new(status: u16, code: &'static str, message: impl Into<Cow<'static, str>>) -> ApiError {
+        ApiError { status, kind: kind_of(status), code: Some(code), message: message.into(), param: None }
+    }
+
+    /// The same error, with the field of the request that is to blame.
+    #[must_use]
+    pub fn with_param(self, param: impl Into<Cow<'static, str>>) -> ApiError {
+        ApiError { param: Some(param.into()), ..self }
+    }
+
+    /// The answer's body, `application/json`.
+    pub fn body(&self) -> Vec<u8> {
+        format!(
+            r#"{{"error":{{"message":{},"type":{},"param":{},"code":{}}}}}"#,
+            Value::from(&*self.message),
+            Value::from(self.kind),
+            Value::from(self.param.as_deref()),
+            Value::from(self.code),
+        )
+        .into_bytes()
+    }
+
+    /// The same as one event of a stream. It is the last one: no `[DONE]` may follow it.
+    pub fn event(&self) -> Vec<u8> {
+        let mut event = b"data: ".to_vec();
+        event.extend_from_slice(&self.body());
+        event.extend_from_slice(b"\n\n");
+        event
+    }
+
+    /// No upstream or page serves this path.
+    pub fn no_route(method: &str, path: &str) -> ApiError {
+        ApiError::new(
+            404,
+            "route_not_found",
+            format!(
+                "Nothing is served at {method} {path}. Paths below /v1/ are relayed: check the client's base URL."
+            ),
+        )
+    }
+
+    /// No route takes this model.
+    pub fn model_not_found(model: &str) -> ApiError {
+        let message =
+            format!("The model `{model}` is not configured here. Check its name, or add a route for it.");
+        ApiError::new(404, "model_not_found", message).with_param("model")
+    }
+
+    /// A body that has to be a JSON object and is not.
+    pub fn not_a_json_object() -> ApiError {
+        ApiError::new(
+            400,
+            "invalid_json",
+            "The request's body is not a JSON object. Send one, as application/json.",
+        )
+    }
+
+    /// Two fields of the same name, of which different readers take different ones.
+    pub fn duplicate_field() -> ApiError {
+        ApiError::new(
+            400,
+            "duplicate_field",
+            "The request's body has `model` or `stream` twice, and readers disagree which one counts. Send each once.",
+        )
+    }
+
+    /// A model's name that is longer than any real one.
+    pub fn model_too_long(max_bytes: usize) -> ApiError {
+        let message = format!("The model's name is longer than {max_bytes} bytes. Send a shorter one.");
+        ApiError::new(400, "model_too_long", message).with_param("model")
+    }
+
+    /// Keys are asked for, and the request has none.
+    pub fn missing_key() -> ApiError {
+        ApiError::new(
+            401,
+            "missing_api_key",
+            "No API key was sent. Send one as `Authorization: Bearer KEY`; SDKs take it from OPENAI_API_KEY.",
+        )
+    }
+
+    /// The request's key is not among those configured.
+    pub fn wrong_key() -> ApiError {
+        ApiError::new(
+            401,
+            "invalid_api_key",
+            "The API key is not known here. Check that it is one for this edge and not for the upstream behind it.",
+        )
+    }
+
+    /// The key is known but may not do this.
+    pub fn forbidden(what: &str) -> ApiError {
+        let message =
+            format!("This API key may not use {what}. Use another key, or have this one's rights extended.");
+        ApiError::new(403, "permission_denied", message)
+    }
+
+    /// The request's body is over the limit.
+    pub fn body_too_large(max_bytes: u64) -> ApiError {
+        let message =
+            format!("The request's body is larger than {max_bytes} bytes. Send less, or raise the limit.");
+        ApiError::new(413, "request_too_large", message)
+    }
+
+    /// A limit of requests or tokens was reached.
+    pub fn rate_limited(retry_after: Duration) -> ApiError {
+        let wait = seconds(retry_after);
+        ApiError::new(
+            429,
+            "rate_limit_exceeded",
+            format!("Too many requests for this key. Try again in {wait} s."),
+        )
+    }
+
+    /// No connection to the upstream came about.
+    pub fn upstream_connect_failed(upstream: &str, reason: &str) -> ApiError {
+        ApiError::new(
+            502,
+            "upstream_connect_failed",
+            format!(
+                "No connection to the upstream {upstream}: {reason}. Try again; if it stays, check its address."
+            ),
+        )
+    }
+
+    /// The upstream closed the connection before its answer was whole.
+    pub fn upstream_closed() -> ApiError {
+        ApiError::new(
+            502,
+            "upstream_closed",
+            "The upstream closed the connection before its answer was complete. What came so far is all there is: try again.",
+        )
+    }
+
+    /// The upstream's answer is not HTTP, or not HTTP that can be passed on safely.
+    pub fn upstream_invalid_response(reason: &str) -> ApiError {
+        let message = format!(
+            "The upstream's answer cannot be passed on: {reason}. Check what listens at its address."
+        );
+        ApiError::new(502, "upstream_invalid_response", message)
+    }
+
+    /// The upstream did not accept the connection in time.
+    pub fn connect_timeout(after: Duration) -> ApiError {
+        let after = seconds(after);
+        ApiError::new(
+            504,
+            "upstream_connect_timeout",
+            format!(
+                "The upstream did not accept a connection within {after} s. Try again; if it stays, check its address."
+            ),
+        )
+    }
+
+    /// The upstream did not finish its TLS handshake in time.
+    pub fn tls_timeout(after: Duration) -> ApiError {
+        let after = seconds(after);
+        ApiError::new(
+            504,
+            "upstream_tls_timeout",
+            format!(
+                "The upstream did not finish the TLS handshake within {after} s. Try again; if it stays, check that it speaks TLS."
+            ),
+        )
+    }
+
+    /// The upstream took the request and did not begin to answer in time.
+    pub fn first_byte_timeout(after: Duration) -> ApiError {
+        let after = seconds(after);
+        ApiError::new(
+            504,
+            "upstream_first_byte_timeout",
+            format!(
+                "The upstream did not begin to answer within {after} s. Try again, send a smaller request, or raise the limit."
+            ),
+        )
+    }
+
+    /// The upstream went silent in the middle of its answer.
+    pub fn idle_timeout(after: Duration) -> ApiError {
+        let after = seconds(after);
+        ApiError::new(
+            504,
+            "upstream_idle_timeout",
+            format!(
+                "The upstream sent nothing for {after} s, so its answer was given up. Try again, or raise the limit."
+            ),
+        )
+    }
+
+    /// The whole exchange took too long.
+    pub fn total_timeout(after: Duration) -> ApiError {
+        let after = seconds(after);
+        ApiError::new(
+            504,
+            "upstream_total_timeout",
+            format!(
+                "The answer was not complete within {after} s. Ask for fewer tokens, or raise the limit."
+            ),
+        )
+    }
+
+    /// The client did not send its request's head in time.
+    pub fn request_head_timeout(after: Duration) -> ApiError {
+        let after = seconds(after);
+        let message =
+            format!("The request's head did not arrive within {after} s. Send it again, all at once.");
+        ApiError::new(408, "request_head_timeout", message)
+    }
+
+    /// The client did not send its request's body in time.
+    pub fn request_body_timeout(after: Duration) -> ApiError {
+        let after = seconds(after);
+        let message = format!("The request's body stopped arriving for {after} s. Send it again.");
+        ApiError::new(408, "request_body_timeout", message)
+    }
+
+    /// A bound on connections, streams or memory was reached.
+    pub fn overloaded() -> ApiError {
+        ApiError::new(503, "overloaded", "All capacity is in use. Try again in a moment.")
+    }
+
+    /// The process is about to end.
+    pub fn draining() -> ApiError {
+        ApiError::new(503, "draining", "This instance is shutting down. Try again: another one will answer.")
+    }
+}
+
+/// OpenAI's `type` for a status.
+fn kind_of(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        403 => "permission_error",
+        429 => "rate_limit_error",
+        500.. => "server_error",
+        _ => "invalid_request_error",
+    }
+}
+
+/// Whole seconds as such, anything else with three digits.
+fn seconds(duration: Duration) -> String {
+    match duration.subsec_millis() {
+        0 => duration.as_secs().to_string(),
+        _ => format!("{:.3}", duration.as_secs_f64()),
+    }
+}

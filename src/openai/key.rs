@@ -1,0 +1,55 @@
+//! A JSON key, searched for as plain bytes in what passes in pieces.
+
+use memchr::memmem::Finder;
+
+/// Longer keys are not searched for here.
+const KEY_MAX_BYTES: usize = 12;
+
+/// A key as a substring that may be split between pieces.
+pub(super) struct Key {
+    needle: &'static [u8],
+    finder: Finder<'static>,
+}
+
+impl Key {
+    /// # Panics
+    ///
+    /// If the key is empty or longer than [`KEY_MAX_BYTES`].
+    pub(super) fn new(needle: &'static [u8]) -> Key {
+        assert!((1..=KEY_MAX_BYTES).contains(&needle.len()), "a key of {} bytes", needle.len());
+        Key { needle, finder: Finder::new(needle) }
+    }
+
+    /// The index in `piece` after the key's last byte. If there is none, `matched` says how much of it ended the piece;
+    /// it has to be handed in again with the next one.
+    pub(super) fn find(&self, matched: &mut u8, piece: &[u8]) -> Option<usize> {
+        let before = usize::from(std::mem::take(matched));
+        if before > 0 {
+            // The bytes of the pieces before are the key's first ones: written down again, with as many new ones as a
+            // key that began there can reach.
+            let new = piece.len().min(self.needle.len() - 1);
+            let mut buffer = [0; 2 * KEY_MAX_BYTES];
+            buffer[..before].copy_from_slice(&self.needle[..before]);
+            buffer[before..before + new].copy_from_slice(&piece[..new]);
+            let joined = &buffer[..before + new];
+            if let Some(at) = self.finder.find(joined) {
+                return Some(at + self.needle.len() - before);
+            }
+            if new == piece.len() {
+                *matched = self.begun(joined);
+                return None;
+            }
+        }
+        let found = self.finder.find(piece);
+        if found.is_none() {
+            *matched = self.begun(piece);
+        }
+        found.map(|at| at + self.needle.len())
+    }
+
+    /// How many of the key's first bytes end `bytes`.
+    fn begun(&self, bytes: &[u8]) -> u8 {
+        // A key has at most KEY_MAX_BYTES.
+        (1..self.needle.len()).rev().find(|&len| bytes.ends_with(&self.needle[..len])).unwrap_or(0) as u8
+    }
+}

@@ -1,0 +1,331 @@
+//! The top-level `model` and `stream` of a JSON request body that arrives in pieces, found without parsing the rest.
+//!
+//! One pass, no recursion, and memory that does not grow with the body: nesting is a counter, strings are skipped from
+//! quote to quote. Only what is needed to know *which keys stand at the top* is checked; garbage inside a value is the
+//! upstream's business. What readers disagree about is not resolved here but told: two `model` keys ([`Peek::duplicate`]),
+//! or a key or model that different readers would decode differently ([`PeekState::Malformed`]), could otherwise send
+//! one model past our checks and another one to the upstream.
+//!
+//! ```text
+//! Start -{-> FirstKey -"-> Key -"-> Colon -:-> Value -> (Model | Skipped | Scalar | Nested) -> AfterValue -}-> Done
+//!                |                    ^                                                          |
+//!                `-}-> Done           `-"- NextKey <------------------------ , -------------------'
+//! ```
+
+use std::ops::Range;
+
+use memchr::memchr2;
+
+use super::text::{Fed, Text};
+
+/// The longest model name that is kept, in decoded bytes.
+pub const MAX_MODEL_BYTES: usize = 256;
+/// Enough to know that a key is neither of the two.
+const MAX_KEY_BYTES: usize = 8;
+/// Deeper nesting than this is refused: no real request has it.
+const MAX_DEPTH: u32 = 1 << 31;
+
+/// How far the reading has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeekState {
+    /// The top-level object is still open.
+    NeedMore,
+    /// The top-level object was closed; what follows it is not looked at.
+    Done,
+    /// The body is something other than a JSON object.
+    NotObject,
+    /// The top level does not have the form of a JSON object, or readers may disagree about its keys or its model.
+    Malformed,
+}
+
+/// Reads `model` and `stream` off a request body that arrives in pieces.
+#[derive(Debug, Default)]
+pub struct Peek {
+    at: At,
+    key: Key,
+    /// Bytes that were fed before the current piece.
+    offset: u64,
+    /// The key that is being read.
+    text: Text,
+    model: Field<String>,
+    model_text: Text,
+    model_span: Option<Range<u64>>,
+    model_too_long: bool,
+    stream: Field<bool>,
+}
+
+impl Peek {
+    /// Looks at the next bytes of the body. After any state but [`PeekState::NeedMore`] they are ignored.
+    pub fn feed(&mut self, piece: &[u8]) {
+        let mut at = 0;
+        while at < piece.len() {
+            at = self.step(piece, at);
+        }
+        self.offset = self.offset.saturating_add(piece.len() as u64);
+    }
+
+    /// How far the reading has come.
+    pub fn state(&self) -> PeekState {
+        match self.at {
+            At::Done => PeekState::Done,
+            At::NotObject => PeekState::NotObject,
+            At::Malformed => PeekState::Malformed,
+            _ => PeekState::NeedMore,
+        }
+    }
+
+    /// The top-level `model`, escapes resolved; `None` if there is none (yet), it is no string, or it is too long.
+    pub fn model(&self) -> Option<&str> {
+        self.model.value.as_deref()
+    }
+
+    /// Where the token of a string `model` stands in the body, quotes included. Known for a too long one as well.
+    pub fn model_span(&self) -> Option<Range<u64>> {
+        self.model_span.clone()
+    }
+
+    /// Whether `model` is a string of more than [`MAX_MODEL_BYTES`].
+    pub fn model_too_long(&self) -> bool {
+        self.model_too_long
+    }
+
+    /// The top-level `stream`; `None` if there is none (yet), or it is neither `true` nor `false`.
+    pub fn stream(&self) -> Option<bool> {
+        self.stream.value
+    }
+
+    /// Whether a second top-level `model` or `stream` was seen. Some readers take the first and some the last, so such
+    /// a body means different things to different readers. Some (Go's `encoding/json`) also take `Model` for `model`;
+    /// a second key that differs in case alone therefore counts.
+    pub fn duplicate(&self) -> bool {
+        self.model.seen > 1 || self.stream.seen > 1
+    }
+
+    /// Takes at least one byte of `piece` from `at` on; returns the index of the first that was not taken.
+    fn step(&mut self, piece: &[u8], at: usize) -> usize {
+        let rest = &piece[at..];
+        match self.at {
+            At::Start | At::FirstKey | At::NextKey | At::Colon | At::Value | At::AfterValue => {
+                if !matches!(rest[0], b' ' | b'\t' | b'\n' | b'\r') {
+                    self.token(rest[0], self.offset.saturating_add(at as u64));
+                }
+                at + 1
+            }
+            At::Key => match self.text.feed(rest, MAX_KEY_BYTES) {
+                Fed::More => piece.len(),
+                Fed::Bad => self.stop(At::Malformed, piece),
+                Fed::Closed(end) => {
+                    self.end_key();
+                    at + end
+                }
+            },
+            At::Model { start } => match self.model_text.feed(rest, MAX_MODEL_BYTES) {
+                Fed::More => piece.len(),
+                Fed::Bad => self.stop(At::Malformed, piece),
+                Fed::Closed(end) => {
+                    self.end_model(start..self.offset.saturating_add((at + end) as u64));
+                    at + end
+                }
+            },
+            At::Skipped { depth } => match memchr2(b'"', b'\\', rest) {
+                None => piece.len(),
+                Some(end) => {
+                    self.at = match (rest[end], depth) {
+                        (b'\\', _) => At::SkippedEscape { depth },
+                        (_, 0) => At::AfterValue,
+                        _ => At::Nested { depth },
+                    };
+                    at + end + 1
+                }
+            },
+            At::SkippedEscape { depth } => {
+                self.at = At::Skipped { depth };
+                at + 1
+            }
+            At::Nested { depth } => match rest.iter().position(|&byte| STRUCTURAL[usize::from(byte)]) {
+                None => piece.len(),
+                Some(end) => {
+                    self.at = match rest[end] {
+                        b'"' => At::Skipped { depth },
+                        b'{' | b'[' if depth < MAX_DEPTH => At::Nested { depth: depth + 1 },
+                        b'{' | b'[' => At::Malformed,
+                        _ if depth == 1 => At::AfterValue,
+                        _ => At::Nested { depth: depth - 1 },
+                    };
+                    at + end + 1
+                }
+            },
+            At::Scalar(scalar) => {
+                let mut scalar = scalar;
+                let end = rest.iter().position(|&byte| !scalar.take(byte));
+                self.at = At::Scalar(scalar);
+                match end {
+                    None => piece.len(),
+                    Some(end) => {
+                        if self.key == Key::Stream {
+                            self.stream.value = scalar.as_bool();
+                        }
+                        self.at = At::AfterValue;
+                        at + end
+                    }
+                }
+            }
+            At::Done | At::NotObject | At::Malformed => piece.len(),
+        }
+    }
+
+    /// One byte of the top level that is no white space, at `offset` of the body.
+    fn token(&mut self, byte: u8, offset: u64) {
+        self.at = match (self.at, byte) {
+            (At::Start, b'{') => At::FirstKey,
+            (At::Start, _) => At::NotObject,
+            (At::FirstKey | At::NextKey, b'"') => {
+                self.text.clear();
+                At::Key
+            }
+            (At::FirstKey, b'}') | (At::AfterValue, b'}') => At::Done,
+            (At::Colon, b':') => At::Value,
+            (At::AfterValue, b',') => At::NextKey,
+            (At::Value, b'"') if self.key == Key::Model => {
+                self.model_text.clear();
+                At::Model { start: offset }
+            }
+            (At::Value, b'"') => At::Skipped { depth: 0 },
+            (At::Value, b'{' | b'[') => At::Nested { depth: 1 },
+            (At::Value, b'-' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z') => {
+                let mut scalar = Scalar::default();
+                scalar.take(byte);
+                At::Scalar(scalar)
+            }
+            _ => At::Malformed,
+        };
+    }
+
+    fn end_key(&mut self) {
+        let name = self.text.bytes().unwrap_or_default();
+        (self.key, self.at) = (Key::Other, At::Colon);
+        if name.eq_ignore_ascii_case(b"model") {
+            self.model.seen = self.model.seen.saturating_add(1);
+            if name == b"model" {
+                self.key = Key::Model;
+                (self.model.value, self.model_span, self.model_too_long) = (None, None, false);
+            }
+        } else if name.eq_ignore_ascii_case(b"stream") {
+            self.stream.seen = self.stream.seen.saturating_add(1);
+            if name == b"stream" {
+                self.key = Key::Stream;
+                self.stream.value = None;
+            }
+        }
+    }
+
+    fn end_model(&mut self, span: Range<u64>) {
+        self.model_span = Some(span);
+        self.at = At::AfterValue;
+        match self.model_text.bytes().map(std::str::from_utf8) {
+            None => self.model_too_long = true,
+            Some(Ok(name)) => self.model.value = Some(name.to_owned()),
+            Some(Err(_)) => self.at = At::Malformed,
+        }
+    }
+
+    fn stop(&mut self, at: At, piece: &[u8]) -> usize {
+        self.at = at;
+        piece.len()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum At {
+    #[default]
+    Start,
+    /// After `{`: a key or the end.
+    FirstKey,
+    /// After a comma: a key.
+    NextKey,
+    Key,
+    Colon,
+    Value,
+    /// In the string that is the model; `start` is where its quote stands.
+    Model {
+        start: u64,
+    },
+    /// In a string that nobody asked for; `depth` is 0 for one at the top.
+    Skipped {
+        depth: u32,
+    },
+    /// After a backslash in it.
+    SkippedEscape {
+        depth: u32,
+    },
+    /// In a number, `true`, `false`, `null`, or what poses as one.
+    Scalar(Scalar),
+    Nested {
+        depth: u32,
+    },
+    AfterValue,
+    Done,
+    NotObject,
+    Malformed,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Key {
+    Model,
+    Stream,
+    #[default]
+    Other,
+}
+
+#[derive(Debug)]
+struct Field<T> {
+    seen: u8,
+    /// Of the last one.
+    value: Option<T>,
+}
+
+impl<T> Default for Field<T> {
+    fn default() -> Self {
+        Field { seen: 0, value: None }
+    }
+}
+
+/// The first bytes of a scalar: enough to tell `true` and `false` from anything else.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scalar {
+    bytes: [u8; 6],
+    len: u8,
+}
+
+impl Scalar {
+    /// `false` if `byte` cannot belong to a scalar: then it is the first after it.
+    fn take(&mut self, byte: u8) -> bool {
+        if !matches!(byte, b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z') {
+            return false;
+        }
+        if let Some(slot) = self.bytes.get_mut(usize::from(self.len)) {
+            *slot = byte;
+            self.len += 1;
+        }
+        true
+    }
+
+    fn as_bool(self) -> Option<bool> {
+        match &self.bytes[..usize::from(self.len)] {
+            b"true" => Some(true),
+            b"false" => Some(false),
+            _ => None,
+        }
+    }
+}
+
+/// The bytes that matter inside a nested value, outside its strings.
+const STRUCTURAL: [bool; 256] = {
+    let mut table = [false; 256];
+    table[b'"' as usize] = true;
+    table[b'{' as usize] = true;
+    table[b'}' as usize] = true;
+    table[b'[' as usize] = true;
+    table[b']' as usize] = true;
+    table
+};
