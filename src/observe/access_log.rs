@@ -1,0 +1,230 @@
+//! The access log as a core sees it: one JSON line a request, formatted at the request's end into the core's own buffer
+//! and handed to the [`LogWriter`] in batches, every tick or when a batch is full. The core never waits: when the writer
+//! cannot keep up, the buffer grows to [`LOG_BUFFER_BYTES`] and then lines are dropped and counted.
+//!
+//! A line holds no key, no prompt, no answer and no query string.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use super::counters::CoreMetrics;
+use super::ids::write_hex;
+use super::json::{Object, decimal};
+use super::log_writer::{Batch, LogWriter, Message};
+use super::outcome::Outcome;
+
+/// The most bytes a core holds back while the writer is behind.
+pub const LOG_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// A batch is handed over before the tick when it has this many bytes.
+pub const LOG_BATCH_BYTES: usize = 64 * 1024;
+
+/// The buffers of a core that may be on their way back from the writer.
+const RECYCLED_BUFFERS: usize = 4;
+
+/// What is told of a request. Peer-controlled values may hold any bytes; they are escaped and cut to 1024 bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// When the request's head was complete, in milliseconds since 1970.
+    pub unix_ms: u64,
+    /// Our id of the request, or the client's.
+    pub request_id: &'a str,
+    /// The trace it belongs to.
+    pub trace_id: Option<[u8; 16]>,
+    /// The client's address.
+    pub client: Option<IpAddr>,
+    /// The request's method.
+    pub method: &'a [u8],
+    /// The request's target; a query is cut off here, whatever the caller did.
+    pub path: &'a [u8],
+    /// The route's name, if one matched.
+    pub route: Option<&'a str>,
+    /// The name of the upstream that was asked last.
+    pub upstream: Option<&'a str>,
+    /// The model as the client named it.
+    pub model: Option<&'a [u8]>,
+    /// Whether the client asked for a stream.
+    pub stream: bool,
+    /// The status the client got; 0 when it got none.
+    pub status: u16,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Body bytes read from the client.
+    pub bytes_in: u64,
+    /// Payload bytes written to the client.
+    pub bytes_out: u64,
+    /// Events passed on.
+    pub events: u64,
+    /// Upstream connections tried.
+    pub attempts: u32,
+    /// From the request's head to the answer's first byte, in microseconds.
+    pub first_byte_us: Option<u64>,
+    /// From the request's head to its end, in microseconds.
+    pub total_us: u64,
+    /// Tokens of the prompt, as the upstream counted them.
+    pub prompt_tokens: Option<u64>,
+    /// Tokens of the answer.
+    pub completion_tokens: Option<u64>,
+    /// Both together.
+    pub total_tokens: Option<u64>,
+    /// The upstream's own id of the request.
+    pub upstream_request_id: Option<&'a [u8]>,
+    /// Why the model stopped.
+    pub finish_reason: Option<&'a [u8]>,
+    /// The `code` of the error sent to the client.
+    pub error: Option<&'a str>,
+}
+
+/// One core's end of the access log. Dropping it hands over what is left.
+#[derive(Debug)]
+pub struct AccessLog {
+    buffer: Vec<u8>,
+    lines: u64,
+    to_writer: SyncSender<Message>,
+    recycled: Receiver<Vec<u8>>,
+    recycle: SyncSender<Vec<u8>>,
+    metrics: Arc<CoreMetrics>,
+}
+
+impl AccessLog {
+    /// The log of the core that owns `metrics`, where dropped lines are counted.
+    pub fn new(writer: &LogWriter, metrics: Arc<CoreMetrics>) -> AccessLog {
+        let (recycle, recycled) = sync_channel(RECYCLED_BUFFERS);
+        AccessLog { buffer: Vec::new(), lines: 0, to_writer: writer.sender(), recycled, recycle, metrics }
+    }
+
+    /// Writes a request's line into the core's buffer.
+    pub fn record(&mut self, record: &Record<'_>) {
+        if self.buffer.len() >= LOG_BATCH_BYTES {
+            self.flush();
+        }
+        if self.buffer.len() >= LOG_BUFFER_BYTES {
+            self.metrics.access_log_dropped.inc();
+            return;
+        }
+        write_line(&mut self.buffer, record);
+        self.lines += 1;
+    }
+
+    /// Hands the lines so far to the writer, if it has room for them; else they stay for the next time. Never waits.
+    pub fn flush(&mut self) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        let bytes = std::mem::take(&mut self.buffer);
+        let batch = Batch { bytes, lines: self.lines, home: self.recycle.clone() };
+        match self.to_writer.try_send(Message::Batch(batch)) {
+            Ok(()) => self.buffer = self.recycled.try_recv().unwrap_or_default(),
+            Err(TrySendError::Full(Message::Batch(batch))) => {
+                self.buffer = batch.bytes;
+                return;
+            }
+            Err(_) => self.metrics.access_log_dropped.add(self.lines),
+        }
+        self.lines = 0;
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.flush();
+        // What the writer has no room for now is lost with its core; `flush` has set this to 0 otherwise.
+        self.metrics.access_log_dropped.add(self.lines);
+    }
+}
+
+/// Appends one record as a line of JSON.
+fn write_line(out: &mut Vec<u8>, record: &Record<'_>) {
+    let path = record.path.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or_default();
+    let mut line = Object::begin(out);
+    line.plain("ts", |out| write_time(out, record.unix_ms));
+    line.string("request_id", record.request_id.as_bytes());
+    if let Some(trace_id) = &record.trace_id {
+        line.plain("trace_id", |out| {
+            let mut digits = [0; 32];
+            write_hex(trace_id, &mut digits);
+            out.extend_from_slice(&digits);
+        });
+    }
+    if let Some(client) = record.client {
+        // Writing into a vector cannot fail.
+        line.plain("client", |out| drop(write!(out, "{}", client.to_canonical())));
+    }
+    line.string("method", record.method);
+    line.string("path", path);
+    optional(&mut line, "route", record.route.map(str::as_bytes));
+    optional(&mut line, "upstream", record.upstream.map(str::as_bytes));
+    optional(&mut line, "model", record.model);
+    line.bool("stream", record.stream);
+    line.number("status", record.status.into());
+    line.string("outcome", record.outcome.label().as_bytes());
+    line.number("bytes_in", record.bytes_in);
+    line.number("bytes_out", record.bytes_out);
+    line.number("events", record.events);
+    line.number("attempts", record.attempts.into());
+    line.milliseconds("first_byte_ms", record.first_byte_us);
+    line.milliseconds("total_ms", Some(record.total_us));
+    let tokens = [
+        ("prompt_tokens", record.prompt_tokens),
+        ("completion_tokens", record.completion_tokens),
+        ("total_tokens", record.total_tokens),
+    ];
+    for (key, count) in tokens {
+        if let Some(count) = count {
+            line.number(key, count);
+        }
+    }
+    optional(&mut line, "upstream_request_id", record.upstream_request_id);
+    optional(&mut line, "finish_reason", record.finish_reason);
+    optional(&mut line, "error", record.error.map(str::as_bytes));
+    line.end_line();
+}
+
+fn optional(line: &mut Object<'_>, key: &'static str, value: Option<&[u8]>) {
+    if let Some(value) = value {
+        line.string(key, value);
+    }
+}
+
+/// Writes a time as RFC 3339 in UTC with milliseconds.
+fn write_time(out: &mut Vec<u8>, unix_ms: u64) {
+    let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
+    let (year, month, day) = civil_date(days);
+    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+    for (value, width, end) in [
+        (year, 4, b'-'),
+        (month, 2, b'-'),
+        (day, 2, b'T'),
+        (hour, 2, b':'),
+        (minute, 2, b':'),
+        (second, 2, b'.'),
+    ] {
+        decimal(out, value, width);
+        out.push(end);
+    }
+    decimal(out, ms % 1000, 3);
+    out.push(b'Z');
+}
+
+/// Year, month and day of a day counted from 1970-01-01. Years are counted from March, so that the leap day is the last
+/// of its year and a month's first day is a linear function of the month.
+fn civil_date(days: u64) -> (u64, u64, u64) {
+    const DAYS_IN_400_YEARS: u64 = 146_097;
+    // From 0000-03-01 to 1970-01-01.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
+    // Days without the leap days before them: one each 1460 (4 years), none each 36524 (100), one each 146096 (400).
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    // Five months from March on have 153 days.
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+#[path = "access_log_tests.rs"]
+mod tests;

@@ -1,0 +1,179 @@
+//! The numbers of one core. Each field has a single writer, the core that owns the [`CoreMetrics`]; that is what makes an
+//! increment a relaxed load and a relaxed store, without the `lock` prefix of a read-modify-write (about 20 cycles each,
+//! several times a segment). Two writers would lose counts, so what any thread may count is a [`SharedCounter`].
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::histogram::{Histogram, Overhead, RequestDuration, TimePerOutputToken, TimeToFirstToken};
+use super::labels::LabelId;
+use super::outcome::{Outcome, Refusal};
+
+/// Series of (route, upstream, status) a core tells apart. An upstream may answer any status at all, so beyond this many,
+/// requests are counted under the route and upstream "other" and the class of their status (200, 400, ...).
+pub const MAX_REQUEST_SERIES: usize = 4096;
+
+/// A number that only grows, with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. For the owner only.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Adds one. For the owner only.
+    #[inline]
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// The count so far, for any thread.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that rises and falls, with one writer: what was added on a core is taken away on the same core.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Adds `n`. For the owner only.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Takes `n` away. For the owner only. Never goes below zero: a gauge of 2^64 - 1 would hide every other error.
+    #[inline]
+    pub fn sub(&self, n: u64) {
+        let now = self.0.load(Relaxed);
+        debug_assert!(now >= n, "a gauge of {now} cannot fall by {n}");
+        self.0.store(now.saturating_sub(n), Relaxed);
+    }
+
+    /// The value now, for any thread.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A counter that any thread may write, for what happens rarely.
+#[derive(Debug, Default)]
+pub struct SharedCounter(AtomicU64);
+
+impl SharedCounter {
+    /// Adds one.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// The count so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What one core counts. Aligned to two cache lines (prefetchers fetch pairs), so that no core's stores slow another's.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct CoreMetrics {
+    /// Events passed on to clients.
+    pub events_relayed: Counter,
+    /// Payload bytes passed on to clients: bodies without heads, framing and heartbeats.
+    pub bytes_to_clients: Counter,
+    /// Body bytes read from clients.
+    pub bytes_from_clients: Counter,
+    /// Heartbeats written to clients.
+    pub heartbeats: Counter,
+    /// 16 KiB blocks that hold bytes in flight.
+    pub buffers_in_use: Gauge,
+    /// Blocks ever allocated, because the free list was empty.
+    pub buffers_allocated: Counter,
+
+    /// Client connections accepted.
+    pub connections_accepted: Counter,
+    /// Client connections open.
+    pub connections_open: Gauge,
+    /// Requests between their head and the end of their answer.
+    pub requests_open: Gauge,
+    /// Answers that are being streamed as events.
+    pub streams_open: Gauge,
+
+    /// Upstream connections dialed and established.
+    pub upstream_opened: Counter,
+    /// Requests that went out on a pooled connection.
+    pub upstream_reused: Counter,
+    /// Pooled connections found closed or too old when they were wanted.
+    pub upstream_discarded_stale: Counter,
+    /// Pooled connections waiting for a request.
+    pub upstream_idle: Gauge,
+    /// Requests sent again, to the same upstream or another.
+    pub upstream_retried: Counter,
+
+    /// Access-log lines dropped because the log's reader could not keep up.
+    pub access_log_dropped: Counter,
+
+    /// From a request's head to the first byte of its answer.
+    pub time_to_first_token: Histogram<TimeToFirstToken>,
+    /// Between the events of an answer, after the first.
+    pub time_per_output_token: Histogram<TimePerOutputToken>,
+    /// From a request's head to the last byte of its answer.
+    pub request_duration: Histogram<RequestDuration>,
+    /// What of a request's time was spent here: head complete to request written, first byte read to first byte written.
+    pub overhead: Histogram<Overhead>,
+
+    refused: [Counter; Refusal::ALL.len()],
+    finished: Mutex<FinishedRequests>,
+}
+
+/// Route, upstream and status of a finished request.
+pub(super) type RequestKey = (LabelId, LabelId, u16);
+
+/// Finished requests by their labels. Ids instead of names, so that the end of a request hashes six bytes.
+#[derive(Debug, Default)]
+pub(super) struct FinishedRequests {
+    pub(super) by_status: HashMap<RequestKey, u64>,
+    pub(super) by_outcome: HashMap<(LabelId, Outcome), u64>,
+}
+
+impl CoreMetrics {
+    /// Counts a connection that was closed before it could carry a request.
+    pub fn connection_refused(&self, reason: Refusal) {
+        self.refused[reason as usize].inc();
+    }
+
+    /// The connections refused for `reason`.
+    pub fn connections_refused(&self, reason: Refusal) -> u64 {
+        self.refused[reason as usize].get()
+    }
+
+    /// Counts a request at its end. `upstream` is [`LabelId::NONE`] when none was asked; `status` is what the client
+    /// got, 0 when it got none.
+    pub fn request_finished(&self, route: LabelId, upstream: LabelId, status: u16, outcome: Outcome) {
+        let mut finished = self.finished();
+        let mut key = (route, upstream, status);
+        if finished.by_status.len() >= MAX_REQUEST_SERIES && !finished.by_status.contains_key(&key) {
+            key = (LabelId::OTHER, LabelId::OTHER, status / 100 * 100);
+        }
+        *finished.by_status.entry(key).or_default() += 1;
+        *finished.by_outcome.entry((route, outcome)).or_default() += 1;
+    }
+
+    /// The finished requests; the core waits for this lock at the end of a request, so copy and let go.
+    pub(super) fn finished(&self) -> MutexGuard<'_, FinishedRequests> {
+        // A panic between the two additions leaves both maps whole, so a poisoned lock is still good.
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,203 @@
+//! One flat JSON object on one line, written straight into a byte buffer: the access log's path has no serializer and no
+//! allocation a line. Whatever bytes come in, what goes out is valid JSON in valid UTF-8 (RFC 8259, sections 7 and 8.1).
+
+/// The most bytes of a value that are written; a peer chooses how long a path or a model's name is.
+pub(super) const MAX_VALUE_BYTES: usize = 1024;
+
+/// An object being written.
+pub(super) struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    separator: u8,
+}
+
+impl<'a> Object<'a> {
+    pub(super) fn begin(out: &'a mut Vec<u8>) -> Self {
+        Object { out, separator: b'{' }
+    }
+
+    /// Ends the object and the line.
+    pub(super) fn end_line(self) {
+        if self.separator == b'{' {
+            self.out.push(b'{');
+        }
+        self.out.extend_from_slice(b"}\n");
+    }
+
+    /// A string of any bytes, cut to [`MAX_VALUE_BYTES`]; what is not UTF-8 becomes U+FFFD.
+    pub(super) fn string(&mut self, key: &'static str, value: &[u8]) {
+        self.key(key);
+        self.out.push(b'"');
+        escape(self.out, value);
+        self.out.push(b'"');
+    }
+
+    /// A string that is written by `write`, which promises to write only printable ASCII without quotes or backslashes.
+    pub(super) fn plain(&mut self, key: &'static str, write: impl FnOnce(&mut Vec<u8>)) {
+        self.key(key);
+        self.out.push(b'"');
+        write(self.out);
+        self.out.push(b'"');
+    }
+
+    pub(super) fn number(&mut self, key: &'static str, value: u64) {
+        self.key(key);
+        decimal(self.out, value, 1);
+    }
+
+    pub(super) fn bool(&mut self, key: &'static str, value: bool) {
+        self.key(key);
+        self.out.extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
+    /// Microseconds as milliseconds with three decimals, or null.
+    pub(super) fn milliseconds(&mut self, key: &'static str, us: Option<u64>) {
+        self.key(key);
+        let Some(us) = us else {
+            self.out.extend_from_slice(b"null");
+            return;
+        };
+        decimal(self.out, us / 1000, 1);
+        self.out.push(b'.');
+        decimal(self.out, us % 1000, 3);
+    }
+
+    /// Keys are ours: they need no escaping.
+    fn key(&mut self, key: &'static str) {
+        self.out.push(self.separator);
+        self.separator = b',';
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+}
+
+/// Writes `value` with at least `width` digits.
+pub(super) fn decimal(out: &mut Vec<u8>, mut value: u64, width: usize) {
+    // u64::MAX has 20 digits.
+    let mut digits = [b'0'; 20];
+    let mut start = digits.len();
+    while value > 0 {
+        start -= 1;
+        digits[start] = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+    out.extend_from_slice(&digits[start.min(digits.len() - width)..]);
+}
+
+fn escape(out: &mut Vec<u8>, value: &[u8]) {
+    let (value, is_cut) = cut(value);
+    for chunk in value.utf8_chunks() {
+        let mut rest = chunk.valid().as_bytes();
+        while let Some(at) = rest.iter().position(|b| needs_escape(*b)) {
+            out.extend_from_slice(&rest[..at]);
+            escape_byte(out, rest[at]);
+            rest = &rest[at + 1..];
+        }
+        out.extend_from_slice(rest);
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+    if is_cut {
+        out.extend_from_slice("…".as_bytes());
+    }
+}
+
+/// Cuts at the bound, before a character that would be split.
+fn cut(value: &[u8]) -> (&[u8], bool) {
+    if value.len() <= MAX_VALUE_BYTES {
+        return (value, false);
+    }
+    let is_continuation = |b: u8| b & 0xc0 == 0x80;
+    let mut end = MAX_VALUE_BYTES;
+    // A character has at most three continuation bytes; more of them is not UTF-8, and may be cut anywhere.
+    while end > MAX_VALUE_BYTES - 3 && is_continuation(value[end]) {
+        end -= 1;
+    }
+    (&value[..end], true)
+}
+
+/// DEL need not be escaped in JSON, but people read logs on terminals.
+fn needs_escape(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\' || byte == 0x7f
+}
+
+fn escape_byte(out: &mut Vec<u8>, byte: u8) {
+    match byte {
+        b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+        b'\n' => out.extend_from_slice(b"\\n"),
+        b'\r' => out.extend_from_slice(b"\\r"),
+        b'\t' => out.extend_from_slice(b"\\t"),
+        _ => {
+            let mut code = *b"\\u0000";
+            super::ids::write_hex(&[byte], &mut code[4..]);
+            out.extend_from_slice(&code);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn string(value: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut object = Object::begin(&mut out);
+        object.string("k", value);
+        object.end_line();
+        out
+    }
+
+    fn read_back(line: &[u8]) -> String {
+        assert_eq!(line.iter().filter(|b| **b == b'\n').count(), 1);
+        let value: serde_json::Value = serde_json::from_slice(line).unwrap();
+        value["k"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn quotes_backslashes_and_controls_are_escaped() {
+        assert_eq!(string(b"a\"b\\c\nd\x1b\x7f"), b"{\"k\":\"a\\\"b\\\\c\\nd\\u001b\\u007f\"}\n");
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_replaced() {
+        assert_eq!(read_back(&string(b"a\xffb\xe2\x82")), "a\u{fffd}b\u{fffd}");
+    }
+
+    #[test]
+    fn a_long_value_is_cut_between_characters() {
+        let value = format!("{}€€", "x".repeat(MAX_VALUE_BYTES - 2));
+        assert_eq!(read_back(&string(value.as_bytes())), format!("{}…", "x".repeat(MAX_VALUE_BYTES - 2)));
+    }
+
+    #[test]
+    fn numbers_have_their_digits() {
+        let mut out = Vec::new();
+        let mut object = Object::begin(&mut out);
+        object.number("zero", 0);
+        object.number("most", u64::MAX);
+        object.milliseconds("ms", Some(1_002_003));
+        object.milliseconds("little", Some(7));
+        object.milliseconds("none", None);
+        object.bool("yes", true);
+        object.end_line();
+        let expected =
+            r#"{"zero":0,"most":18446744073709551615,"ms":1002.003,"little":0.007,"none":null,"yes":true}"#;
+        assert_eq!(String::from_utf8(out).unwrap().trim_end(), expected);
+    }
+
+    #[test]
+    fn an_empty_object_is_an_object() {
+        let mut out = Vec::new();
+        Object::begin(&mut out).end_line();
+        assert_eq!(out, b"{}\n");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_become_the_json_of_their_lossy_text(value in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(read_back(&string(&value)), String::from_utf8_lossy(&value));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! How a request ended and why a connection was refused, as the words that appear in metrics and in the access log.
+//! The words are part of the outside face: renaming one breaks somebody's dashboard.
+
+/// How a request ended. Every request has exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Outcome {
+    /// The answer was passed on to its end.
+    Finished,
+    /// The upstream closed or broke its answer off after the first byte.
+    UpstreamCut,
+    /// No answer to pass on: dialing failed, or what came before the first byte was no valid response.
+    UpstreamError,
+    /// The client closed before the end.
+    ClientGone,
+    /// The client stopped reading for longer than is allowed.
+    ClientStalled,
+    /// No upstream connection within its time.
+    TimeoutConnect,
+    /// No TLS session with the upstream within its time.
+    TimeoutTls,
+    /// The client's body did not arrive within its time.
+    TimeoutRequestBody,
+    /// The upstream's first byte did not arrive within its time.
+    TimeoutFirstByte,
+    /// The upstream went silent in the middle of its answer.
+    TimeoutIdle,
+    /// The request took longer than a request may.
+    TimeoutTotal,
+    /// Answered here with an error (4xx): key, limit, route, malformed.
+    Refused,
+    /// Answered here: a page, a health check.
+    Local,
+    /// Cut by shutdown, after the time to drain had passed.
+    Drained,
+}
+
+impl Outcome {
+    /// All outcomes, in the order of their discriminants.
+    pub const ALL: [Outcome; 14] = [
+        Outcome::Finished,
+        Outcome::UpstreamCut,
+        Outcome::UpstreamError,
+        Outcome::ClientGone,
+        Outcome::ClientStalled,
+        Outcome::TimeoutConnect,
+        Outcome::TimeoutTls,
+        Outcome::TimeoutRequestBody,
+        Outcome::TimeoutFirstByte,
+        Outcome::TimeoutIdle,
+        Outcome::TimeoutTotal,
+        Outcome::Refused,
+        Outcome::Local,
+        Outcome::Drained,
+    ];
+
+    /// The word for it in metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Outcome::Finished => "finished",
+            Outcome::UpstreamCut => "upstream_cut",
+            Outcome::UpstreamError => "upstream_error",
+            Outcome::ClientGone => "client_gone",
+            Outcome::ClientStalled => "client_stalled",
+            Outcome::TimeoutConnect => "timeout_connect",
+            Outcome::TimeoutTls => "timeout_tls",
+            Outcome::TimeoutRequestBody => "timeout_request_body",
+            Outcome::TimeoutFirstByte => "timeout_first_byte",
+            Outcome::TimeoutIdle => "timeout_idle",
+            Outcome::TimeoutTotal => "timeout_total",
+            Outcome::Refused => "refused",
+            Outcome::Local => "local",
+            Outcome::Drained => "drained",
+        }
+    }
+}
+
+/// Why an accepted connection was closed before it could carry a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Refusal {
+    /// As many connections are open as may be.
+    Limit,
+    /// The TLS handshake failed.
+    TlsFailed,
+    /// The process is out of file descriptors.
+    NoFd,
+}
+
+impl Refusal {
+    /// All reasons, in the order of their discriminants.
+    pub const ALL: [Refusal; 3] = [Refusal::Limit, Refusal::TlsFailed, Refusal::NoFd];
+
+    /// The word for it in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Refusal::Limit => "limit",
+            Refusal::TlsFailed => "tls_failed",
+            Refusal::NoFd => "no_fd",
+        }
+    }
+}

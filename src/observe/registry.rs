@@ -1,0 +1,69 @@
+//! All that is counted, in one place for whoever reads it: the cores' numbers, the names behind their labels, and what
+//! belongs to the process as a whole.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::counters::{CoreMetrics, SharedCounter};
+use super::labels::Labels;
+
+/// The process's numbers. Made once, before the cores start.
+#[derive(Debug)]
+pub struct Registry {
+    cores: Vec<Arc<CoreMetrics>>,
+    /// Names of routes and upstreams.
+    pub labels: Labels,
+    /// Configurations taken up by a reload.
+    pub reloads_ok: SharedCounter,
+    /// Configurations refused by a reload; the one before stays.
+    pub reloads_failed: SharedCounter,
+    /// Batches of the access log that could not be written.
+    pub access_log_write_errors: SharedCounter,
+    /// Lines that were in those batches.
+    pub access_log_lines_lost: SharedCounter,
+    ready: AtomicBool,
+    started_unix_ms: u64,
+}
+
+impl Registry {
+    /// A registry for `cores` worker cores, not ready yet.
+    pub fn new(cores: usize) -> Arc<Registry> {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Arc::new(Registry {
+            cores: (0..cores).map(|_| Arc::new(CoreMetrics::default())).collect(),
+            labels: Labels::default(),
+            reloads_ok: SharedCounter::default(),
+            reloads_failed: SharedCounter::default(),
+            access_log_write_errors: SharedCounter::default(),
+            access_log_lines_lost: SharedCounter::default(),
+            ready: AtomicBool::new(false),
+            started_unix_ms: since_epoch.as_millis() as u64,
+        })
+    }
+
+    /// The numbers of each core, in the order of the cores.
+    pub fn cores(&self) -> &[Arc<CoreMetrics>] {
+        &self.cores
+    }
+
+    /// The sum of one number over all cores.
+    pub fn sum(&self, read: impl Fn(&CoreMetrics) -> u64) -> u64 {
+        self.cores.iter().map(|core| read(core)).sum()
+    }
+
+    /// Whether new requests are welcome: true once every core listens, false again from the start of a drain.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Says whether new requests are welcome.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Release);
+    }
+
+    /// When the process started, in milliseconds since 1970.
+    pub fn started_unix_ms(&self) -> u64 {
+        self.started_unix_ms
+    }
+}
