@@ -151,15 +151,6 @@ impl Local<'_> {
         out
     }
 
-    /// The whole answer, to one whose request was not.
-    pub fn write_blind(&self, id: &str, core: &Core) -> Vec<u8> {
-        let mut out = self.head(core);
-        write_field(&mut out, "X-Request-Id", id.as_bytes());
-        out.extend_from_slice(b"Connection: close\r\n\r\n");
-        out.extend_from_slice(self.body);
-        out
-    }
-
     fn head(&self, core: &Core) -> Vec<u8> {
         let mut out = Vec::with_capacity(512 + self.body.len());
         status_line(&mut out, self.status, reason(self.status));

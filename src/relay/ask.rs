@@ -109,6 +109,20 @@ impl<'a> Asking<'a> {
         Asking { stream, head, written: 0, flushed: false, block: None, start, end, scanned: 0, first_byte, waiting: false }
     }
 
+    /// The same for a request without a body, for which somebody else keeps the time.
+    pub fn poll_alone(&mut self, cx: &mut Context<'_>, core: &Core) -> Poll<Result<Answered, Stop>> {
+        while self.written < self.head.len() {
+            match ready!(self.stream.poll_write(cx, &self.head[self.written..])) {
+                Ok(more) => self.written += more,
+                Err(_) => return Poll::Ready(Err(Stop::Closed { untouched: false })),
+            }
+        }
+        if self.stream.poll_flush(cx).map_err(|_| Stop::Closed { untouched: false })?.is_pending() {
+            return Poll::Pending;
+        }
+        self.poll_head(cx, core, false)
+    }
+
     /// Ready with the answer's head, or with what came between.
     pub fn poll(
         &mut self,
@@ -126,6 +140,10 @@ impl<'a> Asking<'a> {
                 other => return Poll::Ready(Err(Stop::Upload(other))),
             }
         }
+        self.poll_head(cx, core, to_head)
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>, core: &Core, to_head: bool) -> Poll<Result<Answered, Stop>> {
         loop {
             if let Some(head) = self.head_end(to_head)? {
                 let block = self.block.take().unwrap_or_else(|| core.shard.blocks.take());

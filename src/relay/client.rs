@@ -27,7 +27,7 @@ use super::ask::Stop;
 use super::deadline::{Deadlines, Due, Timeout};
 use super::framing::{HEAD_ROOM, TAIL_ROOM};
 
-/// A lone comment line as a chunk of its own; see [`crate::sse::write::HEARTBEAT`].
+/// A lone comment line as a chunk of its own; see [`crate::sse::HEARTBEAT`].
 const HEARTBEAT_CHUNK: &[u8] = b"2\r\n:\n\r\n";
 
 /// The connection.
@@ -225,7 +225,7 @@ impl Client {
         let bytes = match self.beat.get() {
             Beat::Hold => return,
             Beat::Chunk => HEARTBEAT_CHUNK,
-            Beat::Bare => crate::sse::write::HEARTBEAT,
+            Beat::Bare => crate::sse::HEARTBEAT,
         };
         if self.is_blocked() {
             return;

@@ -290,7 +290,7 @@ impl Exchange<'_> {
             (_, true) => Look::Json(Sideband::default()),
             _ => Look::Opaque,
         };
-        Download::new(stream, BodyDecoder::from(&head.body), framing, look, says_end(self.request.path()), now)
+        Download::new(stream, BodyDecoder::from(head.body), framing, look, says_end(self.request.path()), now)
     }
 
     /// Writes what there is and pumps until the end.

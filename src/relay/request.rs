@@ -52,14 +52,10 @@ impl Request {
             body: head.body,
             keep_alive: head.keep_alive,
             expect_continue: head.expect_continue,
-            json: false,
-            encoded: false,
             id: String::new(),
-            trace: TraceContext::begin(ids),
-            timeout_ms: None,
-            authorization: None,
             repeatable: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
             fields: Vec::with_capacity(head.fields.len() * 32),
+            ..Request::unparsed(ids)
         };
         let mut traced = false;
         for field in head.forwarded() {
@@ -73,6 +69,26 @@ impl Request {
             request.id = ids.request_id().to_string();
         }
         request
+    }
+
+    /// What stands for a request that could not be parsed, so that its refusal has a name.
+    pub fn unparsed(ids: &mut Ids) -> Request {
+        Request {
+            method: String::new(),
+            target: String::new(),
+            version: Version::Http11,
+            body: RequestBody::None,
+            keep_alive: false,
+            expect_continue: false,
+            json: false,
+            encoded: false,
+            id: ids.request_id().to_string(),
+            trace: TraceContext::begin(ids),
+            timeout_ms: None,
+            authorization: None,
+            repeatable: false,
+            fields: Vec::new(),
+        }
     }
 
     /// Takes one field in. Says whether it continued a trace.

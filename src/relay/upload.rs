@@ -15,7 +15,7 @@ use super::framing;
 use crate::http::body::BodyDecoder;
 use crate::http::request::RequestBody;
 use crate::net::stream::Stream;
-use crate::openai::peek::{Peek, PeekState};
+use crate::openai::{Peek, PeekState};
 use crate::shard::Shard;
 use crate::shard::block::{BLOCK_BYTES, Block};
 use crate::shard::clock::Millis;
@@ -65,7 +65,7 @@ impl Upload {
     /// A body that begins now. With `look`, its `model` and `stream` are looked for.
     pub fn new(body: &RequestBody, look: bool, limit: u64, now: Millis, time_limit: u32) -> Upload {
         Upload {
-            decoder: BodyDecoder::from(body),
+            decoder: BodyDecoder::from(*body),
             held: VecDeque::new(),
             received: 0,
             limit,
@@ -210,7 +210,7 @@ impl Upload {
                     return Poll::Pending;
                 }
             }
-            if range.is_empty() {
+            if range.start == range.end {
                 self.held.pop_front();
                 self.framed = false;
             }

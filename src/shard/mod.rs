@@ -9,7 +9,9 @@ pub mod clock;
 pub mod runtime;
 pub mod wheel;
 
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::task::{Poll, Waker};
 
 /// What every task of a core reaches for.
 pub struct Shard {
@@ -21,4 +23,38 @@ pub struct Shard {
     pub wheel: wheel::Wheel,
     /// Time.
     pub clock: clock::Clock,
+}
+
+impl Shard {
+    /// Waits for `ms`, on the wheel. For what happens rarely: it allocates.
+    pub async fn pause(&self, ms: clock::Millis) {
+        let nap = Rc::new(Nap::default());
+        let weak: Weak<Nap> = Rc::downgrade(&nap);
+        let timer = self.wheel.timer(weak);
+        timer.arm(self.clock.millis() + ms);
+        std::future::poll_fn(|cx| match nap.over.get() {
+            true => Poll::Ready(()),
+            false => {
+                nap.waker.replace(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+}
+
+/// Someone who waits for a time and nothing else.
+#[derive(Default)]
+struct Nap {
+    over: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl wheel::Timed for Nap {
+    fn fire(&self, _now: clock::Millis) {
+        self.over.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
 }

@@ -1,0 +1,263 @@
+//! The life of a client's connection.
+//!
+//! ```text
+//!  idle ──first byte──► head ──complete──► answer ──► idle ...
+//!   │ keep_alive         │ request_head: 408     │ close: say so, read what is still coming, close
+//!   ▼ silently           ▼ refused: 4xx          ▼ abort: reset
+//! closed              lingering               closed
+//! ```
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::Door;
+use super::local;
+use crate::guard;
+use crate::http::Reject;
+use crate::http::request::{self, FIELD_SECTION_BYTES, HeadScanner, REQUEST_LINE_BYTES, RequestBody};
+use crate::observe::Outcome;
+use crate::openai::ApiError;
+use crate::relay::answer::{self, Local};
+use crate::relay::client::{Client, write_all};
+use crate::relay::core::Core;
+use crate::relay::deadline::Timeout;
+use crate::relay::download::Framing;
+use crate::relay::exchange::{After, millis, relay};
+use crate::relay::ledger::Ledger;
+use crate::relay::models;
+use crate::relay::request::Request;
+use crate::shard::block::BLOCK_BYTES;
+use crate::shard::clock::Micros;
+
+/// A head never needs more room than this: its bounds, and a line end before it.
+const HEAD_BYTES_MAX: usize = REQUEST_LINE_BYTES + FIELD_SECTION_BYTES + 1024;
+
+/// How long a connection that is being closed still reads, so that the last answer is not lost to a reset.
+const LINGER_MS: u32 = 1000;
+
+/// How much it reads at most meanwhile.
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// What came of waiting for a head.
+enum Waited {
+    /// It is there, this long.
+    Head(usize),
+    /// The connection is over.
+    Closed,
+    /// It did not come in time.
+    Late,
+    /// It cannot be accepted.
+    Refused(Reject),
+}
+
+/// Serves requests until the connection ends.
+pub async fn run(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door) {
+    let mut first = true;
+    loop {
+        let after = match wait(client, core, first).await {
+            Waited::Closed => return,
+            Waited::Late => {
+                let limit = core.shared.settings.load().config.timeouts.request_head;
+                refuse(client, core, peer, &ApiError::request_head_timeout(limit)).await;
+                After::Close
+            }
+            Waited::Refused(reject) => {
+                refuse(client, core, peer, &ApiError::new(reject.status, reject.code, reject.message)).await;
+                After::Close
+            }
+            Waited::Head(length) => serve(client, core, peer, door, length).await,
+        };
+        match after {
+            After::Next => first = false,
+            After::Close => return linger(client, core).await,
+            After::Abort => return client.stream().reset_on_close(),
+        }
+    }
+}
+
+/// Waits for the head of a request.
+async fn wait(client: &Client, core: &Rc<Core>, first: bool) -> Waited {
+    let mut scanner = HeadScanner::default();
+    let timeouts = core.shared.settings.load().config.timeouts.clone();
+    let now = core.shard.clock.millis();
+    let mut begun = first || !client.inbound().is_empty();
+    match begun {
+        true => client.deadlines.phase(Timeout::RequestHead, now, millis(timeouts.request_head)),
+        false => client.deadlines.phase(Timeout::KeepAlive, now, millis(timeouts.keep_alive)),
+    }
+    client.arm();
+    poll_fn(|cx| {
+        if client.poll_expired(cx).is_ready() {
+            let nothing = client.inbound().is_empty();
+            return Poll::Ready(if nothing { Waited::Closed } else { Waited::Late });
+        }
+        loop {
+            match scanner.scan(client.inbound().bytes()) {
+                Ok(Some(length)) => return Poll::Ready(Waited::Head(length)),
+                Ok(None) => {}
+                Err(reject) => return Poll::Ready(Waited::Refused(reject)),
+            }
+            if client.inbound().is_empty() && core.shared.is_draining() {
+                return Poll::Ready(Waited::Closed);
+            }
+            match client.poll_fill(cx, HEAD_BYTES_MAX) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Waited::Closed),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+            if !begun {
+                begun = true;
+                let now = core.shard.clock.micros() / 1000;
+                client.deadlines.phase(Timeout::RequestHead, now, millis(timeouts.request_head));
+                client.arm();
+            }
+        }
+    })
+    .await
+}
+
+/// One request, from its complete head to the end of its answer.
+async fn serve(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, length: usize) -> After {
+    client.deadlines.no_phase();
+    let began = core.shard.clock.micros();
+    let parsed = {
+        let mut inbound = client.inbound();
+        let parsed = request::parse(&inbound.bytes()[..length])
+            .map(|head| Box::new(Request::new(&head, &mut core.ids.borrow_mut())));
+        inbound.consume(length);
+        parsed
+    };
+    let mut request = match parsed {
+        Ok(request) => request,
+        Err(reject) => {
+            refuse(client, core, peer, &ApiError::new(reject.status, reject.code, reject.message)).await;
+            return After::Close;
+        }
+    };
+    if let Some(local) = local::find(&request, core, door) {
+        return give(client, core, peer, &request, began, &local).await;
+    }
+    let error = match admit(&mut request, core, door) {
+        Ok(()) if models::is_union(&request, core) => return models::answer(client, core, &request, peer, began).await,
+        Ok(()) => return relay(client, core, &request, peer, began).await,
+        Err(error) => error,
+    };
+    let body = error.body();
+    let local = local::Found {
+        status: error.status,
+        content_type: "application/json",
+        body: body.into(),
+        fields: challenge(&error),
+        error: error.code,
+        quiet: false,
+    };
+    give(client, core, peer, &request, began, &local).await
+}
+
+/// A 401 says how to authenticate (RFC 9110, 15.5.2).
+fn challenge(error: &ApiError) -> &'static [(&'static str, &'static str)] {
+    match error.status {
+        401 => &[("WWW-Authenticate", "Bearer")],
+        503 => &[("Retry-After", "1")],
+        _ => &[],
+    }
+}
+
+/// Whether the request may go on: its path is relayed, its key is known, and the process has room for it.
+fn admit(request: &mut Request, core: &Core, door: Door) -> Result<(), ApiError> {
+    let settings = core.shared.settings.load();
+    let path = request.path();
+    let relayed = path == "/v1" || path.starts_with("/v1/") || settings.config.relay_all;
+    if door == Door::Admin || !relayed {
+        return Err(ApiError::no_route(&request.method, path));
+    }
+    if !settings.config.keys.is_empty() {
+        guard::check(&settings.config.keys, request.authorization.as_deref())?;
+        // It opened this door; it is nobody else's business.
+        request.authorization = None;
+    }
+    if core.shared.is_draining() {
+        return Err(ApiError::draining());
+    }
+    let share = settings.config.limits.stream_memory / core.shared.registry.cores().len() as u64;
+    if core.shard.blocks.held_bytes() as u64 > share {
+        return Err(ApiError::overloaded());
+    }
+    Ok(())
+}
+
+/// Gives an answer of our own. A body that was sent with the request is not read: the connection is closed after the answer.
+async fn give(client: &Client, core: &Rc<Core>, peer: IpAddr, request: &Request, began: Micros, local: &local::Found) -> After {
+    let keep = matches!(request.body, RequestBody::None | RequestBody::Length(0))
+        && answer::keeps(request, Framing::Length, core);
+    let answer = Local { status: local.status, content_type: local.content_type, body: &local.body, fields: local.fields };
+    let written = write_all(client, &core.shard, &answer.write(request, keep, core)).await;
+    if !local.quiet {
+        let mut ledger = Ledger::new(began);
+        ledger.status = local.status;
+        ledger.error = local.error;
+        ledger.bytes_out = local.body.len() as u64;
+        let outcome = if local.error.is_some() { Outcome::Refused } else { Outcome::Local };
+        ledger.close(outcome, request, peer, core);
+    }
+    client.deadlines.reset();
+    match written {
+        Ok(()) if keep => After::Next,
+        Ok(()) => After::Close,
+        Err(_) => After::Abort,
+    }
+}
+
+/// Answers a request that could not be understood.
+async fn refuse(client: &Client, core: &Rc<Core>, peer: IpAddr, error: &ApiError) {
+    let request = Request::unparsed(&mut core.ids.borrow_mut());
+    let body = error.body();
+    let answer = Local { status: error.status, content_type: "application/json", body: &body, fields: &[] };
+    let bytes = answer.write(&request, false, core);
+    client.deadlines.phase(Timeout::ClientStall, core.shard.clock.millis(), LINGER_MS);
+    client.arm();
+    // Whoever sent this may well be gone.
+    let _ = write_all(client, &core.shard, &bytes).await;
+    let mut ledger = Ledger::new(core.shard.clock.micros());
+    ledger.status = error.status;
+    ledger.error = error.code;
+    ledger.close(Outcome::Refused, &request, peer, core);
+}
+
+/// Closes for writing, and reads what still comes for a moment: closing with bytes unread would send a reset, and a reset may
+/// take the last answer with it (RFC 9112, 9.6).
+async fn linger(client: &Client, core: &Rc<Core>) {
+    client.deadlines.reset();
+    client.deadlines.phase(Timeout::KeepAlive, core.shard.clock.millis(), LINGER_MS);
+    client.arm();
+    let mut read = 0;
+    let mut shut = false;
+    poll_fn(|cx| {
+        if client.poll_expired(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if !shut {
+            match client.stream().poll_shutdown(cx) {
+                Poll::Ready(Ok(())) => shut = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        loop {
+            let held = client.inbound().bytes().len();
+            client.inbound().consume(held);
+            read += held;
+            if read > LINGER_BYTES_MAX {
+                return Poll::Ready(());
+            }
+            match client.poll_fill(cx, BLOCK_BYTES) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+}

@@ -1,0 +1,86 @@
+//! Answers of our own: health, metrics, the playground.
+
+use std::borrow::Cow;
+
+use super::Door;
+use crate::observe::render;
+use crate::page;
+use crate::relay::core::Core;
+use crate::relay::request::Request;
+
+/// An answer of our own.
+pub struct Found {
+    /// Its status.
+    pub status: u16,
+    /// Its type.
+    pub content_type: &'static str,
+    /// Its body.
+    pub body: Cow<'static, [u8]>,
+    /// Further fields.
+    pub fields: &'static [(&'static str, &'static str)],
+    /// It is an error, with this code.
+    pub error: Option<&'static str>,
+    /// It is neither logged nor counted: probes come every second and tell nothing.
+    pub quiet: bool,
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Not to be stored: the next answer may differ.
+const FRESH: &[(&str, &str)] = &[("Cache-Control", "no-store")];
+
+/// The answer of our own to `request`, if there is one.
+pub fn find(request: &Request, core: &Core, door: Door) -> Option<Found> {
+    let found = match (request.path(), door) {
+        ("/livez", _) => text(200, "alive\n"),
+        ("/readyz" | "/healthz", _) => ready(core),
+        ("/metrics", Door::Admin) => metrics(core),
+        ("/", Door::Public) if core.shared.settings.load().config.playground => playground(),
+        _ => return None,
+    };
+    match request.method.as_str() {
+        "GET" | "HEAD" => Some(found),
+        _ => Some(Found { fields: &[("Allow", "GET, HEAD")], error: Some("method_not_allowed"), ..text(405, "only GET and HEAD\n") }),
+    }
+}
+
+fn ready(core: &Core) -> Found {
+    if core.shared.is_draining() {
+        return text(503, "draining\n");
+    }
+    if !core.shared.registry.is_ready() {
+        return text(503, "starting\n");
+    }
+    match core.shared.settings.load().config.simulator {
+        true => text(200, "ready, answering from the built-in simulator\n"),
+        false => text(200, "ready\n"),
+    }
+}
+
+fn metrics(core: &Core) -> Found {
+    let mut out = String::new();
+    render(&core.shared.registry, &mut out);
+    Found {
+        status: 200,
+        content_type: "text/plain; version=0.0.4; charset=utf-8",
+        body: out.into_bytes().into(),
+        fields: FRESH,
+        error: None,
+        quiet: true,
+    }
+}
+
+fn playground() -> Found {
+    Found {
+        status: 200,
+        content_type: page::CONTENT_TYPE,
+        body: page::PLAYGROUND.into(),
+        fields: page::FIELDS,
+        error: None,
+        quiet: false,
+    }
+}
+
+fn text(status: u16, body: &'static str) -> Found {
+    Found { status, content_type: TEXT, body: body.as_bytes().into(), fields: FRESH, error: None, quiet: true }
+}

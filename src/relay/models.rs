@@ -1,0 +1,155 @@
+//! `GET /v1/models` over several upstreams: the union of what they offer, and the aliases of the routes.
+//!
+//! All are asked at once, under one limit. An upstream that does not answer is left out, as its models could not be used
+//! anyway; only when none answers is that an error.
+
+use std::collections::HashSet;
+use std::future::{Future, poll_fn};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use serde_json::{Value, json};
+
+use super::answer::{self, Local};
+use super::ask::{Asking, guarded};
+use super::client::{Client, write_all};
+use super::core::Core;
+use super::download::Framing;
+use super::exchange::After;
+use super::framing::TAIL_ROOM;
+use super::ledger::Ledger;
+use super::request::Request;
+use super::settings::Settings;
+use crate::http::body::BodyDecoder;
+use crate::http::request::RequestBody;
+use crate::http::response;
+use crate::observe::Outcome;
+use crate::openai::ApiError;
+use crate::shard::clock::{Micros, Millis};
+use crate::upstream::dial::dial;
+use crate::upstream::target::Target;
+
+/// How long the upstreams have, all together.
+const LIMIT_MS: Millis = 10_000;
+
+/// The longest list that one upstream may give.
+const LIST_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Whether `request` asks for the list and there is more than one upstream's to give.
+pub fn is_union(request: &Request, core: &Core) -> bool {
+    let settings = core.shared.settings.load();
+    let several = settings.targets.len() > 1 || settings.config.routes.iter().any(|route| !route.aliases.is_empty());
+    several && request.method == "GET" && request.path() == "/v1/models" && request.body == RequestBody::None
+}
+
+/// Answers with the union.
+pub async fn answer(client: &Client, core: &Rc<Core>, request: &Request, peer: IpAddr, began: Micros) -> After {
+    let settings = core.settings();
+    let mut ledger = Ledger::new(began);
+    ledger.attempts = settings.targets.len() as u32;
+    client.deadlines.total(core.shard.clock.millis() + LIMIT_MS + 1000);
+    client.arm();
+    let lists = gather(client, core, request, &settings).await;
+    let keep = answer::keeps(request, Framing::Length, core);
+    let (bytes, outcome) = match lists {
+        None => return After::Abort,
+        Some(lists) if lists.iter().all(Option::is_none) => {
+            let error = ApiError::upstream_connect_failed("list of models", "no upstream gave one");
+            (ledger.status, ledger.error) = (error.status, error.code);
+            (answer::error(&error, request, keep, core), Outcome::UpstreamError)
+        }
+        Some(lists) => {
+            let body = union(lists.into_iter().flatten(), &settings).to_string();
+            (ledger.status, ledger.bytes_out) = (200, body.len() as u64);
+            let local = Local { status: 200, content_type: "application/json", body: body.as_bytes(), fields: &[] };
+            (local.write(request, keep, core), Outcome::Finished)
+        }
+    };
+    let written = write_all(client, &core.shard, &bytes).await;
+    client.deadlines.reset();
+    ledger.close(if written.is_ok() { outcome } else { Outcome::ClientGone }, request, peer, core);
+    match written {
+        Ok(()) if keep => After::Next,
+        Ok(()) => After::Close,
+        Err(_) => After::Abort,
+    }
+}
+
+/// Each upstream's list, in the order of the configuration; `None` if the client left meanwhile.
+async fn gather(client: &Client, core: &Rc<Core>, request: &Request, settings: &Settings) -> Option<Vec<Option<Value>>> {
+    let mut lists: Vec<Option<Value>> = vec![None; settings.targets.len()];
+    let mut pending: Vec<(usize, Pin<Box<dyn Future<Output = Option<Value>>>>)> = Vec::new();
+    for (index, target) in settings.targets.iter().enumerate() {
+        let head = request.write(target, &RequestBody::None);
+        pending.push((index, Box::pin(fetch(Rc::clone(core), Arc::clone(target), head))));
+    }
+    let mut limit = Box::pin(core.shard.pause(LIMIT_MS));
+    let done = guarded(client, |cx| {
+        pending.retain_mut(|(index, list)| match list.as_mut().poll(cx) {
+            Poll::Ready(list) => {
+                lists[*index] = list;
+                false
+            }
+            Poll::Pending => true,
+        });
+        if pending.is_empty() { Poll::Ready(()) } else { limit.as_mut().poll(cx) }
+    });
+    done.await.ok()?;
+    Some(lists)
+}
+
+/// One upstream's list.
+async fn fetch(core: Rc<Core>, target: Arc<Target>, head: Vec<u8>) -> Option<Value> {
+    let now = core.shard.clock.millis();
+    let stream = match core.pool.take(&target, now) {
+        Some(stream) => stream,
+        None => dial(&target, &core.resolver, now, |_| {}).await.ok()?,
+    };
+    let mut asking = Asking::new(stream, &head, 0);
+    let answered = poll_fn(|cx| asking.poll_alone(cx, &core)).await.ok()?;
+    let head = response::parse(&answered.block[answered.head.clone()], false).ok()?;
+    let (status, reusable) = (head.status, head.keep_alive);
+    let mut decoder = BodyDecoder::from(head.body);
+    drop(head);
+    let mut block = answered.block;
+    let mut list = Vec::new();
+    let mut read = answered.rest;
+    while status == 200 && !decoder.finished() {
+        let decoded = decoder.decode_in_place(&mut block[read.clone()]).ok()?;
+        list.extend_from_slice(&block[read.start..read.start + decoded.payload]);
+        if decoded.ended || list.len() > LIST_BYTES_MAX {
+            break;
+        }
+        let room = block.len() - TAIL_ROOM;
+        match poll_fn(|cx| asking.stream.poll_read(cx, &mut block[..room])).await {
+            Ok(0) | Err(_) => break,
+            Ok(more) => read = 0..more,
+        }
+    }
+    if decoder.finished() && reusable {
+        core.pool.put(&target, asking.stream, core.shard.clock.millis(), None);
+    }
+    serde_json::from_slice(&list).ok().filter(|list: &Value| list["data"].is_array())
+}
+
+fn union(lists: impl Iterator<Item = Value>, settings: &Settings) -> Value {
+    let mut seen = HashSet::new();
+    let mut data = Vec::new();
+    let aliases = settings.config.routes.iter().flat_map(|route| &route.aliases);
+    let aliases = aliases.map(|alias| json!({"id": alias.from, "object": "model", "created": 0, "owned_by": "sedge"}));
+    let offered = lists.flat_map(|mut list| match list["data"].take() {
+        Value::Array(models) => models,
+        _ => Vec::new(),
+    });
+    for model in offered.chain(aliases) {
+        if let Some(id) = model["id"].as_str()
+            && seen.insert(id.to_owned())
+        {
+            data.push(model);
+        }
+    }
+    json!({"object": "list", "data": data})
+}

@@ -1,0 +1,238 @@
+//! The edge as a process: cores are started, signals are obeyed, and in the end everything that was begun is finished.
+//!
+//! | signal | what happens |
+//! | --- | --- |
+//! | SIGTERM, SIGINT | `/readyz` says 503, nothing new is accepted, streams finish within `drain_timeout`; a second one ends at once |
+//! | SIGHUP | the configuration is read again and takes its place whole, or nothing changes and the reason is said |
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::config::{AccessLog as LogSetting, Config};
+use crate::front::{self, Door};
+use crate::net::cpu;
+use crate::net::listener::Bound;
+use crate::observe::{AccessLog, CoreMetrics, Ids, LogTarget, LogWriter, Registry};
+use crate::relay::core::{Core, Shared};
+use crate::relay::settings::Settings;
+use crate::shard::runtime;
+
+/// How long the log's writer may take to write its last lines.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is said of a port that is taken, or a certificate that does not fit.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// An address could not be listened on.
+    Listen(SocketAddr, io::Error),
+    /// A certificate or key could not be used.
+    Settings(String),
+    /// The machine refused something every process needs.
+    System(&'static str, io::Error),
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServeError::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "{address} is taken by another process; stop it, or choose another address with --listen or --admin")
+            }
+            ServeError::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            ServeError::Settings(what) => f.write_str(what),
+            ServeError::System(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+/// Serves until a signal ends it. `reload` reads the configuration again.
+pub fn serve(config: Config, reload: impl Fn() -> Result<Config, String>) -> Result<(), ServeError> {
+    // Ignored by Rust's runtime already, and said here since sedge depends on it: a client that left must not end the process.
+    let cores = cpu::allowed();
+    let workers = if config.workers == 0 { cores.len() } else { config.workers };
+    let bound = Bound::many(config.listen, workers).map_err(|error| ServeError::Listen(config.listen, error))?;
+    let admin = match config.admin {
+        Some(address) => Some(Bound::new_alone(address).map_err(|error| ServeError::Listen(address, error))?),
+        None => None,
+    };
+    let (listen, admin_at) = (bound[0].address(), admin.as_ref().map(Bound::address));
+
+    let registry = Registry::new(workers);
+    let log = LogWriter::start(log_target(&config.access_log), Arc::clone(&registry))
+        .map_err(|error| ServeError::System("cannot open the access log", error))?;
+    let first_line = first_line(&config, listen, workers);
+    let settings = Settings::new(config, &registry).map_err(|error| ServeError::Settings(error.to_string()))?;
+    let shared = Shared::new(settings, Arc::clone(&registry));
+
+    let mut threads = Vec::with_capacity(workers + 1);
+    let mut ready = Vec::with_capacity(workers);
+    for (index, bound) in bound.into_iter().enumerate() {
+        let metrics = Arc::clone(&registry.cores()[index]);
+        let lines = AccessLog::new(&log, Arc::clone(&metrics));
+        let pin = (workers <= cores.len()).then(|| cores[index]);
+        let (started, listening) = oneshot::channel();
+        ready.push(listening);
+        threads.push(start(index, pin, &shared, metrics, lines, bound, Door::Public, Some(started))?);
+    }
+    if let Some(bound) = admin {
+        // Not one of the cores: it is not pinned, and what it does is not counted.
+        let metrics = Arc::new(CoreMetrics::default());
+        let lines = AccessLog::new(&log, Arc::clone(&metrics));
+        start(workers, None, &shared, metrics, lines, bound, Door::Admin, None)?;
+    }
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| ServeError::System("cannot start", error))?;
+    runtime.block_on(async {
+        let mut signals = Signals::new().map_err(|error| ServeError::System("cannot watch for signals", error))?;
+        for listening in ready {
+            let _ = listening.await;
+        }
+        registry.set_ready(true);
+        eprintln!("{first_line}");
+        if let Some(address) = admin_at {
+            eprintln!("sedge admin on http://{address} (/metrics, /readyz, /livez)");
+        }
+        signals.until_end(&shared, &log, &reload).await;
+        let patience = shared.settings.load().config.drain_timeout;
+        shared.drain(patience);
+        eprintln!("sedge: draining; requests in flight have {} s", patience.as_secs());
+        signals.until_drained(threads, patience).await;
+        Ok(())
+    })?;
+    log.close(LOG_PATIENCE);
+    eprintln!("sedge: stopped");
+    Ok(())
+}
+
+#[expect(clippy::too_many_arguments, reason = "what a core is given once, at its start")]
+fn start(
+    index: usize,
+    pin: Option<usize>,
+    shared: &Arc<Shared>,
+    metrics: Arc<CoreMetrics>,
+    lines: AccessLog,
+    bound: Bound,
+    door: Door,
+    started: Option<oneshot::Sender<()>>,
+) -> Result<JoinHandle<()>, ServeError> {
+    let shared = Arc::clone(shared);
+    let ids = Ids::from_os().map_err(|error| ServeError::System("no random numbers from the system", error))?;
+    let thread = runtime::spawn(index, pin, move |shard| async move {
+        let core = Core::new(shard, shared, metrics, lines, ids);
+        if let Some(started) = started {
+            let _ = started.send(());
+        }
+        if let Err(error) = front::serve(core, bound, door).await {
+            eprintln!("sedge: core {index} cannot accept connections: {error}");
+        }
+    });
+    thread.map_err(|error| ServeError::System("cannot start a thread", error))
+}
+
+/// The signals that are obeyed.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Reloads as often as it is asked to, until asked to end.
+    async fn until_end(&mut self, shared: &Shared, log: &LogWriter, reload: &impl Fn() -> Result<Config, String>) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {
+                    log.reopen();
+                    take_up(shared, reload());
+                }
+            }
+        }
+    }
+
+    /// Until all cores are done, or a second signal, or the time is over and a little more.
+    async fn until_drained(&mut self, threads: Vec<JoinHandle<()>>, patience: Duration) {
+        let (done, drained) = oneshot::channel();
+        std::thread::spawn(move || {
+            for thread in threads {
+                let _ = thread.join();
+            }
+            let _ = done.send(());
+        });
+        // The cores end what is left by themselves at the limit; this is for one that cannot.
+        let overdue = patience + Duration::from_secs(3);
+        tokio::select! {
+            _ = drained => {}
+            _ = self.terminate.recv() => eprintln!("sedge: stopping at once"),
+            _ = self.interrupt.recv() => eprintln!("sedge: stopping at once"),
+            () = pause(overdue) => {}
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the main thread's own runtime, once, at the end")]
+async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+/// Puts a configuration in force, if it is one.
+fn take_up(shared: &Shared, config: Result<Config, String>) {
+    let registry = &shared.registry;
+    let settings = config.and_then(|config| {
+        let later = crate::config::describe_unreloadable(&shared.settings.load().config, &config);
+        Settings::new(config, registry).map(|settings| (settings, later)).map_err(|error| error.to_string())
+    });
+    match settings {
+        Ok((settings, later)) => {
+            shared.settings.store(Arc::new(settings));
+            registry.reloads_ok.inc();
+            eprintln!("sedge: configuration reloaded");
+            for what in later {
+                eprintln!("sedge: {what} takes effect at the next start");
+            }
+        }
+        Err(error) => {
+            registry.reloads_failed.inc();
+            eprintln!("sedge: configuration not reloaded, the one before stays in force:\n{error}");
+        }
+    }
+}
+
+fn first_line(config: &Config, listen: SocketAddr, workers: usize) -> String {
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let upstream = match (config.simulator, &config.upstreams[..]) {
+        (true, _) => "its own simulator (no upstream configured)".to_owned(),
+        (false, [only]) => only.url.to_string(),
+        (false, several) => format!("{} upstreams", several.len()),
+    };
+    let plural = if workers == 1 { "" } else { "s" };
+    format!("sedge {} listening on {scheme}://{listen} -> {upstream} ({workers} worker{plural})", env!("CARGO_PKG_VERSION"))
+}
+
+fn log_target(setting: &LogSetting) -> LogTarget {
+    match setting {
+        LogSetting::Off => LogTarget::Off,
+        LogSetting::Stdout => LogTarget::Stdout,
+        LogSetting::Stderr => LogTarget::Stderr,
+        LogSetting::File(path) => LogTarget::File(path.clone()),
+    }
+}
