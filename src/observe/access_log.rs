@@ -227,4 +227,4 @@ fn civil_date(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 #[path = "access_log_tests.rs"]
-mod tests;
+pub(super) mod tests;
