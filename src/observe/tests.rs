@@ -56,11 +56,14 @@ fn cores_are_summed() {
         core.streams_open.sub(1);
         core.connection_refused(Refusal::Limit);
     }
+    registry.cores()[0].upstream_idle.set(9);
+    registry.cores()[0].upstream_idle.set(5);
     registry.set_ready(true);
     registry.reloads_failed.inc();
     let samples = scrape(&registry);
     assert_eq!(samples["sedge_events_relayed_total"], 7.0);
     assert_eq!(samples["sedge_streams_open"], 7.0);
+    assert_eq!(samples["sedge_upstream_connections_idle"], 5.0);
     assert_eq!(samples["sedge_connections_refused_total{reason=\"limit\"}"], 2.0);
     assert_eq!(samples["sedge_connections_refused_total{reason=\"no_fd\"}"], 0.0);
     assert_eq!(samples["sedge_config_reloads_total{result=\"failed\"}"], 1.0);
