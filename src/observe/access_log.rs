@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use super::counters::CoreMetrics;
-use super::ids::write_hex;
 use super::json::{Object, decimal};
 use super::log_writer::{Batch, LogWriter, Message};
 use super::outcome::Outcome;
@@ -24,27 +23,29 @@ pub const LOG_BATCH_BYTES: usize = 64 * 1024;
 /// The buffers of a core that may be on their way back from the writer.
 const RECYCLED_BUFFERS: usize = 4;
 
-/// What is told of a request. Peer-controlled values may hold any bytes; they are escaped and cut to 1024 bytes.
+/// What is told of a request. Values that a peer chose are escaped and cut to 1024 bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// When the request's head was complete, in milliseconds since 1970.
+    /// When the request ended, in milliseconds since 1970.
     pub unix_ms: u64,
     /// Our id of the request, or the client's.
     pub request_id: &'a str,
-    /// The trace it belongs to.
-    pub trace_id: Option<[u8; 16]>,
+    /// The trace it belongs to, in hexadecimal digits ([`TraceContext::trace_id_hex`]); may be empty.
+    ///
+    /// [`TraceContext::trace_id_hex`]: super::TraceContext::trace_id_hex
+    pub trace_id: &'a [u8],
     /// The client's address.
     pub client: Option<IpAddr>,
     /// The request's method.
-    pub method: &'a [u8],
+    pub method: &'a str,
     /// The request's target; a query is cut off here, whatever the caller did.
-    pub path: &'a [u8],
-    /// The route's name, if one matched.
-    pub route: Option<&'a str>,
-    /// The name of the upstream that was asked last.
-    pub upstream: Option<&'a str>,
+    pub path: &'a str,
+    /// The route's name; empty if none matched.
+    pub route: &'a str,
+    /// The name of the upstream that was asked last; empty if none was.
+    pub upstream: &'a str,
     /// The model as the client named it.
-    pub model: Option<&'a [u8]>,
+    pub model: Option<&'a str>,
     /// Whether the client asked for a stream.
     pub stream: bool,
     /// The status the client got; 0 when it got none.
@@ -70,11 +71,11 @@ pub struct Record<'a> {
     /// Both together.
     pub total_tokens: Option<u64>,
     /// The upstream's own id of the request.
-    pub upstream_request_id: Option<&'a [u8]>,
+    pub upstream_request_id: Option<&'a str>,
     /// Why the model stopped.
-    pub finish_reason: Option<&'a [u8]>,
+    pub finish_reason: Option<&'a str>,
     /// The `code` of the error sent to the client.
-    pub error: Option<&'a str>,
+    pub error_code: Option<&'a str>,
 }
 
 /// One core's end of the access log. Dropping it hands over what is left.
@@ -137,25 +138,21 @@ impl Drop for AccessLog {
 
 /// Appends one record as a line of JSON.
 fn write_line(out: &mut Vec<u8>, record: &Record<'_>) {
-    let path = record.path.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or_default();
+    let path = record.path.split(['?', '#']).next().unwrap_or_default();
     let mut line = Object::begin(out);
     line.plain("ts", |out| write_time(out, record.unix_ms));
     line.string("request_id", record.request_id.as_bytes());
-    if let Some(trace_id) = &record.trace_id {
-        line.plain("trace_id", |out| {
-            let mut digits = [0; 32];
-            write_hex(trace_id, &mut digits);
-            out.extend_from_slice(&digits);
-        });
+    if !record.trace_id.is_empty() {
+        line.string("trace_id", record.trace_id);
     }
     if let Some(client) = record.client {
         // Writing into a vector cannot fail.
         line.plain("client", |out| drop(write!(out, "{}", client.to_canonical())));
     }
-    line.string("method", record.method);
-    line.string("path", path);
-    optional(&mut line, "route", record.route.map(str::as_bytes));
-    optional(&mut line, "upstream", record.upstream.map(str::as_bytes));
+    line.string("method", record.method.as_bytes());
+    line.string("path", path.as_bytes());
+    optional(&mut line, "route", named(record.route));
+    optional(&mut line, "upstream", named(record.upstream));
     optional(&mut line, "model", record.model);
     line.bool("stream", record.stream);
     line.number("status", record.status.into());
@@ -178,14 +175,18 @@ fn write_line(out: &mut Vec<u8>, record: &Record<'_>) {
     }
     optional(&mut line, "upstream_request_id", record.upstream_request_id);
     optional(&mut line, "finish_reason", record.finish_reason);
-    optional(&mut line, "error", record.error.map(str::as_bytes));
+    optional(&mut line, "error_code", record.error_code);
     line.end_line();
 }
 
-fn optional(line: &mut Object<'_>, key: &'static str, value: Option<&[u8]>) {
+fn optional(line: &mut Object<'_>, key: &'static str, value: Option<&str>) {
     if let Some(value) = value {
-        line.string(key, value);
+        line.string(key, value.as_bytes());
     }
+}
+
+fn named(name: &str) -> Option<&str> {
+    (!name.is_empty()).then_some(name)
 }
 
 /// Writes a time as RFC 3339 in UTC with milliseconds.
@@ -227,4 +228,4 @@ fn civil_date(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 #[path = "access_log_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -57,6 +57,12 @@ impl Gauge {
         self.0.store(now.saturating_sub(n), Relaxed);
     }
 
+    /// Sets the value. For the owner only.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
     /// The value now, for any thread.
     #[inline]
     pub fn get(&self) -> u64 {

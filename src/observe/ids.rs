@@ -58,7 +58,7 @@ impl Ids {
 
     /// Eight random bytes that are not all zero.
     pub(super) fn bytes8(&mut self) -> [u8; 8] {
-        // One number in 2^64 is zero, and the generator never gives it twice in a row for long.
+        // Zero is no valid span id, and comes once in 2^64 numbers.
         let mut word = self.next_u64();
         while word == 0 {
             word = self.next_u64();
@@ -133,8 +133,7 @@ mod tests {
 
     #[test]
     fn the_generator_is_xoshiro256_plus_plus() {
-        // The state 1, 2, 3, 4 gives these first, computed by hand from the algorithm's definition:
-        // rotl(1 + 4, 23) + 1, then with the state 7, 0, 2 ^ 2^18..., see the paper's listing.
+        // What the authors' reference implementation gives first from the state 1, 2, 3, 4.
         let mut seed = [0; 32];
         for n in 0..4 {
             seed[n * 8] = n as u8 + 1;

@@ -2,6 +2,7 @@
 //! the cores go on: a slow reader fills [`QUEUED_BATCHES`] and then lines are dropped, a broken one (a closed pipe, a full
 //! disk) costs its batches, which are counted, and one message on stderr until it works again.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -32,6 +33,16 @@ pub enum LogTarget {
     Stderr,
     /// A file, appended to.
     File(PathBuf),
+}
+
+impl fmt::Display for LogTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LogTarget::Stdout => f.write_str("stdout"),
+            LogTarget::Stderr => f.write_str("stderr"),
+            LogTarget::File(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// The handle of the writer's thread.
@@ -70,6 +81,10 @@ impl LogWriter {
     /// Opens the target and starts the thread.
     pub fn start(target: LogTarget, registry: Arc<Registry>) -> io::Result<LogWriter> {
         let file = open(&target)?;
+        LogWriter::start_on(target, file, registry)
+    }
+
+    fn start_on(target: LogTarget, file: File, registry: Arc<Registry>) -> io::Result<LogWriter> {
         let (to_writer, queue) = sync_channel(QUEUED_BATCHES);
         let (end, finished) = sync_channel(0);
         let wishes = Arc::new(Wishes::default());
@@ -188,7 +203,7 @@ impl Sink {
         if !self.is_failing {
             self.is_failing = true;
             // `eprintln!` would panic if stderr is gone too.
-            let _ = writeln!(io::stderr(), "sedge: the access log ({:?}) {what}: {error}", self.target);
+            let _ = writeln!(io::stderr(), "sedge: the access log ({}) {what}: {error}", self.target);
         }
     }
 }

@@ -58,6 +58,13 @@ impl TraceContext {
         TraceContext { parent_id: ids.bytes8(), ..*self }
     }
 
+    /// The trace's id in lowercase hexadecimal digits, for the log.
+    pub fn trace_id_hex(&self) -> [u8; 32] {
+        let mut digits = [0; 32];
+        write_hex(&self.trace_id, &mut digits);
+        digits
+    }
+
     /// The value of a `traceparent` header, version 00.
     pub fn traceparent(&self) -> [u8; TRACEPARENT_BYTES] {
         let mut value = [b'-'; TRACEPARENT_BYTES];
@@ -106,6 +113,7 @@ mod tests {
         assert_eq!(context.trace_id[..2], [0x0a, 0xf7]);
         assert_eq!(context.parent_id[7], 0x31);
         assert_eq!(context.flags, SAMPLED);
+        assert_eq!(&context.trace_id_hex(), b"0af7651916cd43dd8448eb211c80319c");
         assert_eq!(context.traceparent(), VALID.as_bytes());
     }
 
