@@ -24,6 +24,7 @@ pub mod observe;
 pub mod openai;
 pub mod page;
 pub mod relay;
+pub mod serve;
 pub mod shard;
 pub mod simulator;
 pub mod sse;

@@ -56,7 +56,6 @@ impl std::error::Error for ServeError {}
 
 /// Serves until a signal ends it. `reload` reads the configuration again.
 pub fn serve(config: Config, reload: impl Fn() -> Result<Config, String>) -> Result<(), ServeError> {
-    // Ignored by Rust's runtime already, and said here since sedge depends on it: a client that left must not end the process.
     let cores = cpu::allowed();
     let workers = if config.workers == 0 { cores.len() } else { config.workers };
     let bound = Bound::many(config.listen, workers).map_err(|error| ServeError::Listen(config.listen, error))?;
@@ -67,8 +66,11 @@ pub fn serve(config: Config, reload: impl Fn() -> Result<Config, String>) -> Res
     let (listen, admin_at) = (bound[0].address(), admin.as_ref().map(Bound::address));
 
     let registry = Registry::new(workers);
-    let log = LogWriter::start(log_target(&config.access_log), Arc::clone(&registry))
-        .map_err(|error| ServeError::System("cannot open the access log", error))?;
+    let log = match log_target(&config.access_log) {
+        Some(target) => LogWriter::start(target, Arc::clone(&registry)).map(Some),
+        None => Ok(None),
+    };
+    let log = log.map_err(|error| ServeError::System("cannot open the access log", error))?;
     let first_line = first_line(&config, listen, workers);
     let settings = Settings::new(config, &registry).map_err(|error| ServeError::Settings(error.to_string()))?;
     let shared = Shared::new(settings, Arc::clone(&registry));
@@ -77,7 +79,7 @@ pub fn serve(config: Config, reload: impl Fn() -> Result<Config, String>) -> Res
     let mut ready = Vec::with_capacity(workers);
     for (index, bound) in bound.into_iter().enumerate() {
         let metrics = Arc::clone(&registry.cores()[index]);
-        let lines = AccessLog::new(&log, Arc::clone(&metrics));
+        let lines = log.as_ref().map(|log| AccessLog::new(log, Arc::clone(&metrics)));
         let pin = (workers <= cores.len()).then(|| cores[index]);
         let (started, listening) = oneshot::channel();
         ready.push(listening);
@@ -86,8 +88,7 @@ pub fn serve(config: Config, reload: impl Fn() -> Result<Config, String>) -> Res
     if let Some(bound) = admin {
         // Not one of the cores: it is not pinned, and what it does is not counted.
         let metrics = Arc::new(CoreMetrics::default());
-        let lines = AccessLog::new(&log, Arc::clone(&metrics));
-        start(workers, None, &shared, metrics, lines, bound, Door::Admin, None)?;
+        start(workers, None, &shared, metrics, None, bound, Door::Admin, None)?;
     }
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -102,14 +103,16 @@ pub fn serve(config: Config, reload: impl Fn() -> Result<Config, String>) -> Res
         if let Some(address) = admin_at {
             eprintln!("sedge admin on http://{address} (/metrics, /readyz, /livez)");
         }
-        signals.until_end(&shared, &log, &reload).await;
+        signals.until_end(&shared, log.as_ref(), &reload).await;
         let patience = shared.settings.load().config.drain_timeout;
         shared.drain(patience);
         eprintln!("sedge: draining; requests in flight have {} s", patience.as_secs());
         signals.until_drained(threads, patience).await;
         Ok(())
     })?;
-    log.close(LOG_PATIENCE);
+    if let Some(log) = log {
+        log.close(LOG_PATIENCE);
+    }
     eprintln!("sedge: stopped");
     Ok(())
 }
@@ -120,7 +123,7 @@ fn start(
     pin: Option<usize>,
     shared: &Arc<Shared>,
     metrics: Arc<CoreMetrics>,
-    lines: AccessLog,
+    lines: Option<AccessLog>,
     bound: Bound,
     door: Door,
     started: Option<oneshot::Sender<()>>,
@@ -156,13 +159,15 @@ impl Signals {
     }
 
     /// Reloads as often as it is asked to, until asked to end.
-    async fn until_end(&mut self, shared: &Shared, log: &LogWriter, reload: &impl Fn() -> Result<Config, String>) {
+    async fn until_end(&mut self, shared: &Shared, log: Option<&LogWriter>, reload: &impl Fn() -> Result<Config, String>) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hangup.recv() => {
-                    log.reopen();
+                    if let Some(log) = log {
+                        log.reopen();
+                    }
                     take_up(shared, reload());
                 }
             }
@@ -228,11 +233,11 @@ fn first_line(config: &Config, listen: SocketAddr, workers: usize) -> String {
     format!("sedge {} listening on {scheme}://{listen} -> {upstream} ({workers} worker{plural})", env!("CARGO_PKG_VERSION"))
 }
 
-fn log_target(setting: &LogSetting) -> LogTarget {
+fn log_target(setting: &LogSetting) -> Option<LogTarget> {
     match setting {
-        LogSetting::Off => LogTarget::Off,
-        LogSetting::Stdout => LogTarget::Stdout,
-        LogSetting::Stderr => LogTarget::Stderr,
-        LogSetting::File(path) => LogTarget::File(path.clone()),
+        LogSetting::Off => None,
+        LogSetting::Stdout => Some(LogTarget::Stdout),
+        LogSetting::Stderr => Some(LogTarget::Stderr),
+        LogSetting::File(path) => Some(LogTarget::File(path.clone())),
     }
 }

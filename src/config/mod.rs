@@ -15,3 +15,13 @@ impl std::fmt::Debug for Secret { fn fmt(&self, f: &mut std::fmt::Formatter<'_>)
 #[derive(Clone, Debug)] pub struct Limits { pub max_connections: usize, pub max_connections_per_address: usize, pub max_body: u64, pub max_model_peek: u64, pub stream_memory: u64 }
 #[derive(Clone, Debug)] pub struct ClientKey { pub name: String, pub sha256: [u8; 32] }
 impl Config { pub fn route(&self, _m: Option<&str>, _p: &str) -> Option<(usize, Option<&str>)> { Some((0, None)) } pub fn needs_peek(&self) -> bool { true } }
+
+pub fn describe_unreloadable(_: &Config, _: &Config) -> Vec<String> { vec![] }
+impl std::fmt::Display for UpstreamUrl { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "http://{}:{}{}", self.host, self.port, self.path) } }
+pub fn temp(listen: SocketAddr, port: u16) -> Config {
+  let s = Duration::from_secs;
+  let timeouts = Timeouts { connect: s(5), tls: s(10), request_head: s(10), request_body: s(30), first_byte: s(300), idle: s(110), total: s(3600), client_stall: s(30), keep_alive: s(60) };
+  Config { listen, admin: Some("127.0.0.1:9090".parse().unwrap()), open: false, relay_all: true, workers: 0, tls: None, upstream_ca: vec![], playground: true, access_log: AccessLog::Stdout,
+   upstreams: vec![Upstream { name: "up".into(), url: UpstreamUrl { tls: false, host: "127.0.0.1".into(), port, path: "".into() }, key: None, key_if_absent: false, max_idle: 64, pool_idle_timeout: s(30) }],
+   routes: vec![Route { name: "default".into(), aliases: vec![], upstreams: vec![(0,1)], early_heartbeat: None, heartbeat: None, timeouts: timeouts.clone(), max_body: 1<<40 }], keys: vec![], timeouts, limits: Limits { max_connections: 100000, max_connections_per_address: 0, max_body: 1<<40, max_model_peek: 1<<25, stream_memory: 1<<30 }, heartbeat: s(15), drain_timeout: s(30), simulator: false }
+}

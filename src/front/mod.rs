@@ -50,7 +50,7 @@ pub async fn serve(core: Rc<Core>, bound: Bound, door: Door) -> io::Result<()> {
     while core.clients() > 0 && door == Door::Public {
         core.draining.notified().await;
     }
-    core.log.borrow_mut().flush();
+    core.flush_log();
     Ok(())
 }
 

@@ -19,9 +19,18 @@ impl Bound {
     /// Binds `address` with `SO_REUSEPORT`. Port 0 takes a free port: bind the first with 0 and the others with the
     /// [`Bound::address`] of the first.
     pub fn new(address: SocketAddr) -> io::Result<Bound> {
+        Bound::bind(address, true)
+    }
+
+    /// Binds `address` for one listener alone.
+    pub fn new_alone(address: SocketAddr) -> io::Result<Bound> {
+        Bound::bind(address, false)
+    }
+
+    fn bind(address: SocketAddr, shared: bool) -> io::Result<Bound> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
+        socket.set_reuse_port(shared)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let address = socket.local_addr()?.as_socket().unwrap_or(address);
@@ -33,10 +42,7 @@ impl Bound {
         // Another process may hold the port with SO_REUSEPORT as well, and would silently share the connections; a
         // socket without the option tells.
         if address.port() != 0 {
-            let probe = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-            probe.set_reuse_address(true)?;
-            probe.bind(&address.into())?;
-            probe.listen(1)?;
+            drop(Bound::new_alone(address)?);
         }
         let first = Bound::new(address)?;
         let address = first.address();

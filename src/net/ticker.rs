@@ -20,7 +20,11 @@ impl Ticker {
         let every = Timespec { tv_sec: period.as_secs() as i64, tv_nsec: period.subsec_nanos().into() };
         let spec = Itimerspec { it_interval: every, it_value: every };
         rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
-        Ok(Ticker { timer: AsyncFd::new(timer)? })
+        // SAFETY: the descriptor is owned by the `AsyncFd` from here on and `Ticker` never hands it out, so it stays open, and
+        // the same, for as long as it is registered.
+        #[expect(unsafe_code, reason = "system calls live here")]
+        let timer = unsafe { AsyncFd::register(timer) }.map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(Ticker { timer })
     }
 
     /// Waits for the next tick.

@@ -81,7 +81,7 @@ pub struct Core {
     /// Random identifiers, and chance.
     pub ids: RefCell<Ids>,
     /// Its lines of the access log.
-    pub log: RefCell<AccessLog>,
+    pub log: RefCell<Option<AccessLog>>,
     /// Told when the process begins to go down, and when the last client has left after that.
     pub draining: Notify,
     date: Cell<[u8; DATE_BYTES]>,
@@ -93,8 +93,13 @@ pub struct Core {
 
 impl Core {
     /// A core's own, from the moment it runs.
-    pub fn new(shard: Rc<Shard>, shared: Arc<Shared>, log: AccessLog, ids: Ids) -> Rc<Core> {
-        let metrics = Arc::clone(&shared.registry.cores()[shard.index]);
+    pub fn new(
+        shard: Rc<Shard>,
+        shared: Arc<Shared>,
+        metrics: Arc<CoreMetrics>,
+        log: Option<AccessLog>,
+        ids: Ids,
+    ) -> Rc<Core> {
         let core = Rc::new_cyclic(|weak: &Weak<Core>| Core {
             timer: shard.wheel.timer(weak.clone()),
             shard,
@@ -136,6 +141,13 @@ impl Core {
         self.clients.borrow().len()
     }
 
+    /// Hands the lines of the log to its writer.
+    pub fn flush_log(&self) {
+        if let Some(log) = &mut *self.log.borrow_mut() {
+            log.flush();
+        }
+    }
+
     /// Tells everyone that the process is going down, once.
     fn begin_drain(&self, until: u64) {
         let left = until.saturating_sub(unix_millis());
@@ -153,8 +165,8 @@ impl Core {
 
     /// Takes over the pool's and the buffers' own counts.
     fn count(&self) {
-        set(&self.metrics.buffers_in_use, self.shard.blocks.blocks() as u64);
-        set(&self.metrics.upstream_idle, self.pool.len() as u64);
+        self.metrics.buffers_in_use.set(self.shard.blocks.blocks() as u64);
+        self.metrics.upstream_idle.set(self.pool.len() as u64);
         self.metrics.buffers_allocated.add(self.shard.blocks.take_allocated());
         self.metrics.upstream_discarded_stale.add(self.pool.take_discarded());
     }
@@ -163,7 +175,7 @@ impl Core {
 impl Timed for Core {
     fn fire(&self, now: Millis) {
         self.date.set(imf_fixdate(unix_millis() / 1000));
-        self.log.borrow_mut().flush();
+        self.flush_log();
         if now >= self.swept.get() + SWEEP_MS {
             self.swept.set(now);
             self.pool.sweep(now);
@@ -192,9 +204,4 @@ impl Drop for Present {
             self.core.draining.notify_one();
         }
     }
-}
-
-fn set(gauge: &crate::observe::Gauge, value: u64) {
-    let now = gauge.get();
-    if value > now { gauge.add(value - now) } else { gauge.sub(now - value) }
 }

@@ -92,19 +92,21 @@ impl Ledger {
         if outcome != Outcome::Local {
             metrics.request_duration.observe_us(total);
         }
+        let Some(log) = &mut *core.log.borrow_mut() else { return };
         let labels = &core.shared.registry.labels;
-        let name = |id| (id != LabelId::NONE).then(|| labels.name(id));
+        let name = |id| if id == LabelId::NONE { None } else { Some(labels.name(id)) };
         let (route, upstream) = (name(self.route), name(self.upstream));
-        core.log.borrow_mut().record(&Record {
+        let trace_id = request.trace.trace_id_hex();
+        log.record(&Record {
             unix_ms: unix_millis(),
             request_id: &request.id,
-            trace_id: Some(request.trace.trace_id),
+            trace_id: &trace_id,
             client: Some(client),
-            method: request.method.as_bytes(),
-            path: request.path().as_bytes(),
-            route: route.as_deref(),
-            upstream: upstream.as_deref(),
-            model: self.model.as_deref().map(str::as_bytes),
+            method: &request.method,
+            path: request.path(),
+            route: route.as_deref().unwrap_or_default(),
+            upstream: upstream.as_deref().unwrap_or_default(),
+            model: self.model.as_deref(),
             stream: self.stream,
             status: self.status,
             outcome,
@@ -117,9 +119,9 @@ impl Ledger {
             prompt_tokens: self.usage.map(|usage| usage.prompt),
             completion_tokens: self.usage.map(|usage| usage.completion),
             total_tokens: self.usage.map(|usage| usage.total),
-            upstream_request_id: self.upstream_request_id.as_deref().map(str::as_bytes),
-            finish_reason: self.finish_reason.map(|reason| reason.label().as_bytes()),
-            error: self.error,
+            upstream_request_id: self.upstream_request_id.as_deref(),
+            finish_reason: self.finish_reason.map(FinishReason::label),
+            error_code: self.error,
         });
     }
 }
