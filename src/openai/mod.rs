@@ -4,10 +4,10 @@
 //! `[DONE]` and errors inside a stream are events, so [`crate::sse::Scanner`] tells of them.
 #![forbid(unsafe_code)]
 
-mod error;
+pub mod error;
 mod key;
-mod peek;
-mod sideband;
+pub mod peek;
+pub mod sideband;
 mod text;
 
 #[cfg(test)]

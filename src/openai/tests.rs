@@ -263,6 +263,17 @@ fn sideband_reads_each_dialect() {
 }
 
 #[test]
+fn sideband_passes_over_no_key_wherever_it_stands_in_a_segment() {
+    for (before, after) in (0..100).flat_map(|a| (0..100).step_by(3).map(move |b| (a, b))) {
+        let (x, y) = ("x".repeat(before), "y".repeat(after));
+        let usage = format!("{x}\"usage\": {{\"input_tokens\":1}}{y}\n");
+        assert_eq!(sideband(&[usage.as_bytes()]).usage().map(|usage| usage.prompt), Some(1), "{usage}");
+        let reason = format!("{x}\"finish_reason\":\"stop\"{y}\n");
+        assert_eq!(sideband(&[reason.as_bytes()]).finish_reason(), Some(FinishReason::Stop), "{reason}");
+    }
+}
+
+#[test]
 fn sideband_does_not_take_text_for_usage() {
     let quoted =
         serde_json::json!({ "content": "{\"usage\":{\"prompt_tokens\":1}} \"finish_reason\":\"stop\"" });

@@ -3,8 +3,8 @@
 //! The scanner never holds bytes back: it looks at what passes and remembers a few bits of state.
 #![forbid(unsafe_code)]
 
-mod scan;
-mod write;
+pub mod scan;
+pub mod write;
 
 #[cfg(test)]
 mod tests;

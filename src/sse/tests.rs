@@ -204,6 +204,16 @@ fn every_mark_is_known_at_every_split() {
 }
 
 #[test]
+fn no_line_end_is_passed_over_wherever_it_stands_in_a_segment() {
+    for end in ["\n\n", "\r\r", "\r\n\r\n"] {
+        for (before, after) in (0..150).step_by(3).flat_map(|a| (0..150).step_by(7).map(move |b| (a, b))) {
+            let body = format!("data: {}{end}data: {}\n\n", "x".repeat(before), "y".repeat(after));
+            assert_agrees(body.as_bytes(), &[body.as_bytes()]);
+        }
+    }
+}
+
+#[test]
 fn a_stream_cut_inside_its_last_event_is_not_finished() {
     let (scanner, events) = scanned(&[b"data: {}\n\ndata: [DONE]\n"]);
     assert_eq!((events, scanner.done(), scanner.terminal(), scanner.at_boundary()), (1, false, false, false));

@@ -1,0 +1,37 @@
+//! The request peek against serde_json, and against itself in pieces: whatever serde_json takes for an object, the peek
+//! reads to its end, and finds the same `model` and `stream`.
+//!
+//! The first byte is the size of the pieces.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sedge::openai::{Peek, PeekState};
+use serde_json::{Map, Value};
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&size, body)) = data.split_first() else { return };
+    let whole = peek(body, body.len().max(1));
+    let split = peek(body, usize::from(size).max(1));
+    assert_eq!(whole.state(), split.state());
+    assert_eq!(whole.model(), split.model());
+    assert_eq!(whole.model_span(), split.model_span());
+    assert_eq!(whole.model_too_long(), split.model_too_long());
+    assert_eq!(whole.stream(), split.stream());
+    assert_eq!(whole.duplicate(), split.duplicate());
+
+    let Ok(object) = serde_json::from_slice::<Map<String, Value>>(body) else { return };
+    assert_eq!(whole.state(), PeekState::Done);
+    assert_eq!(whole.stream(), object.get("stream").and_then(Value::as_bool));
+    let model = object.get("model").and_then(Value::as_str);
+    assert_eq!(whole.model(), model.filter(|_| !whole.model_too_long()));
+    if let Some(span) = whole.model_span() {
+        let token = &body[span.start as usize..span.end as usize];
+        assert_eq!(serde_json::from_slice::<String>(token).ok().as_deref(), model);
+    }
+});
+
+fn peek(body: &[u8], size: usize) -> Peek {
+    let mut peek = Peek::default();
+    body.chunks(size).for_each(|piece| peek.feed(piece));
+    peek
+}
