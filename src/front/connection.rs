@@ -126,7 +126,9 @@ async fn serve(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, lengt
         let mut inbound = client.inbound();
         let parsed = request::parse(&inbound.bytes()[..length])
             .map(|head| Box::new(Request::new(&head, &mut core.ids.borrow_mut())));
-        inbound.consume(length);
+        if parsed.is_ok() {
+            inbound.consume(length);
+        }
         parsed
     };
     let mut request = match parsed {
@@ -212,7 +214,7 @@ async fn give(client: &Client, core: &Rc<Core>, peer: IpAddr, request: &Request,
 
 /// Answers a request that could not be understood.
 async fn refuse(client: &Client, core: &Rc<Core>, peer: IpAddr, error: &ApiError) {
-    let request = Request::unparsed(&mut core.ids.borrow_mut());
+    let request = Request::unparsed(client.inbound().bytes(), &mut core.ids.borrow_mut());
     let body = error.body();
     let answer = Local { status: error.status, content_type: "application/json", body: &body, fields: &[] };
     let bytes = answer.write(&request, false, core);

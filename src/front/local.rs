@@ -35,13 +35,19 @@ pub fn find(request: &Request, core: &Core, door: Door) -> Option<Found> {
         ("/livez", _) => text(200, "alive\n"),
         ("/readyz" | "/healthz", _) => ready(core),
         ("/metrics", Door::Admin) => metrics(core),
-        ("/", Door::Public) if core.shared.settings.load().config.playground => playground(),
+        ("/", Door::Public) if has_playground(core) => playground(),
         _ => return None,
     };
     match request.method.as_str() {
         "GET" | "HEAD" => Some(found),
         _ => Some(Found { fields: &[("Allow", "GET, HEAD")], error: Some("method_not_allowed"), ..text(405, "only GET and HEAD\n") }),
     }
+}
+
+/// Whoever wants every path relayed means this one too.
+fn has_playground(core: &Core) -> bool {
+    let settings = core.shared.settings.load();
+    settings.config.playground && !settings.config.relay_all
 }
 
 fn ready(core: &Core) -> Found {

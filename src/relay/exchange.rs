@@ -406,6 +406,7 @@ impl Exchange<'_> {
             Stop::Upload(UploadError::TooLarge) => {
                 (ApiError::body_too_large(self.settings.config.limits.max_body), Outcome::Refused)
             }
+            Stop::Upload(UploadError::NotJson) => (ApiError::not_a_json_object(), Outcome::Refused),
             Stop::Upload(UploadError::Ambiguous) => (ApiError::duplicate_field(), Outcome::Refused),
         })
     }

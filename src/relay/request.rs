@@ -55,7 +55,7 @@ impl Request {
             id: String::new(),
             repeatable: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
             fields: Vec::with_capacity(head.fields.len() * 32),
-            ..Request::unparsed(ids)
+            ..Request::unparsed(b"", ids)
         };
         let mut traced = false;
         for field in head.forwarded() {
@@ -72,9 +72,10 @@ impl Request {
     }
 
     /// What stands for a request that could not be parsed, so that its refusal has a name.
-    pub fn unparsed(ids: &mut Ids) -> Request {
+    pub fn unparsed(bytes: &[u8], ids: &mut Ids) -> Request {
         Request {
-            method: String::new(),
+            // All that matters of it is whether the answer may have a body.
+            method: if bytes.starts_with(b"HEAD ") { "HEAD".into() } else { String::new() },
             target: String::new(),
             version: Version::Http11,
             body: RequestBody::None,

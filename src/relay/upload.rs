@@ -57,6 +57,8 @@ pub enum UploadError {
     TooLarge,
     /// `model` or `stream` stands in it twice: the upstream may read another than the one that was checked.
     Ambiguous,
+    /// It says that it is JSON and is not: what is hidden in it cannot be told.
+    NotJson,
     /// The upstream did not take it.
     Upstream(io::Error),
 }
@@ -128,6 +130,9 @@ impl Upload {
             peek.feed(&block[payload.clone()]);
             if peek.duplicate() {
                 return Err(UploadError::Ambiguous);
+            }
+            if matches!(peek.state(), PeekState::Malformed) {
+                return Err(UploadError::NotJson);
             }
         }
         self.hold(block, payload);
