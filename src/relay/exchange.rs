@@ -13,15 +13,16 @@ use super::core::Core;
 use super::deadline::Timeout;
 use super::download::{Cut, Download, Ending, Framing, Look};
 use super::ledger::{Ledger, outcome_of};
+use super::refusal::Failure;
 use super::request::Request;
 use super::settings::Settings;
-use super::upload::{Upload, UploadError, WHOLE_BYTES};
+use super::upload::{Upload, WHOLE_BYTES};
 use crate::config::{Route, Timeouts};
 use crate::http::body::BodyDecoder;
 use crate::http::request::RequestBody;
 use crate::http::response::{self, ResponseHead};
 use crate::net::stream::Stream;
-use crate::observe::Outcome;
+use crate::observe::{CoreMetrics, Gauge, Outcome};
 use crate::openai::{ApiError, PeekState, Sideband};
 use crate::shard::block::{BLOCK_BYTES, Block};
 use crate::shard::clock::{Micros, Millis};
@@ -47,14 +48,14 @@ pub enum After {
 
 /// A request and all that surrounds it while it is on its way.
 pub struct Exchange<'a> {
-    client: &'a Client,
-    core: &'a Rc<Core>,
-    settings: Arc<Settings>,
-    request: &'a Request,
-    upload: Upload,
-    ledger: Ledger,
+    pub(super) client: &'a Client,
+    pub(super) core: &'a Rc<Core>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) request: &'a Request,
+    pub(super) upload: Upload,
+    pub(super) ledger: Ledger,
     /// The head of a stream has been written although the upstream had not answered.
-    early: Option<Framing>,
+    pub(super) early: Option<Framing>,
 }
 
 /// Relays `request`, and leaves nothing of it behind on the connection but what is returned.
@@ -66,10 +67,10 @@ pub async fn relay(client: &Client, core: &Rc<Core>, request: &Request, peer: Ip
     let upload = Upload::new(&request.body, look, settings.config.limits.max_body, now, millis(limits.request_body));
     client.deadlines.stall(millis(limits.client_stall));
     let ledger = Ledger::new(began);
-    core.metrics.requests_open.add(1);
+    let open = Counted::new(core, |metrics| &metrics.requests_open);
     let mut exchange = Exchange { client, core, settings, request, upload, ledger, early: None };
     let (outcome, after) = exchange.run().await;
-    core.metrics.requests_open.sub(1);
+    drop(open);
     core.metrics.heartbeats.add(client.take_beats().into());
     client.set_beat(Beat::Hold);
     client.deadlines.reset();
@@ -97,6 +98,7 @@ impl Exchange<'_> {
         self.ledger.route = label;
         let limits = Limits::of(route, &settings);
         self.check_size(route.max_body)?;
+        self.upload.limit(route.max_body).map_err(Stop::Upload)?;
         self.limit_total(&route.timeouts);
         if let Some((with, peek)) = rewrite.zip(self.upload.peek())
             && let Some(span) = peek.model_span()
@@ -301,7 +303,7 @@ impl Exchange<'_> {
         client.set_beat(download.beat());
         client.deadlines.streaming(now / 1000, limits.idle, if events { limits.heartbeat } else { 0 });
         client.arm();
-        core.metrics.streams_open.add(u64::from(events));
+        let open = events.then(|| Counted::new(&core, |metrics| &metrics.streams_open));
         let (block, range) = first;
         let mut first = Some(block);
         let ending = poll_fn(|cx| {
@@ -312,7 +314,7 @@ impl Exchange<'_> {
             download.poll(cx, client, &core, &mut self.upload)
         })
         .await;
-        core.metrics.streams_open.sub(u64::from(events));
+        drop(open);
         ending
     }
 
@@ -346,113 +348,9 @@ impl Exchange<'_> {
         }
     }
 
-    /// The last words to a stream that is cut: an event that says so where one can stand, and no last chunk.
-    async fn part(&mut self, download: &Download, error: &ApiError, outcome: Outcome) -> (Outcome, After) {
-        self.ledger.error = error.code;
-        self.client.set_beat(Beat::Hold);
-        let event = download.parting(&error.event());
-        let told = !event.is_empty() && self.write(event).await.is_ok();
-        // A body that ends by close must not end by one now, unless the stream itself has told.
-        let abort = download.framing() == Framing::Close && !told;
-        (outcome, if abort { After::Abort } else { After::Close })
-    }
-
-    /// Answers with an error, if there is still anyone to answer.
-    async fn refuse(&mut self, failure: Failure) -> (Outcome, After) {
-        let (error, outcome) = match failure {
-            Failure::Error(error) => {
-                let outcome = if error.status < 500 { Outcome::Refused } else { Outcome::UpstreamError };
-                (error, outcome)
-            }
-            Failure::Stop(stop) => match self.explain(stop) {
-                Some(told) => told,
-                None => return (Outcome::ClientGone, After::Abort),
-            },
-        };
-        self.ledger.error = error.code;
-        self.client.set_beat(Beat::Hold);
-        let keep = self.upload.ended && error.status != 408 && answer::keeps(self.request, Framing::Length, self.core);
-        let (bytes, after) = match self.early {
-            // The status is out; the stream says it.
-            Some(framing) => {
-                let event = error.event();
-                let chunk = [format!("{:x}\r\n", event.len()).as_bytes(), &event, b"\r\n"].concat();
-                (if framing == Framing::Close { event } else { chunk }, After::Close)
-            }
-            None => {
-                self.ledger.status = error.status;
-                let after = if keep { After::Next } else { After::Close };
-                (answer::error(&error, self.request, keep, self.core), after)
-            }
-        };
-        match self.write(bytes).await {
-            Ok(()) => (outcome, after),
-            Err(_) => (outcome, After::Abort),
-        }
-    }
-
-    fn explain(&self, stop: Stop) -> Option<(ApiError, Outcome)> {
-        Some(match stop {
-            Stop::Gone | Stop::Early | Stop::Upload(UploadError::Gone) => return None,
-            Stop::Timeout(Timeout::ClientStall) => return None,
-            Stop::Timeout(timeout) => (self.timeout_error(timeout), outcome_of(timeout)),
-            Stop::Dial(error) => {
-                let name = self.core.shared.registry.labels.name(self.ledger.upstream);
-                (ApiError::upstream_connect_failed(&name, &error.to_string()), Outcome::UpstreamError)
-            }
-            Stop::Closed { .. } | Stop::Upload(UploadError::Upstream(_)) => (ApiError::upstream_closed(), Outcome::UpstreamError),
-            Stop::Invalid(why) => (ApiError::upstream_invalid_response(why), Outcome::UpstreamError),
-            Stop::Upload(UploadError::Malformed(why)) => (ApiError::new(400, "invalid_request", why), Outcome::Refused),
-            Stop::Upload(UploadError::TooLarge) => {
-                (ApiError::body_too_large(self.settings.config.limits.max_body), Outcome::Refused)
-            }
-            Stop::Upload(UploadError::NotJson) => (ApiError::not_a_json_object(), Outcome::Refused),
-            Stop::Upload(UploadError::Ambiguous) => (ApiError::duplicate_field(), Outcome::Refused),
-        })
-    }
-
-    fn timeout_error(&self, timeout: Timeout) -> ApiError {
-        let route = self.settings.config.routes.iter().zip(&self.settings.route_labels);
-        let of_route = route.clone().find(|(_, label)| **label == self.ledger.route).map(|(route, _)| &route.timeouts);
-        let limits = of_route.unwrap_or(&self.settings.config.timeouts);
-        match timeout {
-            Timeout::Connect => ApiError::connect_timeout(limits.connect),
-            Timeout::UpstreamTls => ApiError::tls_timeout(limits.tls),
-            Timeout::FirstByte => ApiError::first_byte_timeout(limits.first_byte),
-            Timeout::Idle => ApiError::idle_timeout(limits.idle),
-            Timeout::RequestBody => ApiError::request_body_timeout(limits.request_body),
-            Timeout::Drain => ApiError::draining(),
-            Timeout::RequestHead | Timeout::KeepAlive | Timeout::ClientTls => ApiError::request_head_timeout(limits.request_head),
-            Timeout::Total | Timeout::ClientStall => {
-                let theirs = self.request.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
-                ApiError::total_timeout(theirs.map_or(limits.total, |theirs| theirs.min(limits.total)))
-            }
-        }
-    }
-
     /// Writes to the client and waits until it is written.
-    async fn write(&self, bytes: Vec<u8>) -> Result<(), Stop> {
+    pub(super) async fn write(&self, bytes: Vec<u8>) -> Result<(), Stop> {
         super::client::write_all(self.client, &self.core.shard, &bytes).await
-    }
-}
-
-/// Why there is no answer to pass on.
-enum Failure {
-    /// An error of ours.
-    Error(ApiError),
-    /// Something stood in the way.
-    Stop(Stop),
-}
-
-impl From<ApiError> for Failure {
-    fn from(error: ApiError) -> Failure {
-        Failure::Error(error)
-    }
-}
-
-impl From<Stop> for Failure {
-    fn from(stop: Stop) -> Failure {
-        Failure::Stop(stop)
     }
 }
 
@@ -466,6 +364,25 @@ struct Limits {
 impl Limits {
     fn of(route: &Route, settings: &Settings) -> Limits {
         Limits { idle: millis(route.timeouts.idle), heartbeat: millis(route.heartbeat.unwrap_or(settings.config.heartbeat)) }
+    }
+}
+
+/// One more in a gauge, for as long as it is held: a task that is dropped in the middle is counted out, too.
+struct Counted {
+    metrics: Arc<CoreMetrics>,
+    gauge: fn(&CoreMetrics) -> &Gauge,
+}
+
+impl Counted {
+    fn new(core: &Core, gauge: fn(&CoreMetrics) -> &Gauge) -> Counted {
+        gauge(&core.metrics).add(1);
+        Counted { metrics: Arc::clone(&core.metrics), gauge }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.gauge)(&self.metrics).sub(1);
     }
 }
 

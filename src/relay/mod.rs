@@ -19,6 +19,7 @@
 //! | [`upload`], [`download`] | bodies; `download` is the pump |
 //! | [`framing`] | chunks made around bytes where they lie |
 //! | [`exchange`], [`ask`] | the course of a request; a connection, the request on it, and the head of its answer |
+//! | `refusal` | what a client is told when there is no answer to pass on |
 //! | [`models`] | the union of what the upstreams offer |
 //! | [`core`], [`settings`] | what the tasks of a core share; a configuration made ready |
 //! | [`ledger`] | what is remembered for log and metrics |
@@ -33,6 +34,7 @@ pub mod exchange;
 pub mod framing;
 pub mod ledger;
 pub mod models;
+mod refusal;
 pub mod request;
 pub mod settings;
 pub mod upload;

@@ -82,6 +82,12 @@ impl Upload {
         }
     }
 
+    /// It may have this many bytes and no more, now that its route is known.
+    pub fn limit(&mut self, limit: u64) -> Result<(), UploadError> {
+        self.limit = self.limit.min(limit);
+        if self.received > self.limit { Err(UploadError::TooLarge) } else { Ok(()) }
+    }
+
     /// What was found in the body, if it is looked through.
     pub fn peek(&self) -> Option<&Peek> {
         self.peek.as_deref()

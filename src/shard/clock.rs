@@ -1,18 +1,17 @@
-//! Time, as a core sees it: microseconds since the process began, and the wall clock for those who log.
+//! Time, as a core sees it: microseconds of the monotonic clock, and the wall clock for those who log.
 //!
 //! A precise reading is a vDSO call of some 25 ns and 60 instructions, taken once for each relayed segment; everything that can live with the wheel's tick
 //! reads the coarse value instead.
 
 use std::cell::Cell;
-use std::sync::LazyLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-static ORIGIN: LazyLock<Instant> = LazyLock::new(now);
+use rustix::time::{ClockId, clock_gettime};
 
-/// Milliseconds since the process began.
+/// Milliseconds of the monotonic clock.
 pub type Millis = u64;
 
-/// Microseconds since the process began.
+/// Microseconds of the monotonic clock.
 pub type Micros = u64;
 
 /// A core's clock.
@@ -24,7 +23,8 @@ pub struct Clock {
 impl Clock {
     /// Now, from the kernel; the coarse value is renewed with it.
     pub fn micros(&self) -> Micros {
-        let micros = now().saturating_duration_since(*ORIGIN).as_micros() as Micros;
+        let now = clock_gettime(ClockId::Monotonic);
+        let micros = now.tv_sec as Micros * 1_000_000 + now.tv_nsec as Micros / 1000;
         self.coarse.set(micros / 1000);
         micros
     }
@@ -38,9 +38,4 @@ impl Clock {
 /// Milliseconds since 1970-01-01T00:00:00Z.
 pub fn unix_millis() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
-#[expect(clippy::disallowed_methods, reason = "the one place that asks the kernel")]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -1,0 +1,123 @@
+//! What a client is told when there is no answer to pass on, or no rest of one.
+//!
+//! Before the first byte it is a whole answer with a status; after it, an event in the stream where one can stand, and a
+//! connection that closes without a last chunk.
+
+use std::time::Duration;
+
+use super::answer;
+use super::ask::Stop;
+use super::client::Beat;
+use super::deadline::Timeout;
+use super::download::{Download, Framing};
+use super::exchange::{After, Exchange};
+use super::ledger::outcome_of;
+use super::upload::UploadError;
+use crate::observe::Outcome;
+use crate::openai::ApiError;
+
+/// Why there is no answer to pass on.
+pub(super) enum Failure {
+    /// An error of ours.
+    Error(ApiError),
+    /// Something stood in the way.
+    Stop(Stop),
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Failure {
+        Failure::Error(error)
+    }
+}
+
+impl From<Stop> for Failure {
+    fn from(stop: Stop) -> Failure {
+        Failure::Stop(stop)
+    }
+}
+
+impl Exchange<'_> {
+    /// The last words to a stream that is cut: an event that says so where one can stand, and no last chunk.
+    pub(super) async fn part(&mut self, download: &Download, error: &ApiError, outcome: Outcome) -> (Outcome, After) {
+        self.ledger.error = error.code;
+        self.client.set_beat(Beat::Hold);
+        let event = download.parting(&error.event());
+        let told = !event.is_empty() && self.write(event).await.is_ok();
+        // A body that ends by close must not end by one now, unless the stream itself has told.
+        let abort = download.framing() == Framing::Close && !told;
+        (outcome, if abort { After::Abort } else { After::Close })
+    }
+
+    /// Answers with an error, if there is still anyone to answer.
+    pub(super) async fn refuse(&mut self, failure: Failure) -> (Outcome, After) {
+        let (error, outcome) = match failure {
+            Failure::Error(error) => {
+                let outcome = if error.status < 500 { Outcome::Refused } else { Outcome::UpstreamError };
+                (error, outcome)
+            }
+            Failure::Stop(stop) => match self.explain(stop) {
+                Some(told) => told,
+                None => return (Outcome::ClientGone, After::Abort),
+            },
+        };
+        self.ledger.error = error.code;
+        self.client.set_beat(Beat::Hold);
+        let keep = self.upload.ended && error.status != 408 && answer::keeps(self.request, Framing::Length, self.core);
+        let (bytes, after) = match self.early {
+            // The status is out; the stream says it.
+            Some(framing) => {
+                let event = error.event();
+                let chunk = [format!("{:x}\r\n", event.len()).as_bytes(), &event, b"\r\n"].concat();
+                (if framing == Framing::Close { event } else { chunk }, After::Close)
+            }
+            None => {
+                self.ledger.status = error.status;
+                let after = if keep { After::Next } else { After::Close };
+                (answer::error(&error, self.request, keep, self.core), after)
+            }
+        };
+        match self.write(bytes).await {
+            Ok(()) => (outcome, after),
+            Err(_) => (outcome, After::Abort),
+        }
+    }
+
+    fn explain(&self, stop: Stop) -> Option<(ApiError, Outcome)> {
+        Some(match stop {
+            Stop::Gone | Stop::Early | Stop::Upload(UploadError::Gone) => return None,
+            Stop::Timeout(Timeout::ClientStall) => return None,
+            Stop::Timeout(timeout) => (self.timeout_error(timeout), outcome_of(timeout)),
+            Stop::Dial(error) => {
+                let name = self.core.shared.registry.labels.name(self.ledger.upstream);
+                (ApiError::upstream_connect_failed(&name, &error.to_string()), Outcome::UpstreamError)
+            }
+            Stop::Closed { .. } | Stop::Upload(UploadError::Upstream(_)) => (ApiError::upstream_closed(), Outcome::UpstreamError),
+            Stop::Invalid(why) => (ApiError::upstream_invalid_response(why), Outcome::UpstreamError),
+            Stop::Upload(UploadError::Malformed(why)) => (ApiError::new(400, "invalid_request", why), Outcome::Refused),
+            Stop::Upload(UploadError::TooLarge) => {
+                (ApiError::body_too_large(self.settings.config.limits.max_body), Outcome::Refused)
+            }
+            Stop::Upload(UploadError::NotJson) => (ApiError::not_a_json_object(), Outcome::Refused),
+            Stop::Upload(UploadError::Ambiguous) => (ApiError::duplicate_field(), Outcome::Refused),
+        })
+    }
+
+    pub(super) fn timeout_error(&self, timeout: Timeout) -> ApiError {
+        let route = self.settings.config.routes.iter().zip(&self.settings.route_labels);
+        let of_route = route.clone().find(|(_, label)| **label == self.ledger.route).map(|(route, _)| &route.timeouts);
+        let limits = of_route.unwrap_or(&self.settings.config.timeouts);
+        match timeout {
+            Timeout::Connect => ApiError::connect_timeout(limits.connect),
+            Timeout::UpstreamTls => ApiError::tls_timeout(limits.tls),
+            Timeout::FirstByte => ApiError::first_byte_timeout(limits.first_byte),
+            Timeout::Idle => ApiError::idle_timeout(limits.idle),
+            Timeout::RequestBody => ApiError::request_body_timeout(limits.request_body),
+            Timeout::Drain => ApiError::draining(),
+            Timeout::RequestHead | Timeout::KeepAlive | Timeout::ClientTls => ApiError::request_head_timeout(limits.request_head),
+            Timeout::Total | Timeout::ClientStall => {
+                let theirs = self.request.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
+                ApiError::total_timeout(theirs.map_or(limits.total, |theirs| theirs.min(limits.total)))
+            }
+        }
+    }
+}
