@@ -14,7 +14,7 @@ const fn word(b: u8) -> u64 {
 const HIGH: u64 = word(0x80);
 
 const BARE_CR: Reject = Reject::bad("a carriage return in the head is not followed by a line feed");
-const BARE_LF: Reject = Reject::bad("a line of the head ends in a line feed without a carriage return");
+pub(super) const BARE_LF: Reject = Reject::bad("a line of the head ends in a line feed without a carriage return");
 const CONTROL: Reject = Reject::bad("the head contains a control character");
 const FOLDED: Reject = Reject::bad("a field line starts with whitespace; folded fields are not accepted");
 const NO_NAME: Reject = Reject::bad("a field line has no name before its colon");
@@ -23,35 +23,15 @@ const SPACE_BEFORE_COLON: Reject = Reject::bad("there is whitespace between a fi
 const BAD_NAME: Reject = Reject::bad("a field's name contains a character that is not allowed there");
 const NOT_ENDED: Reject = Reject::bad("the head ends within a line");
 
-/// Where the parts of a field line lie in its buffer.
-#[derive(Clone, Copy)]
-pub(super) struct FieldAt {
-    pub(super) name_end: usize,
-    pub(super) value_start: usize,
-    pub(super) value_end: usize,
-    /// Where the next line starts.
-    pub(super) next: usize,
-}
-
-/// Reads the field line that starts at `at` (RFC 9112, 5): a token, a colon at once after it, a value without control
-/// bytes, CRLF.
+/// Checks the field line that starts at `at` (RFC 9112, 5): a token, a colon at once after it, a value without control
+/// bytes, CRLF. Returns where the next line starts.
 #[inline]
-pub(super) fn field(buf: &[u8], at: usize) -> Result<FieldAt, Reject> {
+pub(super) fn field(buf: &[u8], at: usize) -> Result<usize, Reject> {
     let name_end = token_end(buf, at);
     if name_end == at || buf.get(name_end) != Some(&b':') {
         return Err(bad_name(buf, at, name_end));
     }
-    let mut value_start = name_end + 1;
-    while let Some(b' ' | b'\t') = buf.get(value_start) {
-        value_start += 1;
-    }
-    let line_end = text_end(buf, value_start);
-    let next = crlf(buf, line_end)?;
-    let mut value_end = line_end;
-    while value_end > value_start && matches!(buf[value_end - 1], b' ' | b'\t') {
-        value_end -= 1;
-    }
-    Ok(FieldAt { name_end, value_start, value_end, next })
+    crlf(buf, text_end(buf, name_end + 1))
 }
 
 /// Past the CRLF that must stand at `at`, where [`text_end`] stopped.
@@ -180,10 +160,4 @@ const fn not_alnum_or_hyphen(x: u64) -> u64 {
     let digit = x.wrapping_add(word(0x80 - b'0')) & !x.wrapping_add(word(0x7f - b'9'));
     let hyphen = !(x ^ word(b'-')).wrapping_add(word(0x7f));
     (!(letter | digit | hyphen) | x) & HIGH
-}
-
-/// Token bytes as text. The check cannot fail after [`token_end`]; without it this would be `unsafe`.
-#[inline]
-pub(super) fn ascii(token: &[u8]) -> Result<&str, Reject> {
-    std::str::from_utf8(token).map_err(|_| BAD_NAME)
 }

@@ -1,10 +1,9 @@
 //! HTTP/1.1 heads and bodies as state machines: bytes in, decisions out. No socket, no clock, no task.
 //!
-//! One grammar ([`line`]) serves the incremental scan of a request head, its parse and the parse of an upstream's
-//! head, so a verdict cannot depend on how bytes were cut into segments. It is RFC 9112 without the liberties that
-//! RFC leaves to a recipient: each of them (bare LF, folding, whitespace before a colon, two framings) has been a
-//! smuggling vector, and nothing refused here may reach the other side. General parsers take some of those liberties,
-//! which is why none is used; httparse stands as the second opinion in the tests.
+//! A complete head is split by httparse. httparse is a general parser and takes liberties that RFC 9112 leaves to a recipient
+//! (bare LF, empty lines, long lines); each of them has been a smuggling vector, so what it lets pass is checked again by a
+//! grammar without them ([`line`]), which also checks a head line by line while it arrives. A verdict therefore cannot
+//! depend on how bytes were cut into segments, and nothing refused here may reach the other side.
 //!
 //! A head borrows the caller's buffer; nothing is copied until it is written out again. Every `Err` means the same to
 //! a caller: answer it if the peer is a client, then close, for what follows on that connection has no known start.
@@ -26,13 +25,12 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-/// The version of a message, as far as it changes anything: a later minor version is answered as 1.1
-/// (RFC 9110, 2.5).
+/// The version of a message, as far as it changes anything. Others are not spoken here, as httparse knows none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0: no chunked coding, not kept alive unless it says so.
     Http10,
-    /// HTTP/1.1 and any later 1.x.
+    /// HTTP/1.1.
     Http11,
 }
 

@@ -3,6 +3,8 @@
 //! [`HeadScanner`] says where a head ends; [`parse`] reads a complete one. What `parse` returns can be sent on: one
 //! Host at most, one framing at most, no byte that any reader takes for the end of a line.
 
+use std::mem::MaybeUninit;
+
 use super::fields::{self, ConnectionTokens, Field};
 use super::framing::Framing;
 use super::{Reject, Version, line, target};
@@ -21,9 +23,6 @@ pub const FIELD_SECTION_BYTES: usize = 32_768;
 pub const FIELD_COUNT: usize = 100;
 /// The most options in `Connection` beside `close` and `keep-alive`: each is sought among all fields.
 pub const CONNECTION_OPTIONS: u16 = 32;
-
-/// How many fields are made room for at first: an SDK sends about 17, a browser about 20.
-const USUAL_FIELDS: usize = 24;
 
 pub(super) const TARGET_TOO_LONG: Reject =
     Reject::new(414, "uri_too_long", "the request line is longer than 8192 bytes");
@@ -95,38 +94,42 @@ impl<'b> RequestHead<'b> {
     }
 }
 
-/// Reads a complete head, as [`HeadScanner::scan`] has measured it.
+/// Reads a complete head, as [`HeadScanner::scan`] has measured it. httparse splits it; what httparse lets pass and RFC 9112
+/// leaves to a hardened reader is refused on top.
 pub fn parse(head: &[u8]) -> Result<RequestHead<'_>, Reject> {
     let start = if head.starts_with(b"\r\n") { 2 } else { 0 };
-    let line = request_line(head, start)?;
-    if matches!(line.method, "CONNECT" | "TRACE") {
+    let head = &head[start..];
+    let mut storage = [const { MaybeUninit::uninit() }; FIELD_COUNT];
+    let mut split = httparse::Request::new(&mut []);
+    let status = split.parse_with_uninit_headers(head, &mut storage);
+    let (Ok(httparse::Status::Complete(length)), Some(method), Some(target), Some(minor)) =
+        (status, split.method, split.path, split.version)
+    else {
+        return Err(why_refused(head));
+    };
+    // It ends a head at LF LF, too.
+    if length != head.len() {
+        return Err(why_refused(head));
+    }
+    check_lines(head)?;
+    if method.len() > METHOD_BYTES {
+        return Err(METHOD_TOO_LONG);
+    }
+    if matches!(method, "CONNECT" | "TRACE") {
         return Err(METHOD);
     }
-    let target = target::read(line.method, line.target)?;
+    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    let target = target::read(method, target)?;
 
-    let mut list = Vec::with_capacity(USUAL_FIELDS);
+    let mut list = Vec::with_capacity(split.headers.len());
     let mut seen = Seen::default();
-    let mut at = line.next;
-    loop {
-        if let Some([b'\r', b'\n']) = head.get(at..at + 2) {
-            at += 2;
-            break;
-        }
-        let field = read_field(head, at, line.next)?;
-        if list.len() == FIELD_COUNT {
-            return Err(TOO_MANY_FIELDS);
-        }
-        at = field.1;
-        seen.look_at(field.0)?;
-        list.push(field.0);
+    for header in split.headers.iter() {
+        let field = Field { name: header.name, value: header.value.trim_ascii() };
+        seen.look_at(field)?;
+        list.push(field);
     }
-    if at - line.next > FIELD_SECTION_BYTES {
-        return Err(FIELDS_TOO_LARGE);
-    }
-    debug_assert_eq!(at, head.len(), "a head is parsed alone");
-
-    seen.framing.check(line.version)?;
-    check_host(seen.host, line.version, target.authority)?;
+    seen.framing.check(version)?;
+    check_host(seen.host, version, target.authority)?;
     let body = match (seen.framing.chunked, seen.framing.length) {
         (true, _) => RequestBody::Chunked,
         (false, Some(length)) => RequestBody::Length(length),
@@ -134,26 +137,63 @@ pub fn parse(head: &[u8]) -> Result<RequestHead<'_>, Reject> {
     };
     let connection = seen.connection;
     Ok(RequestHead {
-        method: line.method,
+        method,
         target: target.origin,
-        version: line.version,
+        version,
         fields: list,
         body,
-        keep_alive: !connection.close && (line.version == Version::Http11 || connection.keep_alive),
+        keep_alive: !connection.close && (version == Version::Http11 || connection.keep_alive),
         expect_continue: seen.expect_continue
-            && line.version == Version::Http11
+            && version == Version::Http11
             && !matches!(body, RequestBody::None | RequestBody::Length(0)),
         connection,
     })
 }
 
-fn read_field(head: &[u8], at: usize, section_start: usize) -> Result<(Field<'_>, usize), Reject> {
-    let found = line::field(head, at)?;
-    if found.next - at > FIELD_LINE_BYTES + 2 || found.next - section_start > FIELD_SECTION_BYTES {
-        return Err(FIELDS_TOO_LARGE);
+/// What httparse does not look at: that every line ends in CRLF, and how long the lines are. A head with a second empty line
+/// before it, which httparse skips, has none here.
+fn check_lines(head: &[u8]) -> Result<(), Reject> {
+    let mut start = 0;
+    let mut section = None;
+    for end in memchr::memchr_iter(b'\n', head) {
+        let length = end.saturating_sub(start + 1);
+        if end == start || head[end - 1] != b'\r' {
+            return Err(line::BARE_LF);
+        }
+        match section {
+            None if length == 0 => return Err(REQUEST_LINE),
+            None if length > REQUEST_LINE_BYTES => return Err(TARGET_TOO_LONG),
+            None => section = Some(end + 1),
+            Some(_) if length > FIELD_LINE_BYTES => return Err(FIELDS_TOO_LARGE),
+            Some(_) => {}
+        }
+        start = end + 1;
     }
-    let name = line::ascii(&head[at..found.name_end])?;
-    Ok((Field { name, value: &head[found.value_start..found.value_end] }, found.next))
+    match section {
+        Some(section) if start - section <= FIELD_SECTION_BYTES => Ok(()),
+        Some(_) => Err(FIELDS_TOO_LARGE),
+        None => Err(REQUEST_LINE),
+    }
+}
+
+/// Why httparse refused a head, in words: the grammar that checks heads line by line as they arrive knows.
+#[cold]
+fn why_refused(head: &[u8]) -> Reject {
+    let mut at = match request_line(head, 0) {
+        Ok(next) => next,
+        Err(reject) => return reject,
+    };
+    for _ in 0..=FIELD_COUNT {
+        if head.get(at..at + 2) == Some(b"\r\n") {
+            // Nothing is wrong with its lines, so it is the version: httparse knows no minor one above 1.
+            return VERSION;
+        }
+        match line::field(head, at) {
+            Ok(next) => at = next,
+            Err(reject) => return reject,
+        }
+    }
+    TOO_MANY_FIELDS
 }
 
 /// What the fields say about the request itself, gathered as they pass.
@@ -215,16 +255,8 @@ fn check_host(host: Option<&[u8]>, version: Version, authority: Option<&str>) ->
     }
 }
 
-/// The parts of a request line.
-pub(super) struct RequestLine<'b> {
-    method: &'b str,
-    target: &'b str,
-    version: Version,
-    next: usize,
-}
-
-/// Reads the request line at `at` (RFC 9112, 3): single spaces, a token for a method, CRLF.
-pub(super) fn request_line(buf: &[u8], at: usize) -> Result<RequestLine<'_>, Reject> {
+/// Checks the request line at `at` (RFC 9112, 3): single spaces, a token for a method, CRLF. Returns where the next line starts.
+pub(super) fn request_line(buf: &[u8], at: usize) -> Result<usize, Reject> {
     let end = line::text_end(buf, at);
     let next = line::crlf(buf, end)?;
     if end - at > REQUEST_LINE_BYTES {
@@ -244,19 +276,13 @@ pub(super) fn request_line(buf: &[u8], at: usize) -> Result<RequestLine<'_>, Rej
     if target.is_empty() || memchr::memchr2(b' ', b'\t', target).is_some() {
         return Err(REQUEST_LINE);
     }
-    Ok(RequestLine {
-        method: line::ascii(&buf[at..method_end])?,
-        target: std::str::from_utf8(target).map_err(|_| target::TARGET_BYTES)?,
-        version: request_version(version)?,
-        next,
-    })
+    request_version(version)?;
+    Ok(next)
 }
 
-fn request_version(version: &[u8]) -> Result<Version, Reject> {
+fn request_version(version: &[u8]) -> Result<(), Reject> {
     match version {
-        b"HTTP/1.1" => Ok(Version::Http11),
-        b"HTTP/1.0" => Ok(Version::Http10),
-        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => Ok(Version::Http11),
+        b"HTTP/1.1" | b"HTTP/1.0" => Ok(()),
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => Err(VERSION),
         _ => Err(REQUEST_LINE),
     }

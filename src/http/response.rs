@@ -3,6 +3,9 @@
 //!
 //! Any `Err` from here is one thing to the caller: the upstream's answer cannot be trusted, so 502 and close.
 
+use std::mem::MaybeUninit;
+
+use httparse::ParserConfig;
 use memchr::memchr;
 
 use super::fields::{self, ConnectionTokens, Field};
@@ -15,9 +18,6 @@ pub const HEAD_BYTES: usize = 65_536;
 pub const FIELD_COUNT: usize = 128;
 /// The most options in `Connection` beside `close` and `keep-alive`: each is sought among all fields.
 pub const CONNECTION_OPTIONS: u16 = 32;
-
-/// How many fields are made room for at first: hosted models' answers carry about 25.
-const USUAL_FIELDS: usize = 32;
 
 const TOO_LARGE: Reject = bad("the upstream's response head is longer than 65536 bytes");
 const TOO_MANY_FIELDS: Reject = bad("the upstream's response has more than 128 fields");
@@ -101,27 +101,33 @@ pub fn parse(head: &[u8], to_head: bool) -> Result<ResponseHead<'_>, Reject> {
 }
 
 fn read(head: &[u8], to_head: bool) -> Result<ResponseHead<'_>, Reject> {
-    let (version, status, reason, mut at) = status_line(head)?;
-    let mut list = Vec::with_capacity(USUAL_FIELDS);
+    let mut storage = [const { MaybeUninit::uninit() }; FIELD_COUNT];
+    let mut split = httparse::Response::new(&mut []);
+    let parsed = ParserConfig::default().parse_response_with_uninit_headers(&mut split, head, &mut storage);
+    let (Ok(httparse::Status::Complete(length)), Some(status), Some(minor)) =
+        (parsed, split.code, split.version)
+    else {
+        return Err(why_refused(head));
+    };
+    // httparse skips empty lines before the status line, and takes codes below 100.
+    if !head.starts_with(b"HTTP/") || status < 100 || length != head.len() {
+        return Err(STATUS_LINE);
+    }
+    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    let reason = split.reason.unwrap_or_default();
+    let mut list = Vec::with_capacity(split.headers.len());
     let mut framing = Framing::default();
     let mut connection = ConnectionTokens::default();
-    while head.get(at..at + 2) != Some(b"\r\n") {
-        let found = line::field(head, at)?;
-        if list.len() == FIELD_COUNT {
-            return Err(TOO_MANY_FIELDS);
-        }
-        let name = line::ascii(&head[at..found.name_end])?;
-        let field = Field { name, value: &head[found.value_start..found.value_end] };
-        match name.len() {
+    for header in split.headers.iter() {
+        let field = Field { name: header.name, value: header.value.trim_ascii() };
+        match field.name.len() {
             10 if field.is("connection") => connection.read(field.value),
             14 if field.is("content-length") => framing.content_length(field.value)?,
             17 if field.is("transfer-encoding") => framing.transfer_encoding(field.value)?,
             _ => {}
         }
         list.push(field);
-        at = found.next;
     }
-    debug_assert_eq!(at + 2, head.len(), "a head is parsed alone");
     if connection.others > CONNECTION_OPTIONS {
         return Err(OPTIONS_TOO_MANY);
     }
@@ -149,25 +155,21 @@ fn read(head: &[u8], to_head: bool) -> Result<ResponseHead<'_>, Reject> {
     })
 }
 
-/// Reads the status line (RFC 9112, 4). A missing reason is common, and so is the space before it missing with it.
-fn status_line(head: &[u8]) -> Result<(Version, u16, &str, usize), Reject> {
-    let end = line::text_end(head, 0);
-    let next = line::crlf(head, end)?;
-    let (version, rest) = head[..end].split_at_checked(9).ok_or(STATUS_LINE)?;
-    let version = match version {
-        b"HTTP/1.0 " => Version::Http10,
-        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9', b' '] => Version::Http11,
-        _ => return Err(STATUS_LINE),
+/// Why httparse refused a head, in words.
+#[cold]
+fn why_refused(head: &[u8]) -> Reject {
+    let mut at = match memchr(b'\n', head) {
+        Some(lf) => lf + 1,
+        None => return STATUS_LINE,
     };
-    let (digits, reason) = rest.split_at_checked(3).ok_or(STATUS_LINE)?;
-    if !digits.iter().all(u8::is_ascii_digit) || digits[0] == b'0' {
-        return Err(STATUS_LINE);
+    for _ in 0..=FIELD_COUNT {
+        if head.get(at..at + 2) == Some(b"\r\n") {
+            return STATUS_LINE;
+        }
+        match line::field(head, at) {
+            Ok(next) => at = next,
+            Err(reject) => return reject,
+        }
     }
-    let status = digits.iter().fold(0, |n, &b| n * 10 + u16::from(b - b'0'));
-    let reason = match reason {
-        [] => "",
-        [b' ', reason @ ..] => std::str::from_utf8(reason).unwrap_or(""),
-        _ => return Err(STATUS_LINE),
-    };
-    Ok((version, status, reason, next))
+    TOO_MANY_FIELDS
 }

@@ -169,7 +169,7 @@ fn targets_and_hosts() {
     let target = |line: &'static str| request::parse(line.as_bytes()).map(|head| head.target);
     assert_eq!(target("GET http://a/x?y HTTP/1.1\r\nHost: a\r\n\r\n"), Ok("/x?y"));
     assert_eq!(target("GET http://a HTTP/1.1\r\nHost: a\r\n\r\n"), Ok("/"));
-    assert_eq!(target("OPTIONS * HTTP/1.2\r\nHost: a\r\n\r\n"), Ok("*"));
+    assert_eq!(target("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), Ok("*"));
     assert_eq!(target("PURGE /x HTTP/1.0\r\n\r\n"), Ok("/x"));
     assert_eq!(status_of("GET / HTTP/1.1\r\n\r\n"), 400);
     assert_eq!(status_of("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"), 405);
