@@ -61,10 +61,12 @@ pub struct Exchange<'a> {
 /// Relays `request`, and leaves nothing of it behind on the connection but what is returned.
 pub async fn relay(client: &Client, core: &Rc<Core>, request: &Request, peer: IpAddr, began: Micros) -> After {
     let settings = core.settings();
-    let look = request.json && !request.encoded && settings.config.needs_peek();
+    let look = request.json && !request.encoded;
+    let decides = settings.config.needs_peek();
     let limits = &settings.config.timeouts;
     let now = core.shard.clock.millis();
-    let upload = Upload::new(&request.body, look, settings.config.limits.max_body, now, millis(limits.request_body));
+    let max = settings.config.limits.max_body;
+    let upload = Upload::new(&request.body, look, decides, max, now, millis(limits.request_body));
     client.deadlines.stall(millis(limits.client_stall));
     let ledger = Ledger::new(began);
     let open = Counted::new(core, |metrics| &metrics.requests_open);
@@ -75,6 +77,13 @@ pub async fn relay(client: &Client, core: &Rc<Core>, request: &Request, peer: Ip
     client.set_beat(Beat::Hold);
     client.deadlines.reset();
     exchange.ledger.bytes_in = exchange.upload.received;
+    if let Some(peek) = exchange.upload.peek() {
+        // What stood too far behind to decide anything is still worth a line in the log.
+        exchange.ledger.stream = peek.stream() == Some(true);
+        if exchange.ledger.model.is_none() {
+            exchange.ledger.model = peek.model().map(str::to_owned);
+        }
+    }
     exchange.ledger.close(outcome, request, peer, core);
     after
 }
@@ -139,7 +148,7 @@ impl Exchange<'_> {
         if self.upload.ended {
             return Ok(false);
         }
-        if self.upload.may_learn() && self.upload.peek().is_some_and(|peek| peek.model().is_none()) {
+        if self.upload.must_learn() {
             let max = self.settings.config.limits.max_model_peek;
             return if self.upload.held_bytes() < max { Ok(true) } else { Err(too_late(max).into()) };
         }
@@ -156,6 +165,7 @@ impl Exchange<'_> {
         self.ledger.model = peek.model().map(str::to_owned);
         self.ledger.stream = peek.stream() == Some(true);
         match peek.state() {
+            _ if !self.upload.decides() => Ok(()),
             PeekState::Malformed | PeekState::NotObject => Err(ApiError::not_a_json_object().into()),
             _ if peek.model_too_long() => Err(ApiError::model_too_long(crate::openai::MAX_MODEL_BYTES).into()),
             _ => Ok(()),

@@ -34,6 +34,8 @@ pub struct Upload {
     pub received: u64,
     limit: u64,
     peek: Option<Box<Peek>>,
+    /// What is found in it decides where it goes, so it must be found, and must be unmistakable.
+    decides: bool,
     /// All of it has been received.
     pub ended: bool,
     /// All of it has been handed to the upstream.
@@ -64,14 +66,15 @@ pub enum UploadError {
 }
 
 impl Upload {
-    /// A body that begins now. With `look`, its `model` and `stream` are looked for.
-    pub fn new(body: &RequestBody, look: bool, limit: u64, now: Millis, time_limit: u32) -> Upload {
+    /// A body that begins now. With `look`, its `model` and `stream` are looked for; with `decides`, its way depends on them.
+    pub fn new(body: &RequestBody, look: bool, decides: bool, limit: u64, now: Millis, time_limit: u32) -> Upload {
         Upload {
             decoder: BodyDecoder::from(*body),
             held: VecDeque::new(),
             received: 0,
             limit,
             peek: look.then(Box::default),
+            decides: look && decides,
             ended: matches!(body, RequestBody::None | RequestBody::Length(0)),
             sent: matches!(body, RequestBody::None | RequestBody::Length(0)),
             chunked_out: false,
@@ -93,12 +96,15 @@ impl Upload {
         self.peek.as_deref()
     }
 
-    /// Whether looking further could still find something: neither both fields are known nor the end is reached.
-    pub fn may_learn(&self) -> bool {
-        let open = |peek: &Peek| {
-            matches!(peek.state(), PeekState::NeedMore) && (peek.model().is_none() || peek.stream().is_none())
-        };
-        !self.ended && self.peek.as_deref().is_some_and(open)
+    /// Whether its way depends on its model, and that has not been found yet.
+    pub fn must_learn(&self) -> bool {
+        let open = |peek: &Peek| matches!(peek.state(), PeekState::NeedMore) && peek.model().is_none();
+        self.decides && !self.ended && self.peek.as_deref().is_some_and(open)
+    }
+
+    /// Whether its way depends on what is in it.
+    pub fn decides(&self) -> bool {
+        self.decides
     }
 
     /// Receives what the client has sent: bytes read already first, then one read. Ready when something came.
@@ -134,10 +140,10 @@ impl Upload {
         let payload = range.start..range.start + decoded.payload;
         if let Some(peek) = &mut self.peek {
             peek.feed(&block[payload.clone()]);
-            if peek.duplicate() {
+            if self.decides && peek.duplicate() {
                 return Err(UploadError::Ambiguous);
             }
-            if matches!(peek.state(), PeekState::Malformed) {
+            if self.decides && matches!(peek.state(), PeekState::Malformed) {
                 return Err(UploadError::NotJson);
             }
         }
