@@ -28,18 +28,22 @@ pub fn find<'b>(fields: &[Field<'b>], name: &str) -> Option<&'b [u8]> {
 /// Whether `name` is of this hop alone, whatever `Connection` says (RFC 9110, 7.6.1): such a field is never forwarded.
 #[inline]
 pub fn is_hop_by_hop(name: &str) -> bool {
-    let of_this_hop: &[&str] = match name.len() {
-        2 => &["te"],
-        7 => &["trailer", "upgrade"],
-        10 => &["connection", "keep-alive"],
-        14 => &["http2-settings"],
-        16 => &["proxy-connection"],
-        17 => &["transfer-encoding"],
-        18 => &["proxy-authenticate"],
-        19 => &["proxy-authorization"],
+    let Some(first) = name.bytes().next() else { return false };
+    // Length and first letter leave one candidate at most.
+    let candidate = match (name.len(), first | 0x20) {
+        (2, b't') => "te",
+        (7, b't') => "trailer",
+        (7, b'u') => "upgrade",
+        (10, b'c') => "connection",
+        (10, b'k') => "keep-alive",
+        (14, b'h') => "http2-settings",
+        (16, b'p') => "proxy-connection",
+        (17, b't') => "transfer-encoding",
+        (18, b'p') => "proxy-authenticate",
+        (19, b'p') => "proxy-authorization",
         _ => return false,
     };
-    of_this_hop.iter().any(|known| name.eq_ignore_ascii_case(known))
+    name.eq_ignore_ascii_case(candidate)
 }
 
 /// Fields that say whose a message is, where it goes and what its body is. A `Connection` that nominates one of them

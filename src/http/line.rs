@@ -1,17 +1,10 @@
 //! The lines of a head: what a field line, a request line and a status line may consist of, byte for byte.
 //!
-//! Positions in, positions out, over the whole buffer rather than a cut-out line: that lets eight bytes be tested at
-//! once up to the line's end without a copy. Each function asks for the CRLF that ends its line, so a caller that
+//! Positions in, positions out, over the whole buffer rather than a cut-out line: that lets several bytes be tested
+//! at once up to the line's end without a copy. Each function asks for the CRLF that ends its line, so a caller that
 //! walks a head with them has checked every byte of it.
 
 use super::Reject;
-
-/// A word with every byte set to `b`.
-const fn word(b: u8) -> u64 {
-    u64::from_le_bytes([b; 8])
-}
-
-const HIGH: u64 = word(0x80);
 
 const BARE_CR: Reject = Reject::bad("a carriage return in the head is not followed by a line feed");
 const BARE_LF: Reject = Reject::bad("a line of the head ends in a line feed without a carriage return");
@@ -88,11 +81,11 @@ fn bad_name(buf: &[u8], at: usize, end: usize) -> Reject {
 
 /// Whether `b` may stand in a token (RFC 9110, 5.6.2).
 #[inline]
-pub(super) const fn is_token_byte(b: u8) -> bool {
+pub(super) fn is_token_byte(b: u8) -> bool {
     TOKEN[b as usize]
 }
 
-const TOKEN: [bool; 256] = {
+static TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut b = 0;
     while b < 256 {
@@ -108,82 +101,85 @@ const TOKEN: [bool; 256] = {
     table
 };
 
+/// The first position from `at` on that is no token byte. Four look-ups to a branch.
+#[inline]
+pub(super) fn token_end(buf: &[u8], at: usize) -> usize {
+    let mut rest = &buf[at.min(buf.len())..];
+    while let Some((&[a, b, c, d], after)) = rest.split_first_chunk::<4>() {
+        if !(is_token_byte(a) & is_token_byte(b) & is_token_byte(c) & is_token_byte(d)) {
+            break;
+        }
+        rest = after;
+    }
+    while let [b, after @ ..] = rest
+        && is_token_byte(*b)
+    {
+        rest = after;
+    }
+    buf.len() - rest.len()
+}
+
 /// Whether `b` may stand in a field value: anything but control bytes, HTAB excepted, and DEL.
 #[inline]
 pub(super) const fn is_text_byte(b: u8) -> bool {
     b == b'\t' || !b.is_ascii_control()
 }
 
-/// The first position from `at` on that is no token byte. Letters, digits and hyphens, of which nearly all names
-/// consist, are tested eight at once.
-#[inline]
-pub(super) fn token_end(buf: &[u8], mut at: usize) -> usize {
-    while let Some(&bytes) = buf.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let odd = not_alnum_or_hyphen(u64::from_le_bytes(bytes));
-        if odd == 0 {
-            at += 8;
-            continue;
-        }
-        at += lowest(odd);
-        if !is_token_byte(buf[at]) {
-            return at;
-        }
-        at += 1;
-    }
-    while at < buf.len() && is_token_byte(buf[at]) {
-        at += 1;
-    }
-    at
-}
-
 /// The first position from `at` on that no field value may contain: a control byte other than HTAB, or DEL. In a
-/// well-formed head that is the line's CR.
+/// well-formed head that is the line's CR. Eight bytes are tested at once.
 #[inline]
-pub(super) fn text_end(buf: &[u8], mut at: usize) -> usize {
-    while let Some(&bytes) = buf.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let odd = controls(u64::from_le_bytes(bytes));
-        if odd == 0 {
-            at += 8;
+pub(super) fn text_end(buf: &[u8], at: usize) -> usize {
+    let mut rest = &buf[at.min(buf.len())..];
+    while let Some((bytes, after)) = rest.split_first_chunk::<8>() {
+        let hits = controls(u64::from_le_bytes(*bytes));
+        if hits == 0 {
+            rest = after;
             continue;
         }
-        at += lowest(odd);
-        if buf[at] != b'\t' {
-            return at;
+        let place = (hits.trailing_zeros() / 8) as usize;
+        if bytes[place] != b'\t' {
+            return buf.len() - rest.len() + place;
         }
-        at += 1;
+        rest = &rest[place + 1..];
     }
-    while at < buf.len() && is_text_byte(buf[at]) {
-        at += 1;
+    while let [b, after @ ..] = rest
+        && is_text_byte(*b)
+    {
+        rest = after;
     }
-    at
+    buf.len() - rest.len()
 }
 
-#[inline]
-const fn lowest(mask: u64) -> usize {
-    (mask.trailing_zeros() / 8) as usize
-}
-
-/// Bit 7 of each byte that is below 0x20 or 0x7f; exact up to the lowest one set, which is all that is looked at.
+/// Bit 7 of each byte of `x` that is below 0x20 or 0x7f. Adding one lets DEL join the low ones by overflowing into
+/// bit 7, which is then set in all; taking 0x21 away clears it in the low ones alone.
 #[inline]
 const fn controls(x: u64) -> u64 {
-    let below = x.wrapping_sub(word(0x20)) & !x;
-    let del = x ^ word(0x7f);
-    let del = del.wrapping_sub(word(0x01)) & !del;
-    (below | del) & HIGH
+    const fn all(b: u8) -> u64 {
+        u64::from_le_bytes([b; 8])
+    }
+    let low_cleared = (((x & all(0x7f)) + all(0x01)) | all(0x80)) - all(0x21);
+    !(low_cleared | x) & all(0x80)
 }
 
-/// Bit 7 of each byte that is no ASCII letter, digit or hyphen; exact up to the lowest one set.
-#[inline]
-const fn not_alnum_or_hyphen(x: u64) -> u64 {
-    let lower = x | word(0x20);
-    let letter = lower.wrapping_add(word(0x80 - b'a')) & !lower.wrapping_add(word(0x7f - b'z'));
-    let digit = x.wrapping_add(word(0x80 - b'0')) & !x.wrapping_add(word(0x7f - b'9'));
-    let hyphen = !(x ^ word(b'-')).wrapping_add(word(0x7f));
-    (!(letter | digit | hyphen) | x) & HIGH
+/// A head's buffer as text, for the tokens in it. One look at the whole costs less than one at each; only a head with
+/// values that are not UTF-8 needs that.
+#[derive(Clone, Copy)]
+pub(super) struct Text<'b> {
+    bytes: &'b [u8],
+    text: Option<&'b str>,
 }
 
-/// Token bytes as text. The check cannot fail after [`token_end`]; without it this would be `unsafe`.
-#[inline]
-pub(super) fn ascii(token: &[u8]) -> Result<&str, Reject> {
-    std::str::from_utf8(token).map_err(|_| BAD_NAME)
+impl<'b> Text<'b> {
+    pub(super) fn new(bytes: &'b [u8]) -> Self {
+        Self { bytes, text: std::str::from_utf8(bytes).ok() }
+    }
+
+    /// The token at `start..end`. The check cannot fail after [`token_end`]; without it this would be `unsafe`.
+    #[inline]
+    pub(super) fn token(&self, start: usize, end: usize) -> Result<&'b str, Reject> {
+        match self.text {
+            Some(text) => text.get(start..end).ok_or(BAD_NAME),
+            None => std::str::from_utf8(&self.bytes[start..end]).map_err(|_| BAD_NAME),
+        }
+    }
 }

@@ -5,7 +5,8 @@
 
 use super::fields::{self, ConnectionTokens, Field};
 use super::framing::Framing;
-use super::{Reject, Version, line, target};
+use super::line::{self, Text};
+use super::{Reject, Version, target};
 
 pub use super::scan::HeadScanner;
 
@@ -104,6 +105,7 @@ pub fn parse(head: &[u8]) -> Result<RequestHead<'_>, Reject> {
     }
     let target = target::read(line.method, line.target)?;
 
+    let text = Text::new(head);
     let mut list = Vec::with_capacity(USUAL_FIELDS);
     let mut seen = Seen::default();
     let mut at = line.next;
@@ -112,7 +114,7 @@ pub fn parse(head: &[u8]) -> Result<RequestHead<'_>, Reject> {
             at += 2;
             break;
         }
-        let field = read_field(head, at, line.next)?;
+        let field = read_field(head, text, at, line.next)?;
         if list.len() == FIELD_COUNT {
             return Err(TOO_MANY_FIELDS);
         }
@@ -147,12 +149,18 @@ pub fn parse(head: &[u8]) -> Result<RequestHead<'_>, Reject> {
     })
 }
 
-fn read_field(head: &[u8], at: usize, section_start: usize) -> Result<(Field<'_>, usize), Reject> {
+#[inline]
+fn read_field<'b>(
+    head: &'b [u8],
+    text: Text<'b>,
+    at: usize,
+    section_start: usize,
+) -> Result<(Field<'b>, usize), Reject> {
     let found = line::field(head, at)?;
     if found.next - at > FIELD_LINE_BYTES + 2 || found.next - section_start > FIELD_SECTION_BYTES {
         return Err(FIELDS_TOO_LARGE);
     }
-    let name = line::ascii(&head[at..found.name_end])?;
+    let name = text.token(at, found.name_end)?;
     Ok((Field { name, value: &head[found.value_start..found.value_end] }, found.next))
 }
 
@@ -166,29 +174,33 @@ struct Seen<'b> {
 }
 
 impl<'b> Seen<'b> {
-    /// The length tells most names apart, so few are compared.
+    /// Length and first letter tell nearly all names apart, so few are compared.
     #[inline]
     fn look_at(&mut self, field: Field<'b>) -> Result<(), Reject> {
-        match field.name.len() {
-            4 if field.is("host") => self.host(field.value)?,
-            6 if field.is("expect") => {
-                if self.expect_continue || !field.value.eq_ignore_ascii_case(b"100-continue") {
-                    return Err(EXPECTATION);
-                }
-                self.expect_continue = true;
-            }
-            10 if field.is("connection") => {
+        let Some(first) = field.name.bytes().next() else { return Ok(()) };
+        match (field.name.len(), first | 0x20) {
+            (4, b'h') if field.is("host") => self.host(field.value)?,
+            (6, b'e') if field.is("expect") => self.expect(field.value)?,
+            (10, b'c') if field.is("connection") => {
                 self.connection.read(field.value);
                 if self.connection.others > CONNECTION_OPTIONS {
                     return Err(OPTIONS_TOO_MANY);
                 }
             }
-            14 if field.is("content-length") => self.framing.content_length(field.value)?,
-            17 if field.is("transfer-encoding") => self.framing.transfer_encoding(field.value)?,
-            14 if field.is("content_length") => return Err(LOOK_ALIKE),
-            17 if field.is("transfer_encoding") => return Err(LOOK_ALIKE),
+            (14, b'c') if field.is("content-length") => self.framing.content_length(field.value)?,
+            (17, b't') if field.is("transfer-encoding") => self.framing.transfer_encoding(field.value)?,
+            (14, b'c') if field.is("content_length") => return Err(LOOK_ALIKE),
+            (17, b't') if field.is("transfer_encoding") => return Err(LOOK_ALIKE),
             _ => {}
         }
+        Ok(())
+    }
+
+    fn expect(&mut self, value: &[u8]) -> Result<(), Reject> {
+        if self.expect_continue || !value.eq_ignore_ascii_case(b"100-continue") {
+            return Err(EXPECTATION);
+        }
+        self.expect_continue = true;
         Ok(())
     }
 
@@ -245,7 +257,7 @@ pub(super) fn request_line(buf: &[u8], at: usize) -> Result<RequestLine<'_>, Rej
         return Err(REQUEST_LINE);
     }
     Ok(RequestLine {
-        method: line::ascii(&buf[at..method_end])?,
+        method: std::str::from_utf8(&buf[at..method_end]).map_err(|_| REQUEST_LINE)?,
         target: std::str::from_utf8(target).map_err(|_| target::TARGET_BYTES)?,
         version: request_version(version)?,
         next,

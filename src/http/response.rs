@@ -7,7 +7,8 @@ use memchr::memchr;
 
 use super::fields::{self, ConnectionTokens, Field};
 use super::framing::Framing;
-use super::{Reject, Version, line};
+use super::line::{self, Text};
+use super::{Reject, Version};
 
 /// The longest response head.
 pub const HEAD_BYTES: usize = 65_536;
@@ -102,6 +103,7 @@ pub fn parse(head: &[u8], to_head: bool) -> Result<ResponseHead<'_>, Reject> {
 
 fn read(head: &[u8], to_head: bool) -> Result<ResponseHead<'_>, Reject> {
     let (version, status, reason, mut at) = status_line(head)?;
+    let text = Text::new(head);
     let mut list = Vec::with_capacity(USUAL_FIELDS);
     let mut framing = Framing::default();
     let mut connection = ConnectionTokens::default();
@@ -110,7 +112,7 @@ fn read(head: &[u8], to_head: bool) -> Result<ResponseHead<'_>, Reject> {
         if list.len() == FIELD_COUNT {
             return Err(TOO_MANY_FIELDS);
         }
-        let name = line::ascii(&head[at..found.name_end])?;
+        let name = text.token(at, found.name_end)?;
         let field = Field { name, value: &head[found.value_start..found.value_end] };
         match name.len() {
             10 if field.is("connection") => connection.read(field.value),
