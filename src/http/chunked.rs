@@ -339,21 +339,27 @@ pub fn payloads(buf: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[inline]
 fn plain_size(buf: &[u8]) -> Option<(usize, usize)> {
     const DIGITS: usize = 7;
-    let mut size = 0;
-    for (i, &b) in buf.iter().take(DIGITS + 1).enumerate() {
-        let digit = HEX[usize::from(b)];
-        if digit < 16 {
-            size = size << 4 | usize::from(digit);
-            continue;
-        }
-        let minimal = i > 0 && i <= DIGITS && (buf[0] != b'0' || i == 1);
-        return (minimal && b == b'\r' && buf.get(i + 1) == Some(&b'\n')).then_some((size, i + 2));
+    let mut size = usize::from(HEX[usize::from(*buf.first()?)]);
+    let mut digits = 1;
+    if size > 15 {
+        return None;
     }
-    None
+    while size > 0 {
+        let digit = HEX[usize::from(*buf.get(digits)?)];
+        if digit > 15 {
+            break;
+        }
+        size = size << 4 | usize::from(digit);
+        digits += 1;
+        if digits > DIGITS {
+            return None;
+        }
+    }
+    (buf.get(digits..digits + 2)? == b"\r\n").then_some((size, digits + 2))
 }
 
 /// The value of each hexadecimal digit, 0xff for all other bytes.
-const HEX: [u8; 256] = {
+static HEX: [u8; 256] = {
     let mut table = [0xff; 256];
     let mut digit = 0;
     while digit < 16 {
