@@ -1,0 +1,3 @@
+//! x
+mod support;
+#[test] fn a() { let _ = support::stream_request(); }

@@ -1,0 +1,128 @@
+//! What the black-box tests stand on: the real binary as a child process ([`edge`]), both ends of a connection held in
+//! the test's own hands ([`wire`]), and an upstream that does exactly what the test says, when it says so ([`upstream`]).
+//!
+//! A test holds the client's socket and the upstream's socket and moves them in turn, on one thread. So "this segment
+//! reached the client before the upstream sent the next one" needs no clock: had the edge kept it back, the
+//! read would never have come home. Every wait ends after [`PATIENCE`] with a panic that says what was missing.
+
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test crate uses its own part of this module")]
+#![allow(clippy::disallowed_methods, reason = "the bans are for the edge's data path; this is the other side of the wire")]
+
+pub mod edge;
+pub mod upstream;
+pub mod wire;
+
+use std::time::Duration;
+
+pub use edge::Edge;
+pub use upstream::Upstream;
+pub use wire::{Body, End, Head, Wire};
+
+/// How long a test waits for something that must come. Generous: two cores may run everything at once.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The body of a request for a stream.
+pub const STREAM_BODY: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+
+/// The head of an upstream's streamed answer.
+pub const SSE_HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// A last chunk without trailers.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// A `POST` with a JSON body; `fields` are whole lines without their CRLF.
+pub fn post(path: &str, fields: &[&str], body: &str) -> Vec<u8> {
+    let mut request = format!("POST {path} HTTP/1.1\r\nHost: edge.test\r\nContent-Type: application/json\r\n");
+    for field in fields {
+        request += field;
+        request += "\r\n";
+    }
+    request += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
+    request.into_bytes()
+}
+
+/// A `GET`; `fields` are whole lines without their CRLF.
+pub fn get(path: &str, fields: &[&str]) -> Vec<u8> {
+    let mut request = format!("GET {path} HTTP/1.1\r\nHost: edge.test\r\n");
+    for field in fields {
+        request += field;
+        request += "\r\n";
+    }
+    request += "\r\n";
+    request.into_bytes()
+}
+
+/// The request for a stream that most tests begin with.
+pub fn stream_request() -> Vec<u8> {
+    post("/v1/chat/completions", &[], STREAM_BODY)
+}
+
+/// One chunk on the wire.
+pub fn chunk(data: impl AsRef<[u8]>) -> Vec<u8> {
+    let data = data.as_ref();
+    let mut wire = format!("{:x}\r\n", data.len()).into_bytes();
+    wire.extend_from_slice(data);
+    wire.extend_from_slice(b"\r\n");
+    wire
+}
+
+/// A whole answer with a length.
+pub fn answer(status: &str, fields: &[&str], body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let mut wire = format!("HTTP/1.1 {status}\r\n");
+    for field in fields {
+        wire += field;
+        wire += "\r\n";
+    }
+    wire += &format!("Content-Length: {}\r\n\r\n", body.len());
+    let mut wire = wire.into_bytes();
+    wire.extend_from_slice(body);
+    wire
+}
+
+/// Sends `request` to the edge and takes it at the upstream: both ends, and the request as the upstream saw it.
+pub fn relayed(edge: &Edge, upstream: &Upstream, request: &[u8]) -> (Wire, Wire, Head, Body) {
+    let mut client = edge.connect();
+    client.send(request);
+    let mut peer = upstream.accept();
+    let head = peer.read_head();
+    let body = peer.read_request_body(&head);
+    (client, peer, head, body)
+}
+
+/// A stream that has begun: the request is at the upstream, the answer's head at the client.
+pub fn streaming(edge: &Edge, upstream: &Upstream) -> (Wire, Wire, Head) {
+    let (mut client, mut peer, ..) = relayed(edge, upstream, &stream_request());
+    peer.send(SSE_HEAD);
+    let head = client.read_head();
+    assert_eq!(head.status(), 200, "{head:?}");
+    (client, peer, head)
+}
+
+/// Checks an error made by the edge: OpenAI's shape with all four keys; gives back its `code`.
+#[track_caller]
+pub fn error_code(body: &[u8]) -> String {
+    let value: serde_json::Value = serde_json::from_slice(body)
+        .unwrap_or_else(|e| panic!("not JSON ({e}): {:?}", String::from_utf8_lossy(body)));
+    let error = value["error"].as_object().unwrap_or_else(|| panic!("no error object: {value}"));
+    let mut keys: Vec<_> = error.keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["code", "message", "param", "type"], "{value}");
+    assert!(error["message"].as_str().is_some_and(|m| !m.is_empty()), "{value}");
+    assert!(error["type"].as_str().is_some_and(|t| !t.is_empty()), "{value}");
+    assert!(error["code"].is_string() || error["code"].is_null(), "{value}");
+    error["code"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The `code` of an in-stream error event: `data: {"error":...}` and a blank line, nothing else.
+#[track_caller]
+pub fn error_event_code(event: &[u8]) -> String {
+    let text = String::from_utf8_lossy(event);
+    let json = text
+        .strip_prefix("data: ")
+        .and_then(|rest| rest.strip_suffix("\n\n"))
+        .unwrap_or_else(|| panic!("not one data event: {text:?}"));
+    assert!(!json.contains('\n'), "more than one line: {text:?}");
+    error_code(json.as_bytes())
+}
