@@ -5,8 +5,16 @@
 //! reached the client before the upstream sent the next one" needs no clock: had the edge kept it back, the
 //! read would never have come home. Every wait ends after [`PATIENCE`] with a panic that says what was missing.
 
-#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test crate uses its own part of this module")]
-#![allow(clippy::disallowed_methods, reason = "the bans are for the edge's data path; this is the other side of the wire")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "each test crate uses its own part of this module"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the bans are for the edge's data path; this is the other side of the wire"
+)]
 
 pub mod edge;
 pub mod upstream;
@@ -28,12 +36,16 @@ pub const STREAM_BODY: &str = r#"{"model":"m","stream":true,"messages":[{"role":
 pub const SSE_HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 
+/// The counter of how relayed requests ended.
+pub const OUTCOMES: &str = "sedge_outcomes_total";
+
 /// A last chunk without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// A `POST` with a JSON body; `fields` are whole lines without their CRLF.
 pub fn post(path: &str, fields: &[&str], body: &str) -> Vec<u8> {
-    let mut request = format!("POST {path} HTTP/1.1\r\nHost: edge.test\r\nContent-Type: application/json\r\n");
+    let mut request =
+        format!("POST {path} HTTP/1.1\r\nHost: edge.test\r\nContent-Type: application/json\r\n");
     for field in fields {
         request += field;
         request += "\r\n";

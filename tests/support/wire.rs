@@ -340,7 +340,9 @@ impl Wire {
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted && started.elapsed() < limit => continue,
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Ok(None),
-                Err(e) if matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => End::Reset,
+                Err(e) if matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
+                    End::Reset
+                }
                 Err(e) => return Err(e),
             };
             self.end = Some(end);
