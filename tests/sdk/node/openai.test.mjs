@@ -1,0 +1,129 @@
+// openai-node against the edge at SEDGE_URL, which relays to the simulator: everything an application does with it, and
+// every way it is told of a failure.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import OpenAI from "openai";
+
+const URL = process.env.SEDGE_URL.replace(/\/$/, "");
+const client = new OpenAI({ baseURL: `${URL}/v1`, apiKey: "sk-test", maxRetries: 0, timeout: 30_000 });
+const messages = [{ role: "user", content: "hi" }];
+const tools = [
+  {
+    type: "function",
+    function: {
+      name: "weather",
+      description: "The weather in a city",
+      parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
+    },
+  },
+];
+
+const chat = (headers = {}, more = {}) =>
+  client.chat.completions.create({ model: "sim", messages, ...more }, { headers });
+
+async function collect(stream) {
+  const items = [];
+  for await (const item of stream) items.push(item);
+  return items;
+}
+
+const text = (chunks) => chunks.map((c) => c.choices[0]?.delta.content ?? "").join("");
+
+test("a streamed completion", async () => {
+  const headers = { "x-sim-events": "10", "x-sim-bytes": "5" };
+  const chunks = await collect(await chat(headers, { stream: true }));
+  assert.equal(text(chunks).length, 50);
+  assert.equal(chunks.at(-1).choices[0].finish_reason, "stop");
+  const whole = await chat(headers);
+  assert.equal(whole.choices[0].message.content, text(chunks));
+});
+
+test("usage comes when asked for", async () => {
+  const chunks = await collect(await chat({}, { stream: true, stream_options: { include_usage: true } }));
+  const last = chunks.at(-1);
+  assert.deepEqual(last.choices, []);
+  assert.ok(last.usage.completion_tokens > 0);
+});
+
+test("tool calls", async () => {
+  const chunks = await collect(await chat({}, { stream: true, tools }));
+  const deltas = chunks.flatMap((c) => c.choices[0]?.delta.tool_calls ?? []);
+  assert.equal(deltas[0].function.name, "weather");
+  assert.match(deltas.map((d) => d.function.arguments ?? "").join(""), /^\{.*\}$/s);
+});
+
+test("a streamed response", async () => {
+  const events = await collect(await client.responses.create({ model: "sim", input: "hi", stream: true }));
+  assert.equal(events[0].type, "response.created");
+  assert.equal(events.at(-1).type, "response.completed");
+  const deltas = events.filter((e) => e.type === "response.output_text.delta").map((e) => e.delta);
+  assert.ok(deltas.join("").length > 0);
+});
+
+test("embeddings and models", async () => {
+  const answer = await client.embeddings.create({ model: "sim", input: ["a", "b"] });
+  assert.deepEqual(answer.data.map((d) => d.index), [0, 1]);
+  const models = await collect(await client.models.list());
+  assert.ok(models.length > 0 && models.every((m) => m.id && m.object === "model"));
+});
+
+for (const [status, type] of [
+  [400, OpenAI.BadRequestError],
+  [401, OpenAI.AuthenticationError],
+  [404, OpenAI.NotFoundError],
+  [429, OpenAI.RateLimitError],
+  [500, OpenAI.InternalServerError],
+]) {
+  test(`status ${status} raises its class`, async () => {
+    for (const stream of [false, true]) {
+      const error = await chat({ "x-sim-status": String(status) }, { stream }).then(assert.fail, (e) => e);
+      assert.ok(error instanceof type, `${error}`);
+      assert.ok(error.requestID, "requestID comes from x-request-id");
+      assert.deepEqual(Object.keys(error.error).sort(), ["code", "message", "param", "type"]);
+    }
+  });
+}
+
+test("a cut upstream raises", async () => {
+  for (const after of [0, 1, 5]) {
+    const chunks = [];
+    await assert.rejects(async () => {
+      const stream = await chat({ "x-sim-cut-after": String(after) }, { stream: true });
+      for await (const chunk of stream) chunks.push(chunk);
+    }, (error) => !(error instanceof assert.AssertionError));
+    assert.ok(chunks.length <= after);
+    assert.ok(chunks.every((c) => c.choices[0].finish_reason === null));
+  }
+});
+
+test("a cut stream looks unfinished to fetch", async () => {
+  const answer = await fetch(`${URL}/v1/chat/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json", "x-sim-cut-after": "3" },
+    body: JSON.stringify({ model: "sim", messages, stream: true }),
+  });
+  await assert.rejects(answer.text(), TypeError);
+});
+
+test("a cancelled stream frees the client", async () => {
+  const stream = await chat({ "x-sim-events": "100000", "x-sim-interval-ms": "1" }, { stream: true });
+  let count = 0;
+  for await (const chunk of stream) {
+    assert.ok(chunk.choices);
+    if (++count === 3) break;
+  }
+  assert.equal(count, 3);
+  assert.ok(stream.controller.signal.aborted);
+  assert.ok(text(await collect(await chat({ "x-sim-events": "1" }, { stream: true }))));
+});
+
+test("a hundred streams at once", async () => {
+  const one = async (n) => {
+    const headers = { "x-sim-events": "20", "x-sim-bytes": String((n % 7) + 1), "x-sim-interval-ms": "5" };
+    const chunks = await collect(await chat(headers, { stream: true }));
+    return [text(chunks).length, chunks.at(-1).choices[0].finish_reason];
+  };
+  const results = await Promise.all(Array.from({ length: 100 }, (_, n) => one(n)));
+  assert.deepEqual(results, Array.from({ length: 100 }, (_, n) => [20 * ((n % 7) + 1), "stop"]));
+});

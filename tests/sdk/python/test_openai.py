@@ -1,0 +1,201 @@
+"""openai-python against the edge: everything an application does with it, and every way it is told of a failure."""
+
+import asyncio
+import threading
+
+import httpx
+import httpx2
+import openai
+import pytest
+from conftest import KEY, URL
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "The weather in a city",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        },
+    }
+]
+
+
+def chat(client, headers=None, **more):
+    return client.chat.completions.create(model="sim", messages=MESSAGES, extra_headers=headers or {}, **more)
+
+
+def text(chunks):
+    return "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+
+
+def test_a_streamed_completion(client):
+    headers = {"x-sim-events": "10", "x-sim-bytes": "5"}
+    chunks = list(chat(client, headers, stream=True))
+    assert len(text(chunks)) == 50
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    assert text(chat(client, headers, stream=True)) == text(chunks), "the same request has the same answer"
+
+
+def test_a_plain_completion_says_the_same(client):
+    headers = {"x-sim-events": "10", "x-sim-bytes": "5"}
+    whole = chat(client, headers)
+    assert whole.choices[0].message.content == text(chat(client, headers, stream=True))
+    assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens > 0
+
+
+def test_usage_comes_when_asked_for(client):
+    *chunks, last = chat(client, stream=True, stream_options={"include_usage": True})
+    assert last.choices == [] and last.usage.completion_tokens > 0
+    assert all(c.usage is None for c in chunks)
+    assert all(c.usage is None for c in chat(client, stream=True))
+
+
+def test_tool_calls(client):
+    deltas = [d for c in chat(client, stream=True, tools=TOOLS) for d in (c.choices[0].delta.tool_calls or [])]
+    assert deltas[0].id and deltas[0].function.name == "weather"
+    arguments = "".join(d.function.arguments or "" for d in deltas)
+    assert arguments.startswith("{") and arguments.endswith("}")
+
+
+def test_a_streamed_response(client):
+    events = list(client.responses.create(model="sim", input="hi", stream=True))
+    assert events[0].type == "response.created"
+    assert events[-1].type == "response.completed"
+    deltas = "".join(e.delta for e in events if e.type == "response.output_text.delta")
+    assert deltas and events[-1].response.output_text == deltas
+    assert [e.sequence_number for e in events] == list(range(len(events)))
+
+
+def test_embeddings(client):
+    answer = client.embeddings.create(model="sim", input=["a", "b"])
+    assert [d.index for d in answer.data] == [0, 1]
+    assert all(isinstance(x, float) for d in answer.data for x in d.embedding)
+
+
+def test_models(client):
+    models = list(client.models.list())
+    assert models and all(m.id and m.object == "model" for m in models)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, openai.BadRequestError),
+        (401, openai.AuthenticationError),
+        (404, openai.NotFoundError),
+        (429, openai.RateLimitError),
+        (500, openai.InternalServerError),
+    ],
+)
+def test_an_error_raises_its_class(client, status, error, stream):
+    with pytest.raises(error) as caught:
+        chat(client, {"x-sim-status": str(status)}, stream=stream)
+    assert caught.value.status_code == status
+    assert caught.value.request_id, "request_id comes from x-request-id"
+    assert set(caught.value.body) == {"message", "type", "param", "code"}
+
+
+def test_an_error_of_the_edge_has_the_same_shape(client):
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.with_options(base_url=f"{URL}/nowhere").models.list()
+    assert caught.value.request_id
+    assert set(caught.value.body) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize("after", [0, 1, 5])
+def test_a_cut_upstream_raises(client, after):
+    chunks = []
+    with pytest.raises(openai.APIError):
+        for chunk in chat(client, {"x-sim-cut-after": str(after)}, stream=True):
+            chunks.append(chunk)
+    assert len(chunks) <= after
+    assert all(c.choices[0].finish_reason is None for c in chunks)
+
+
+def test_a_cut_stream_looks_unfinished_to_httpx():
+    """A client without an SDK's error events must see it too: the body has no last chunk."""
+    request = {"model": "sim", "messages": MESSAGES, "stream": True}
+    received = b""
+    with pytest.raises(httpx.RemoteProtocolError):
+        headers = {"x-sim-cut-after": "3"}
+        with httpx.stream("POST", f"{URL}/v1/chat/completions", json=request, headers=headers) as answer:
+            for part in answer.iter_bytes():
+                received += part
+    assert b"[DONE]" not in received and b'"error"' in received
+
+
+def test_a_cancelled_stream_frees_the_client(client):
+    stream = chat(client, {"x-sim-events": "100000", "x-sim-interval-ms": "1"}, stream=True)
+    for _ in range(3):
+        next(stream)
+    stream.close()
+    assert text(chat(client, {"x-sim-events": "1"}, stream=True))
+
+
+def test_many_requests_on_one_connection(client):
+    for _ in range(50):
+        assert text(chat(client, {"x-sim-events": "2"}, stream=True))
+
+
+def test_two_hundred_streams_at_once():
+    async def one(client, number):
+        headers = {"x-sim-events": "20", "x-sim-bytes": str(number % 7 + 1), "x-sim-interval-ms": "5"}
+        stream = await client.chat.completions.create(
+            model="sim", messages=MESSAGES, stream=True, extra_headers=headers
+        )
+        length, finish = 0, None
+        async for chunk in stream:
+            length += len(chunk.choices[0].delta.content or "")
+            finish = chunk.choices[0].finish_reason or finish
+        return length, finish
+
+    async def all_of_them():
+        async with openai.AsyncOpenAI(base_url=f"{URL}/v1", api_key=KEY, max_retries=0, timeout=60) as client:
+            return await asyncio.gather(*(one(client, n) for n in range(200)))
+
+    results = asyncio.run(all_of_them())
+    assert results == [(20 * (n % 7 + 1), "stop") for n in range(200)]
+
+
+CHUNK = (
+    b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m",'
+    b'"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}]}\n\n'
+)
+HEARTBEATS = """
+upstream = "{upstream}"
+heartbeat = "100ms"
+"""
+
+
+def test_heartbeats_after_ids_do_not_disturb_the_decoder(edge_before):
+    """openai-python keeps the last `id:` for good and then takes any block without data for JSON.
+
+    The bytes are recorded from the edge, where it can be seen that heartbeats came, and then read by the SDK.
+    """
+    seen = threading.Event()
+
+    def script():
+        yield b"id: 1\n" + CHUNK
+        assert seen.wait(20), "no heartbeat came"
+        yield b"id: 2\n" + CHUNK
+        yield b"data: [DONE]\n\n"
+
+    url = edge_before(script, HEARTBEATS)
+    recorded = b""
+    request = {"model": "m", "messages": MESSAGES, "stream": True}
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=request) as answer:
+        for part in answer.iter_bytes():
+            recorded += part
+            if recorded.endswith(b":\n:\n"):
+                seen.set()
+    assert b":\n:\n" in recorded
+
+    def replay(_):
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=recorded)
+
+    transport = httpx2.Client(transport=httpx2.MockTransport(replay))
+    with openai.OpenAI(base_url="http://recorded/v1", api_key=KEY, max_retries=0, http_client=transport) as client:
+        assert text(chat(client, stream=True)) == "xx"
