@@ -158,7 +158,7 @@ fn a_client_that_leaves_before_the_first_byte_cancels_the_upstream() {
         end(client, reset);
         // The edge's own timeouts are minutes away: only the client's going can have closed this.
         peer.wait_closed();
-        edge.wait_metric(OUTCOMES, &["outcome=\"client_closed\""], 1.0);
+        edge.wait_metric(OUTCOMES, &["outcome=\"client_gone\""], 1.0);
     }
 }
 
@@ -172,7 +172,7 @@ fn a_client_that_leaves_a_silent_stream_cancels_the_upstream() {
         assert_eq!(client.read_chunk(), b"data: a\n\n");
         end(client, reset);
         peer.wait_closed();
-        edge.wait_metric(OUTCOMES, &["outcome=\"client_closed\""], 1.0);
+        edge.wait_metric(OUTCOMES, &["outcome=\"client_gone\""], 1.0);
     }
 }
 
@@ -186,7 +186,7 @@ fn a_client_that_closes_after_done_has_finished() {
     client.close();
     peer.wait_closed();
     edge.wait_metric(OUTCOMES, &["outcome=\"finished\""], 1.0);
-    assert!(edge.metric(OUTCOMES, &["outcome=\"client_closed\""]).abs() < f64::EPSILON);
+    assert!(edge.metric(OUTCOMES, &["outcome=\"client_gone\""]).abs() < f64::EPSILON);
 }
 
 #[test]
