@@ -8,7 +8,7 @@ use std::thread;
 
 use support::edge::Edge;
 use support::{
-    End, LAST_CHUNK, SSE_HEAD, STREAM_BODY, Upstream, answer, chunk, error_code, get, post, relayed,
+    End, LAST_CHUNK, SSE_HEAD, STREAM_BODY, Upstream, answer, chunk, config, error_code, get, post, relayed,
 };
 
 const MIB: usize = 1 << 20;
@@ -213,6 +213,24 @@ fn an_answer_that_comes_before_the_upload_is_over_reaches_the_client() {
     peer.send(answer("413 Payload Too Large", &["Connection: close"], "too much"));
     let (head, body) = client.read_answer();
     assert_eq!((head.status(), body.text().as_str()), (413, "too much"));
+}
+
+#[test]
+fn a_body_beyond_the_limit_is_refused_before_it_is_read() {
+    let upstream = Upstream::listen();
+    let edge = Edge::configured(&config::max_body(&upstream.url(), 1000));
+    let mut client = edge.connect();
+    client.send("POST /v1/files HTTP/1.1\r\nHost: e\r\nContent-Length: 1001\r\n\r\n");
+    let (head, body) = client.read_answer();
+    assert_eq!(head.status(), 413);
+    error_code(&body.bytes());
+
+    let mut client = edge.connect();
+    client.send("POST /v1/embeddings HTTP/1.1\r\nHost: e\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send(chunk("x".repeat(1001)));
+    let (head, body) = client.read_answer();
+    assert_eq!(head.status(), 413);
+    error_code(&body.bytes());
 }
 
 #[test]

@@ -144,7 +144,6 @@ impl Edge {
         loop {
             let text = self.metrics();
             let now = sum(&text, name, labels);
-            assert!(now <= value, "{name}{labels:?} is {now}, past {value}:\n{text}");
             if (now - value).abs() < f64::EPSILON {
                 return;
             }
@@ -217,8 +216,14 @@ impl Lines {
     /// The first line that contains `needle`.
     #[track_caller]
     pub fn wait_for(&self, needle: &str) -> String {
+        self.wait_for_nth(needle, 0)
+    }
+
+    /// The line that contains `needle` after `before` others that do.
+    #[track_caller]
+    pub fn wait_for_nth(&self, needle: &str, before: usize) -> String {
         let state = self.state.lock().expect("lines");
-        let found = |lines: &[String]| lines.iter().find(|l| l.contains(needle)).cloned();
+        let found = |lines: &[String]| lines.iter().filter(|l| l.contains(needle)).nth(before).cloned();
         let (state, _) = self
             .changed
             .wait_timeout_while(state, PATIENCE, |(lines, ended)| found(lines).is_none() && !*ended)

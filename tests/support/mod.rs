@@ -16,6 +16,7 @@
     reason = "the bans are for the edge's data path; this is the other side of the wire"
 )]
 
+pub mod config;
 pub mod edge;
 pub mod upstream;
 pub mod wire;
@@ -38,6 +39,9 @@ pub const SSE_HEAD: &[u8] =
 
 /// The counter of how relayed requests ended.
 pub const OUTCOMES: &str = "sedge_outcomes_total";
+
+/// The gauge of streams that are being relayed.
+pub const STREAMS: &str = "sedge_streams_active";
 
 /// A last chunk without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";

@@ -1,0 +1,151 @@
+//! A silent stream is kept alive by the three least harmful bytes there are, a comment line without a blank one, and
+//! only where they cannot change what a client reads: between two events.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{
+    Edge, End, LAST_CHUNK, SSE_HEAD, Upstream, answer, chunk, config, error_event_code, relayed,
+    stream_request, streaming,
+};
+
+const BEAT: &[u8] = b":\n";
+/// Ten heartbeats' time: long enough to have seen one, had there been any.
+const QUIET: Duration = Duration::from_secs(1);
+
+fn beating(upstream: &Upstream) -> Edge {
+    Edge::configured(&config::heartbeat(&upstream.url(), "100ms"))
+}
+
+#[test]
+fn a_silent_stream_beats_in_chunks_of_its_own() {
+    let upstream = Upstream::listen();
+    let edge = beating(&upstream);
+    let (mut client, mut peer, _) = streaming(&edge, &upstream);
+    for event in ["data: a\n\n", "data: b\r\n\r\n", "id: 1\nevent: x\ndata: c\n\n", ": comment\n\n"] {
+        peer.send(chunk(event));
+        let mut got = client.read_chunk();
+        while got == BEAT {
+            got = client.read_chunk();
+        }
+        assert_eq!(got, event.as_bytes());
+        assert_eq!(client.read_chunk(), BEAT, "after {event:?}");
+        assert_eq!(client.read_chunk(), BEAT, "and again, while it stays silent");
+    }
+    peer.send([chunk("data: [DONE]\n\n"), LAST_CHUNK.to_vec()].concat());
+    let mut rest = client.read_chunk();
+    while rest == BEAT {
+        rest = client.read_chunk();
+    }
+    assert_eq!(rest, b"data: [DONE]\n\n");
+    client.read_last_chunk();
+}
+
+#[test]
+fn nothing_is_injected_into_an_event() {
+    let upstream = Upstream::listen();
+    let edge = beating(&upstream);
+    for partial in [
+        "data: half",
+        "data: whole line\n",
+        "data: a\r\n",
+        "data: a\n\ndata: b",
+        ":",
+        "id: 7\n",
+        "data: a\r\n\r",
+    ] {
+        let (mut client, mut peer, _) = streaming(&edge, &upstream);
+        peer.send(chunk(partial));
+        assert_eq!(client.read_chunks(partial.len()), partial.as_bytes());
+        assert!(client.silent_for(QUIET), "something came after {partial:?}");
+    }
+}
+
+#[test]
+fn an_event_that_ends_inside_a_chunk_stays_whole_with_what_follows() {
+    let upstream = Upstream::listen();
+    let edge = beating(&upstream);
+    let (mut client, mut peer, head) = streaming(&edge, &upstream);
+    peer.send(b"12\r\ndata: a\n\n");
+    let mut body = client.read_chunks(9);
+    // Whether the edge may beat here is its own affair; where it does, it is between the two events.
+    client.silent_for(QUIET);
+    peer.send([b"data: b\n\n\r\n", LAST_CHUNK].concat());
+    let rest = client.read_body(&head);
+    assert_eq!(rest.end, End::Whole);
+    body.extend(rest.chunks.into_iter().filter(|c| c != BEAT).flatten());
+    assert_eq!(body, b"data: a\n\ndata: b\n\n");
+}
+
+#[test]
+fn zero_turns_them_off() {
+    let upstream = Upstream::listen();
+    let edge = Edge::configured(&config::heartbeat(&upstream.url(), "0s"));
+    let (mut client, mut peer, _) = streaming(&edge, &upstream);
+    peer.send(chunk("data: a\n\n"));
+    assert_eq!(client.read_chunk(), b"data: a\n\n");
+    assert!(client.silent_for(QUIET));
+}
+
+#[test]
+fn only_event_streams_beat() {
+    let upstream = Upstream::listen();
+    let edge = beating(&upstream);
+    for fields in
+        ["Content-Type: application/json", "Content-Type: text/event-stream\r\nContent-Encoding: gzip"]
+    {
+        let (mut client, mut peer, ..) = relayed(&edge, &upstream, &stream_request());
+        peer.send(format!("HTTP/1.1 200 OK\r\n{fields}\r\nTransfer-Encoding: chunked\r\n\r\n"));
+        client.read_head();
+        peer.send(chunk("data: a\n\n"));
+        assert_eq!(client.read_chunk(), b"data: a\n\n");
+        assert!(client.silent_for(QUIET), "{fields}");
+    }
+}
+
+#[test]
+fn a_beat_does_not_count_as_life_of_the_upstream() {
+    let upstream = Upstream::listen();
+    let edge =
+        Edge::configured(&config::timeouts_and_heartbeat(&upstream.url(), &[("idle", "700ms")], "100ms"));
+    let (mut client, mut peer, head) = streaming(&edge, &upstream);
+    peer.send(chunk("data: a\n\n"));
+    let mut chunks = client.read_body(&head).chunks;
+    let error = chunks.pop().expect("an error event");
+    error_event_code(&error);
+    assert_eq!(chunks.remove(0), b"data: a\n\n");
+    assert!(!chunks.is_empty() && chunks.iter().all(|c| c == BEAT), "{chunks:?}");
+}
+
+#[test]
+fn an_early_heartbeat_opens_the_stream_before_the_upstream_answers() {
+    let upstream = Upstream::listen();
+    let edge = Edge::configured(&config::early_heartbeat(&upstream.url(), "200ms"));
+    let (mut client, mut peer, ..) = relayed(&edge, &upstream, &stream_request());
+    let head = client.read_head();
+    assert_eq!((head.status(), head.get("content-type")), (200, Some("text/event-stream")));
+    assert_eq!(client.read_chunk(), BEAT);
+    peer.send([SSE_HEAD, &chunk("data: [DONE]\n\n"), LAST_CHUNK].concat());
+    let body = client.read_body(&head);
+    let data: Vec<u8> = body.chunks.into_iter().filter(|c| c != BEAT).flatten().collect();
+    assert_eq!((data.as_slice(), body.end), (&b"data: [DONE]\n\n"[..], End::Whole));
+}
+
+#[test]
+fn an_error_after_an_early_heartbeat_is_told_in_band() {
+    let upstream = Upstream::listen();
+    let edge = Edge::configured(&config::early_heartbeat(&upstream.url(), "200ms"));
+    let (mut client, mut peer, ..) = relayed(&edge, &upstream, &stream_request());
+    let head = client.read_head();
+    assert_eq!(client.read_chunk(), BEAT);
+    peer.send(answer(
+        "429 Too Many Requests",
+        &["Content-Type: application/json"],
+        r#"{"error":{"message":"slow down","type":"rate_limit","param":null,"code":"rate_limited"}}"#,
+    ));
+    let body = client.read_body(&head);
+    let data: Vec<u8> = body.chunks.into_iter().filter(|c| c != BEAT).flatten().collect();
+    error_event_code(&data);
+    assert_ne!(body.end, End::Whole, "an error is no finished stream");
+}

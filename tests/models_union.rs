@@ -1,0 +1,75 @@
+//! A request finds its upstream by its model, and `GET /v1/models` is the list of all that can be asked for.
+
+mod support;
+
+use support::{Edge, Upstream, answer, config, error_code, get, post};
+
+fn listing(models: &[&str]) -> String {
+    let data: Vec<_> = models
+        .iter()
+        .map(|id| serde_json::json!({"id": id, "object": "model", "created": 1, "owned_by": "test"}))
+        .collect();
+    serde_json::json!({"object": "list", "data": data}).to_string()
+}
+
+/// An upstream that lists these models and answers everything else with its own name.
+fn named(name: &'static str, models: &'static [&'static str]) -> support::upstream::Served {
+    Upstream::serve(move |head, _| {
+        let list = head.start.contains("/models");
+        answer(
+            "200 OK",
+            &["Content-Type: application/json"],
+            if list { listing(models) } else { name.to_owned() },
+        )
+    })
+}
+
+fn ids(edge: &Edge) -> Vec<String> {
+    let (head, body) = edge.ask(&get("/v1/models", &[]));
+    assert_eq!(head.status(), 200, "{}", body.text());
+    let value: serde_json::Value = serde_json::from_slice(&body.bytes()).expect("JSON");
+    assert_eq!(value["object"], "list");
+    let data = value["data"].as_array().expect("data");
+    let mut ids: Vec<_> = data.iter().map(|m| m["id"].as_str().expect("an id").to_owned()).collect();
+    assert!(data.iter().all(|m| m["object"] == "model"), "{value}");
+    ids.sort();
+    ids
+}
+
+#[test]
+fn a_model_goes_to_its_upstream() {
+    let (one, two) = (named("one", &["gpt-x"]), named("two", &["llama"]));
+    let edge = Edge::configured(&config::routes(&[("gpt-*", &one.url()), ("llama", &two.url())]));
+    for (model, body) in [("gpt-x", "one"), ("gpt-other", "one"), ("llama", "two")] {
+        let request = post("/v1/chat/completions", &[], &format!(r#"{{"messages":[],"model":"{model}"}}"#));
+        assert_eq!(edge.ask(&request).1.text(), body, "{model}");
+    }
+}
+
+#[test]
+fn a_model_that_nobody_has_is_a_404() {
+    let one = named("one", &["gpt-x"]);
+    let edge = Edge::configured(&config::routes(&[("gpt-*", &one.url())]));
+    let (head, body) = edge.ask(&post("/v1/chat/completions", &[], r#"{"model":"nobody's","messages":[]}"#));
+    assert_eq!(head.status(), 404);
+    assert!(head.has("x-request-id"), "{head:?}");
+    assert_eq!(error_code(&body.bytes()), "model_not_found");
+    assert!(one.requests().is_empty());
+}
+
+#[test]
+fn the_list_is_the_union() {
+    let (one, two) = (named("one", &["gpt-x", "shared"]), named("two", &["llama", "shared"]));
+    let edge = Edge::configured(&config::routes(&[("gpt-*", &one.url()), ("*", &two.url())]));
+    let ids = ids(&edge);
+    assert!(ids.contains(&"gpt-x".to_owned()) && ids.contains(&"llama".to_owned()), "{ids:?}");
+    assert_eq!(ids.iter().filter(|id| *id == "shared").count(), 1, "{ids:?}");
+}
+
+#[test]
+fn an_upstream_that_fails_does_not_hide_the_others() {
+    let one = named("one", &["gpt-x"]);
+    let broken = Upstream::serve(|_, _| answer("500 Internal Server Error", &[], "no"));
+    let edge = Edge::configured(&config::routes(&[("gpt-*", &one.url()), ("*", &broken.url())]));
+    assert!(ids(&edge).contains(&"gpt-x".to_owned()));
+}

@@ -1,0 +1,49 @@
+//! Configuration files, each written in one place, for the tests that need more than the command line.
+
+use std::fmt::Write;
+
+/// One upstream for every model.
+fn one(url: &str) -> String {
+    routes(&[("*", url)])
+}
+
+/// Each model pattern with the upstream that serves it.
+pub fn routes(routes: &[(&str, &str)]) -> String {
+    let mut toml = String::new();
+    for (number, (models, url)) in routes.iter().enumerate() {
+        let _ = write!(
+            toml,
+            "[[upstreams]]\nname = \"u{number}\"\nurl = \"{url}\"\n\n\
+             [[routes]]\nmodels = [\"{models}\"]\nupstreams = [\"u{number}\"]\n\n"
+        );
+    }
+    toml
+}
+
+pub fn timeouts(url: &str, timeouts: &[(&str, &str)]) -> String {
+    let mut toml = one(url) + "[timeouts]\n";
+    for (name, value) in timeouts {
+        let _ = writeln!(toml, "{name} = \"{value}\"");
+    }
+    toml
+}
+
+pub fn heartbeat(url: &str, every: &str) -> String {
+    format!("heartbeat = \"{every}\"\n\n{}", one(url))
+}
+
+pub fn timeouts_and_heartbeat(url: &str, list: &[(&str, &str)], every: &str) -> String {
+    format!("heartbeat = \"{every}\"\n\n{}", timeouts(url, list))
+}
+
+pub fn early_heartbeat(url: &str, after: &str) -> String {
+    format!("early_heartbeat = \"{after}\"\nheartbeat = \"{after}\"\n\n{}", one(url))
+}
+
+pub fn drain_timeout(url: &str, limit: &str) -> String {
+    timeouts(url, &[("drain", limit)])
+}
+
+pub fn max_body(url: &str, bytes: u64) -> String {
+    format!("{}[limits]\nmax_body = {bytes}\n", one(url))
+}
