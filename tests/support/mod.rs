@@ -38,10 +38,10 @@ pub const SSE_HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// The counter of how relayed requests ended.
-pub const OUTCOMES: &str = "sedge_outcomes_total";
+pub const OUTCOMES: &str = "sedge_request_outcomes_total";
 
 /// The gauge of streams that are being relayed.
-pub const STREAMS: &str = "sedge_streams_active";
+pub const STREAMS: &str = "sedge_streams_open";
 
 /// A last chunk without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
