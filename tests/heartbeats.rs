@@ -124,7 +124,8 @@ fn an_early_heartbeat_opens_the_stream_before_the_upstream_answers() {
     let edge = Edge::configured(&config::early_heartbeat(&upstream.url(), "200ms"));
     let (mut client, mut peer, ..) = relayed(&edge, &upstream, &stream_request());
     let head = client.read_head();
-    assert_eq!((head.status(), head.get("content-type")), (200, Some("text/event-stream")));
+    assert_eq!(head.status(), 200);
+    assert!(head.get("content-type").is_some_and(|t| t.starts_with("text/event-stream")), "{head:?}");
     assert_eq!(client.read_chunk(), BEAT);
     peer.send([SSE_HEAD, &chunk("data: [DONE]\n\n"), LAST_CHUNK].concat());
     let body = client.read_body(&head);

@@ -228,7 +228,10 @@ impl Lines {
             .changed
             .wait_timeout_while(state, PATIENCE, |(lines, ended)| found(lines).is_none() && !*ended)
             .expect("lines");
-        found(&state.0).unwrap_or_else(|| panic!("no line with {needle:?} in {:#?}", state.0))
+        let lines = state.0.clone();
+        // Not while holding the lock: the edge prints these lines once more when a failed test drops it.
+        drop(state);
+        found(&lines).unwrap_or_else(|| panic!("no line with {needle:?} in {lines:#?}"))
     }
 
     pub fn all(&self) -> Vec<String> {
