@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::config::{AccessLog as LogSetting, Config};
 use crate::front::{self, Door};
-use crate::net::cpu;
+use crate::net::{cpu, process};
 use crate::net::listener::Bound;
 use crate::observe::{AccessLog, CoreMetrics, Ids, LogTarget, LogWriter, Registry};
 use crate::relay::core::{Core, Shared};
@@ -56,6 +56,9 @@ impl std::error::Error for ServeError {}
 
 /// Serves until a signal ends it. `reload` reads the configuration again.
 pub fn serve(config: Config, reload: impl Fn() -> Result<Config, String>) -> Result<(), ServeError> {
+    if let Err(error) = process::raise_descriptor_limit().and_then(|()| process::forbid_core_dumps()) {
+        eprintln!("sedge: the limits of this process could not be set ({error}); it goes on with those it has");
+    }
     let cores = cpu::allowed();
     let workers = if config.workers == 0 { cores.len() } else { config.workers };
     let bound = Bound::many(config.listen, workers).map_err(|error| ServeError::Listen(config.listen, error))?;

@@ -12,7 +12,7 @@ impl std::fmt::Debug for Secret { fn fmt(&self, f: &mut std::fmt::Formatter<'_>)
 #[derive(Clone, Debug)] pub struct Alias { pub from: String, pub to: String }
 #[derive(Clone, Debug)] pub struct Route { pub name: String, pub aliases: Vec<Alias>, pub upstreams: Vec<(usize, u32)>, pub early_heartbeat: Option<Duration>, pub heartbeat: Option<Duration>, pub timeouts: Timeouts, pub max_body: u64 }
 #[derive(Clone, Debug)] pub struct Timeouts { pub connect: Duration, pub tls: Duration, pub request_head: Duration, pub request_body: Duration, pub first_byte: Duration, pub idle: Duration, pub total: Duration, pub client_stall: Duration, pub keep_alive: Duration }
-#[derive(Clone, Debug)] pub struct Limits { pub max_connections: usize, pub max_connections_per_address: usize, pub max_body: u64, pub max_model_peek: u64, pub stream_memory: u64 }
+#[derive(Clone, Debug, Default)] pub struct Limits { pub max_connections: usize, pub max_connections_per_address: usize, pub max_body: u64, pub max_model_peek: u64, pub stream_memory: u64 }
 #[derive(Clone, Debug)] pub struct ClientKey { pub name: String, pub sha256: [u8; 32] }
 impl Config { pub fn route(&self, _m: Option<&str>, _p: &str) -> Option<(usize, Option<&str>)> { Some((0, None)) } pub fn needs_peek(&self) -> bool { true } }
 

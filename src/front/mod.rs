@@ -10,16 +10,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::net::listener::Bound;
-use crate::net::stream::{Stream, set_nodelay};
+use crate::net::reserve::Reserve;
+use crate::net::stream::Stream;
 use crate::observe::Refusal;
 use crate::relay::client::Client;
 use crate::relay::core::Core;
+use crate::guard::seats::Seat;
 use crate::relay::exchange::millis;
 use crate::shard::clock::Millis;
 
@@ -39,9 +41,15 @@ pub enum Door {
 /// Accepts on `bound` until the process goes down and the last client has left, or its time is over.
 pub async fn serve(core: Rc<Core>, bound: Bound, door: Door) -> io::Result<()> {
     let listener = bound.into_tokio()?;
+    let reserve = Reserve::default();
     while !core.shared.is_draining() || door == Door::Admin {
         tokio::select! {
-            accepted = listener.accept() => admit(&core, accepted, door).await,
+            accepted = listener.accept() => match accepted {
+                Ok((socket, peer)) => admit(&core, socket, peer, door),
+                // The peer gave up while it waited; nothing to do with us.
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(_) => shed(&core, &listener, &reserve, door).await,
+            },
             () = core.draining.notified() => break,
         }
     }
@@ -54,29 +62,33 @@ pub async fn serve(core: Rc<Core>, bound: Bound, door: Door) -> io::Result<()> {
     Ok(())
 }
 
-async fn admit(core: &Rc<Core>, accepted: io::Result<(TcpStream, SocketAddr)>, door: Door) {
-    match accepted {
-        Ok((socket, peer)) => {
-            core.metrics.connections_accepted.inc();
-            let open = core.shared.connections.fetch_add(1, Ordering::Relaxed);
-            if door == Door::Public && open >= core.shared.settings.load().config.limits.max_connections {
-                core.shared.connections.fetch_sub(1, Ordering::Relaxed);
-                core.metrics.connection_refused(Refusal::Limit);
-                return;
-            }
-            set_nodelay(&socket);
-            tokio::task::spawn_local(welcome(Rc::clone(core), socket, peer, door));
-        }
-        // The peer gave up while it waited; nothing to do with us.
-        Err(error) if is_of_one_connection(&error) => {}
-        Err(_) => {
-            core.metrics.connection_refused(Refusal::NoFd);
-            core.shard.pause(NO_DESCRIPTOR_REST_MS).await;
-        }
-    }
+fn admit(core: &Rc<Core>, socket: TcpStream, peer: SocketAddr, door: Door) {
+    core.metrics.connections_accepted.inc();
+    let Some(seat) = core.shared.seats.take(peer.ip(), &core.shared.settings.load().config.limits, door == Door::Admin) else {
+        core.metrics.connection_refused(Refusal::Limit);
+        return;
+    };
+    tokio::task::spawn_local(welcome(Rc::clone(core), socket, peer, seat, door));
 }
 
-async fn welcome(core: Rc<Core>, socket: TcpStream, peer: SocketAddr, door: Door) {
+/// The process is out of descriptors. The public door uses its reserve to accept one client and close at once, so that it
+/// learns now and not after its own time limit; the admin's serves the one, since an operator needs it now most of all.
+async fn shed(core: &Rc<Core>, listener: &TcpListener, reserve: &Reserve, door: Door) {
+    core.metrics.connection_refused(Refusal::NoFd);
+    if reserve.release() {
+        let mut cx = Context::from_waker(Waker::noop());
+        if let Poll::Ready(Ok((socket, peer))) = listener.poll_accept(&mut cx)
+            && door == Door::Admin
+            && let Some(seat) = core.shared.seats.take(peer.ip(), &core.shared.settings.load().config.limits, true)
+        {
+            welcome(Rc::clone(core), socket, peer, seat, door).await;
+        }
+        reserve.hold();
+    }
+    core.shard.pause(NO_DESCRIPTOR_REST_MS).await;
+}
+
+async fn welcome(core: Rc<Core>, socket: TcpStream, peer: SocketAddr, seat: Seat, door: Door) {
     let settings = core.settings();
     let stream = match settings.server_tls.as_ref().filter(|_| door == Door::Public) {
         None => Stream::Plain(socket),
@@ -89,7 +101,6 @@ async fn welcome(core: Rc<Core>, socket: TcpStream, peer: SocketAddr, door: Door
                 () = core.shard.pause(limit) => None,
             };
             let Some(session) = session else {
-                core.shared.connections.fetch_sub(1, Ordering::Relaxed);
                 core.metrics.connection_refused(Refusal::TlsFailed);
                 return;
             };
@@ -101,6 +112,7 @@ async fn welcome(core: Rc<Core>, socket: TcpStream, peer: SocketAddr, door: Door
     let present = core.enter(&client);
     connection::run(&client, &core, peer.ip(), door).await;
     drop(present);
+    drop(seat);
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

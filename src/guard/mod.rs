@@ -1,7 +1,9 @@
-//! Who may come in: client keys, known by their SHA-256 alone.
+//! Who may come in: client keys, known by their SHA-256 alone, and how many at a time ([`seats`]).
 //!
 //! Every known key is compared, in constant time, whether or not one has matched: how long it takes tells nothing about the
 //! keys there are.
+
+pub mod seats;
 
 use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;

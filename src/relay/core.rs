@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::client::Client;
 use super::settings::Settings;
+use crate::guard::seats::Seats;
 use crate::http::date::imf_fixdate;
 use crate::observe::{AccessLog, CoreMetrics, Ids, Registry};
 use crate::shard::Shard;
@@ -37,8 +38,8 @@ pub struct Shared {
     pub settings: ArcSwap<Settings>,
     /// Where everything is counted.
     pub registry: Arc<Registry>,
-    /// Client connections that are open, over all cores.
-    pub connections: AtomicUsize,
+    /// Client connections that may be open, over all cores.
+    pub seats: Arc<Seats>,
     /// When the process stops waiting for what is in flight, in milliseconds of [`unix_millis`]; 0 while it serves.
     drain_until: AtomicU64,
 }
@@ -49,7 +50,7 @@ impl Shared {
         Arc::new(Shared {
             settings: ArcSwap::from_pointee(settings),
             registry,
-            connections: AtomicUsize::new(0),
+            seats: Arc::default(),
             drain_until: AtomicU64::new(0),
         })
     }
@@ -199,7 +200,6 @@ impl Drop for Present {
     fn drop(&mut self) {
         self.core.clients.borrow_mut().remove(self.place);
         self.core.metrics.connections_open.sub(1);
-        self.core.shared.connections.fetch_sub(1, Ordering::Relaxed);
         if self.core.told.get() && self.core.clients() == 0 {
             self.core.draining.notify_one();
         }

@@ -133,6 +133,9 @@ impl Exchange<'_> {
     /// what it takes to find the model.
     async fn receive(&mut self) -> Result<(), Failure> {
         self.check_size(self.settings.config.limits.max_body)?;
+        if self.request.json && self.request.encoded && self.settings.config.needs_peek() {
+            return Err(encoded().into());
+        }
         if self.request.expect_continue && !self.upload.ended && self.client.inbound().is_empty() {
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()).await?;
         }
@@ -424,6 +427,11 @@ fn join(core: &Core, mut block: Block, head: &[u8], body: std::ops::Range<usize>
 /// Streams of these endpoints always say when they are over (`[DONE]`, `response.completed`).
 fn says_end(path: &str) -> bool {
     ["/chat/completions", "/completions", "/responses", "/messages"].iter().any(|end| path.ends_with(end))
+}
+
+fn encoded() -> ApiError {
+    let message = "The body is compressed, and its route depends on the `model` in it. Send it without Content-Encoding.";
+    ApiError::new(415, "unsupported_content_encoding", message)
 }
 
 fn too_late(max: u64) -> ApiError {

@@ -38,6 +38,8 @@ pub enum DialError {
     Resolve(String, io::Error),
     /// No address took the connection; the last one's error.
     Connect(SocketAddr, io::Error),
+    /// All its addresses are link-local: a machine's metadata service listens there, and no model does.
+    Forbidden(String, IpAddr),
     /// The handshake failed: an unknown CA, a wrong name, no TLS at all.
     Tls(String, io::Error),
 }
@@ -46,6 +48,10 @@ impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DialError::Resolve(host, error) => write!(f, "the name {host} could not be resolved: {error}"),
+            DialError::Forbidden(host, address) => write!(
+                f,
+                "the name {host} leads to {address}, a link-local address; if that is meant, put the address itself into the URL"
+            ),
             DialError::Connect(address, error) => write!(f, "no connection to {address}: {error}"),
             DialError::Tls(host, error) => write!(f, "TLS with {host} failed: {error}"),
         }
@@ -108,7 +114,15 @@ impl Resolver {
             return Ok(addresses.clone());
         }
         let found = tokio::net::lookup_host((host, port)).await;
-        let addresses: Vec<_> = found.map_err(|error| DialError::Resolve(host.into(), error))?.collect();
+        let mut addresses: Vec<_> = found.map_err(|error| DialError::Resolve(host.into(), error))?.collect();
+        // Whoever controls the name must not choose this machine's metadata service. Checked after the look-up, on the very
+        // addresses that are then connected to.
+        if let Some(address) = addresses.iter().map(SocketAddr::ip).find(|&address| is_link_local(address)) {
+            addresses.retain(|address| !is_link_local(address.ip()));
+            if addresses.is_empty() {
+                return Err(DialError::Forbidden(host.into(), address));
+            }
+        }
         let mut known = self.known.borrow_mut();
         if known.len() >= RESOLVED_MAX {
             known.retain(|_, (_, until)| *until > now);
@@ -117,5 +131,28 @@ impl Resolver {
             known.insert(key, (addresses.clone(), now + RESOLVED_MS));
         }
         Ok(addresses)
+    }
+}
+
+/// 169.254.0.0/16 and fe80::/10, the first also as an IPv4-mapped address, and the metadata address that AWS has in IPv6.
+fn is_link_local(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_services_are_known() {
+        for address in ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "fd00:ec2::254"] {
+            assert!(is_link_local(address.parse().unwrap()), "{address}");
+        }
+        for address in ["127.0.0.1", "10.0.0.1", "::1", "2001:db8::1"] {
+            assert!(!is_link_local(address.parse().unwrap()), "{address}");
+        }
     }
 }
