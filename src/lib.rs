@@ -15,6 +15,7 @@
 //! | [`sse`] | event boundaries, events written | nothing |
 //! | [`openai`] | `model` and `stream` of a request, the side band of an answer, error bodies | `http`, `sse` |
 
+pub mod cli;
 pub mod config;
 pub mod front;
 pub mod guard;

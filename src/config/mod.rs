@@ -1,27 +1,148 @@
-//! What a user may set, checked before anything starts. Errors name the file, the line and the key.
-#![allow(missing_docs)]
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
-#[derive(Clone, Debug)] pub struct ServerTls { pub cert: PathBuf, pub key: PathBuf }
-#[derive(Clone, Debug)] pub enum AccessLog { Off, Stdout, Stderr, File(PathBuf) }
-#[derive(Clone, Debug)] pub struct Config { pub listen: SocketAddr, pub admin: Option<SocketAddr>, pub open: bool, pub relay_all: bool, pub workers: usize, pub tls: Option<ServerTls>, pub upstream_ca: Vec<PathBuf>, pub playground: bool, pub access_log: AccessLog, pub upstreams: Vec<Upstream>, pub routes: Vec<Route>, pub keys: Vec<ClientKey>, pub timeouts: Timeouts, pub limits: Limits, pub heartbeat: Duration, pub drain_timeout: Duration, pub simulator: bool }
-#[derive(Clone, Debug)] pub struct UpstreamUrl { pub tls: bool, pub host: String, pub port: u16, pub path: String }
-#[derive(Clone)] pub struct Secret(String);
-impl Secret { pub fn expose(&self) -> &str { &self.0 } }
-impl std::fmt::Debug for Secret { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("***") } }
-#[derive(Clone, Debug)] pub struct Upstream { pub name: String, pub url: UpstreamUrl, pub key: Option<Secret>, pub key_if_absent: bool, pub max_idle: usize, pub pool_idle_timeout: Duration }
-#[derive(Clone, Debug)] pub struct Alias { pub from: String, pub to: String }
-#[derive(Clone, Debug)] pub struct Route { pub name: String, pub aliases: Vec<Alias>, pub upstreams: Vec<(usize, u32)>, pub early_heartbeat: Option<Duration>, pub heartbeat: Option<Duration>, pub timeouts: Timeouts, pub max_body: u64 }
-#[derive(Clone, Debug)] pub struct Timeouts { pub connect: Duration, pub tls: Duration, pub request_head: Duration, pub request_body: Duration, pub first_byte: Duration, pub idle: Duration, pub total: Duration, pub client_stall: Duration, pub keep_alive: Duration }
-#[derive(Clone, Debug, Default)] pub struct Limits { pub max_connections: usize, pub max_connections_per_address: usize, pub max_body: u64, pub max_model_peek: u64, pub stream_memory: u64 }
-#[derive(Clone, Debug)] pub struct ClientKey { pub name: String, pub sha256: [u8; 32] }
-impl Config { pub fn route(&self, _m: Option<&str>, _p: &str) -> Option<(usize, Option<&str>)> { Some((0, None)) } pub fn needs_peek(&self) -> bool { true } }
+//! What a user may set, checked before anything starts.
+//!
+//! A setting comes from the command line, else from the environment, else from the configuration file, else it has its
+//! default. [`load`] brings these together into a [`Config`]: plain data, whole and checked, with nothing left to look up.
+//! The same call serves a reload; one that finds problems leaves no trace.
+//!
+//! - Every problem is reported, not only the first, each with the file, the line, the key and what to do about it.
+//! - A secret never stands in the file itself, and is never part of an error, a `Debug` or a log line.
+//! - The process environment is never read here: it is handed in, so that tests need not change it.
+//!
+//! | file | what it owns |
+//! | --- | --- |
+//! | [`load`](load()) | the order of precedence, and the checks that need all sources |
+//! | `document` | TOML walked with positions: what a key is, what a table may hold |
+//! | `file` and one file a table | what each table of the file means |
+//! | `units`, `url`, `glob`, `secret`, `address`, `files` | the values |
 
-pub fn describe_unreloadable(_: &Config, _: &Config) -> Vec<String> { vec![] }
-impl std::fmt::Display for UpstreamUrl { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "http://{}:{}{}", self.host, self.port, self.path) } }
-pub fn temp(listen: SocketAddr, port: u16) -> Config {
-  let s = Duration::from_secs;
-  let timeouts = Timeouts { connect: s(5), tls: s(10), request_head: s(10), request_body: s(30), first_byte: s(300), idle: s(110), total: s(3600), client_stall: s(30), keep_alive: s(60) };
-  Config { listen, admin: Some("127.0.0.1:9090".parse().unwrap()), open: false, relay_all: true, workers: 0, tls: None, upstream_ca: vec![], playground: true, access_log: AccessLog::Stdout,
-   upstreams: vec![Upstream { name: "up".into(), url: UpstreamUrl { tls: false, host: "127.0.0.1".into(), port, path: "".into() }, key: None, key_if_absent: false, max_idle: 64, pool_idle_timeout: s(30) }],
-   routes: vec![Route { name: "default".into(), aliases: vec![], upstreams: vec![(0,1)], early_heartbeat: None, heartbeat: None, timeouts: timeouts.clone(), max_body: 1<<40 }], keys: vec![], timeouts, limits: Limits { max_connections: 100000, max_connections_per_address: 0, max_body: 1<<40, max_model_peek: 1<<25, stream_memory: 1<<30 }, heartbeat: s(15), drain_timeout: s(30), simulator: false }
+mod address;
+mod document;
+mod error;
+mod file;
+mod files;
+mod glob;
+mod keys;
+mod limits;
+mod load;
+mod nearest;
+mod reload;
+mod route;
+mod secret;
+mod timeouts;
+mod units;
+mod upstream;
+mod url;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub(crate) use address::{parse_address, parse_address_or_off};
+pub use error::{ConfigErrors, Origin, Problem};
+pub(crate) use file::WORKERS_MAX;
+pub use glob::Glob;
+pub use keys::ClientKey;
+pub use limits::Limits;
+pub use load::{check, load};
+pub(crate) use nearest::did_you_mean;
+pub use reload::describe_unreloadable;
+pub use route::{Alias, Route};
+pub use secret::{NotASecret, Secret};
+pub use timeouts::Timeouts;
+pub use upstream::Upstream;
+pub use url::{NotAUrl, UpstreamUrl};
+
+/// The environment: a variable's value by its name. A variable that is set to nothing counts as not set.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// Everything that was set, resolved and checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients are served.
+    pub listen: SocketAddr,
+    /// Where metrics and health are served, if at all.
+    pub admin: Option<SocketAddr>,
+    /// Anyone who can connect may use it, although it listens beyond loopback.
+    pub open: bool,
+    /// Relay every path, not only those below `/v1/`.
+    pub relay_all: bool,
+    /// Worker threads; 0 stands for one per core.
+    pub workers: usize,
+    /// What TLS is served with, if it is.
+    pub tls: Option<ServerTls>,
+    /// Certificate authorities that upstreams may use, beside the system's.
+    pub upstream_ca: Vec<PathBuf>,
+    /// Whether `GET /` shows the playground.
+    pub playground: bool,
+    /// Where a line for each request goes.
+    pub access_log: AccessLog,
+    /// The upstreams. Empty only if `simulator`.
+    pub upstreams: Vec<Upstream>,
+    /// The routes, in the order in which they are tried. Empty only if `simulator`.
+    pub routes: Vec<Route>,
+    /// Who may come in. Empty: everyone.
+    pub keys: Vec<ClientKey>,
+    /// Timeouts, where a route has no others.
+    pub timeouts: Timeouts,
+    /// Limits on what is held and accepted.
+    pub limits: Limits,
+    /// How long a stream may be silent towards the client before a heartbeat is sent; 0 turns them off.
+    pub heartbeat: Duration,
+    /// How long requests in flight may take to finish once the process was told to stop.
+    pub drain_timeout: Duration,
+    /// Nothing is configured: the built-in simulator answers.
+    pub simulator: bool,
+    /// What a user should be told at the start although it is no error, a sentence each.
+    pub notices: Vec<String>,
+}
+
+/// The files that TLS is served with, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// The certificate, and those that lead up to its authority.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Nowhere.
+    Off,
+    /// To the standard output.
+    Stdout,
+    /// To the standard error.
+    Stderr,
+    /// To the end of a file.
+    File(PathBuf),
+}
+
+impl Config {
+    /// The first route that takes a request, by its index, and the model's other name if the route gives it one. A request
+    /// that names no model is taken only by routes that take any.
+    pub fn route(&self, model: Option<&str>, path: &str) -> Option<(usize, Option<&str>)> {
+        self.routes.iter().enumerate().find_map(|(index, route)| Some((index, route.take(model, path)?)))
+    }
+
+    /// Whether requests must be looked into before they are sent on: for their model, if that decides where they go, or for
+    /// `stream`, if that decides about an early heartbeat.
+    pub fn needs_peek(&self) -> bool {
+        match &self.routes[..] {
+            [] => false,
+            [only] => !only.takes_everything() || !only.aliases.is_empty() || only.early_heartbeat.is_some(),
+            _ => true,
+        }
+    }
+
+    /// Makes the simulator that listens at `address` the only upstream.
+    pub fn lead_to_simulator(&mut self, address: SocketAddr) {
+        let url = UpstreamUrl::of_address(address);
+        self.upstreams = vec![Upstream::new("simulator".to_owned(), url)];
+        self.routes = vec![Route::everything(1, &self.timeouts, self.limits.max_body)];
+    }
 }

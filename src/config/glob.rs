@@ -1,0 +1,120 @@
+//! Patterns with `*`, for models and paths.
+
+use std::fmt;
+
+/// A pattern in which each `*` stands for any text, even none; all else stands for itself, and case matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glob(String);
+
+impl Glob {
+    /// Every text is a pattern.
+    pub fn new(pattern: impl Into<String>) -> Glob {
+        Glob(pattern.into())
+    }
+
+    /// Whether every text matches.
+    pub fn is_any(&self) -> bool {
+        !self.0.is_empty() && self.0.bytes().all(|byte| byte == b'*')
+    }
+
+    /// The pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `text` matches. Taking the first place at which each piece between two stars is found leaves the most room for
+    /// the pieces after it, so no place is ever tried twice: the time is linear in both.
+    pub fn matches(&self, text: &str) -> bool {
+        let Some((head, rest)) = self.0.split_once('*') else {
+            return self.0 == text;
+        };
+        let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
+        let Some(text) = text.strip_prefix(head) else { return false };
+        let Some(mut text) = text.strip_suffix(tail) else { return false };
+        for piece in middle.split('*') {
+            match text.find(piece) {
+                Some(at) => text = &text[at + piece.len()..],
+                None => return false,
+            }
+        }
+        true
+    }
+}
+
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The definition, by trying everything.
+    fn by_definition(pattern: &[u8], text: &[u8]) -> bool {
+        match pattern.split_first() {
+            None => text.is_empty(),
+            Some((b'*', rest)) => (0..=text.len()).any(|at| by_definition(rest, &text[at..])),
+            Some((byte, rest)) => {
+                text.split_first().is_some_and(|(first, text)| first == byte && by_definition(rest, text))
+            }
+        }
+    }
+
+    #[test]
+    fn stars_stand_for_any_text_wherever_they_are() {
+        for (pattern, text) in [
+            ("gpt-*", "gpt-4o"),
+            ("gpt-*", "gpt-"),
+            ("*", ""),
+            ("*", "gpt-4o"),
+            ("**", "x"),
+            ("*-mini", "gpt-4o-mini"),
+            ("gpt-*-mini", "gpt-4o-mini"),
+            ("*4*mini*", "gpt-4o-mini-2024"),
+            ("gpt-4o", "gpt-4o"),
+            ("a*a", "aa"),
+            ("*ü*", "grün"),
+        ] {
+            assert!(Glob::new(pattern).matches(text), "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn all_else_stands_for_itself() {
+        for (pattern, text) in [
+            ("gpt-*", "GPT-4o"),
+            ("gpt-*", "my-gpt-4o"),
+            ("gpt-4o", "gpt-4o-mini"),
+            ("*-mini", "gpt-4o-mini-2024"),
+            ("a*a", "a"),
+            ("", "x"),
+            ("gpt-?", "gpt-4"),
+            ("gpt.4", "gpt-4"),
+        ] {
+            assert!(!Glob::new(pattern).matches(text), "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_made_to_backtrack_is_answered_all_the_same() {
+        let pattern = Glob::new("*a".repeat(2000) + "*b");
+        assert!(!pattern.matches(&"a".repeat(100_000)));
+    }
+
+    #[test]
+    fn only_stars_are_any() {
+        assert!(Glob::new("*").is_any() && Glob::new("**").is_any());
+        assert!(!Glob::new("").is_any() && !Glob::new("a*").is_any());
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_definition(pattern in "[ab*]{0,8}", text in "[ab]{0,10}") {
+            prop_assert_eq!(Glob::new(&*pattern).matches(&text), by_definition(pattern.as_bytes(), text.as_bytes()));
+        }
+    }
+}

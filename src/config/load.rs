@@ -1,0 +1,271 @@
+//! Sources brought together: the command line before the environment, that before the file, that before the defaults.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::address::parse_address;
+use super::error::{ConfigErrors, Origin, Problem};
+use super::file::{self, FileSettings};
+use super::files::{check_readable, read_text};
+use super::{AccessLog, Config, Env, Route, Secret, Upstream, UpstreamUrl};
+use crate::cli::ServeArgs;
+
+/// The file that is read if no other is named and it is there.
+const DEFAULT_FILE: &str = "sedge.toml";
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
+
+/// Where a key for OpenAI leads if nothing else is said.
+const DEFAULT_UPSTREAM: &str = "https://api.openai.com/v1";
+
+const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
+const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What is to be served, whole and checked. To be called again when it is to be reloaded.
+pub fn load(args: &ServeArgs, env: Env<'_>) -> Result<Config, ConfigErrors> {
+    load_in(Path::new(""), args, env).map(|(config, _)| config)
+}
+
+/// Likewise, but there must be a file; what it amounts to, on one line.
+pub fn check(args: &ServeArgs, env: Env<'_>) -> Result<String, ConfigErrors> {
+    check_in(Path::new(""), args, env)
+}
+
+pub(super) fn check_in(directory: &Path, args: &ServeArgs, env: Env<'_>) -> Result<String, ConfigErrors> {
+    match load_in(directory, args, env)? {
+        (config, Some(file)) => Ok(summary(&config, &file)),
+        (_, None) => {
+            let what = "there is no such file here; name another one with --config FILE";
+            Err(ConfigErrors::new(vec![Origin::file(DEFAULT_FILE).problem(what)]))
+        }
+    }
+}
+
+/// The configuration, and the name of its file if it has one. `directory` is where the default file is looked for.
+pub(super) fn load_in(
+    directory: &Path,
+    args: &ServeArgs,
+    env: Env<'_>,
+) -> Result<(Config, Option<String>), ConfigErrors> {
+    let mut problems = Vec::new();
+    let env = Variables { env };
+    let (named, named_by) = named_upstreams(args, &env, &mut problems);
+    let replaced = named_by.is_some();
+    let path = file_path(directory, args, &env);
+    let (file, settings) = match path.map(|(path, origin)| read_file(&path, &origin, replaced, &env)) {
+        None => (None, FileSettings::default()),
+        Some(Ok((file, settings, found))) => {
+            problems.extend(found);
+            (Some(file), settings)
+        }
+        Some(Err(problem)) => {
+            problems.push(problem);
+            (None, FileSettings::default())
+        }
+    };
+
+    let (listen, listen_at) = listen(args, &env, &settings, &mut problems);
+    let (admin, admin_at) = match (args.admin, settings.admin) {
+        (Some(admin), _) => (admin, Origin::of("--admin")),
+        (None, Some(placed)) => placed,
+        (None, None) => (Some(DEFAULT_ADMIN), Origin::of("admin")),
+    };
+    check_named_files(args, &mut problems);
+
+    let api_key = api_key(&env, &mut problems);
+    let upstreams = if named.is_empty() && settings.upstreams.is_empty() && api_key.is_some() && !replaced {
+        let url = UpstreamUrl::parse(DEFAULT_UPSTREAM).into_iter().collect::<Vec<_>>();
+        with_key(Upstream::of_urls(&url), api_key)
+            .into_iter()
+            .map(|upstream| (upstream, Origin::default()))
+            .collect()
+    } else if let Some(origin) = &named_by {
+        with_key(named, api_key).into_iter().map(|upstream| (upstream, origin.clone())).collect()
+    } else {
+        settings.upstreams
+    };
+    let mut notices = Vec::new();
+    if let (Some(by), (upstreams @ 1.., routes)) = (&named_by, settings.replaced) {
+        let (upstreams, routes) = (count(upstreams, "upstream"), count(routes, "route"));
+        notices.push(format!("{} takes the place of the file's {upstreams} and {routes}", by.key));
+    }
+
+    let open = args.open || settings.open;
+    if !listen.ip().is_loopback() && settings.keys.is_empty() {
+        let who = format!("{listen} can be reached from other machines, and no client keys are configured");
+        match open {
+            true => notices.push(format!("{who}: anyone who reaches it may use it, since it is set to be open")),
+            false => problems.push(listen_at.problem(format!(
+                "{who}; add a [[key]] for each client to the configuration file, or say open = true (--open) to let anyone in"
+            ))),
+        }
+    }
+    if admin == Some(listen) && listen.port() != 0 {
+        problems.push(
+            admin_at
+                .problem(format!("{listen} is where clients are served; choose another port, or \"off\"")),
+        );
+    }
+    for (upstream, origin) in &upstreams {
+        if upstream.url.leads_to(listen) && listen.port() != 0 {
+            let what = format!(
+                "{} is where sedge itself listens, so requests would go round in circles",
+                upstream.url
+            );
+            problems.push(origin.problem(what));
+        }
+    }
+    if !problems.is_empty() {
+        return Err(ConfigErrors::new(problems));
+    }
+
+    let upstreams: Vec<Upstream> = upstreams.into_iter().map(|(upstream, _)| upstream).collect();
+    let routes = match (settings.routes, upstreams.len()) {
+        (routes, count) if !routes.is_empty() || count == 0 => routes,
+        (_, count) => vec![Route::everything(count, &settings.timeouts, settings.limits.max_body)],
+    };
+    let config = Config {
+        listen,
+        admin,
+        open,
+        relay_all: args.relay_all || settings.relay_all,
+        workers: args.workers.or(settings.workers).unwrap_or_default(),
+        tls: args.tls.clone().or(settings.tls),
+        upstream_ca: if args.upstream_ca.is_empty() {
+            settings.upstream_ca
+        } else {
+            args.upstream_ca.clone()
+        },
+        playground: settings.playground.unwrap_or(true),
+        access_log: settings.access_log.unwrap_or(AccessLog::Stdout),
+        simulator: upstreams.is_empty(),
+        upstreams,
+        routes,
+        keys: settings.keys,
+        timeouts: settings.timeouts,
+        limits: settings.limits,
+        heartbeat: settings.heartbeat.unwrap_or(DEFAULT_HEARTBEAT),
+        drain_timeout: settings.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
+        notices,
+    };
+    Ok((config, file))
+}
+
+/// The environment, where what is empty is not set.
+struct Variables<'a> {
+    env: Env<'a>,
+}
+
+impl Variables<'_> {
+    fn get(&self, name: &str) -> Option<OsString> {
+        (self.env)(name).filter(|value| !value.is_empty())
+    }
+
+    /// What `read` makes of a variable, if it is set.
+    fn read<T>(
+        &self,
+        name: &str,
+        problems: &mut Vec<Problem>,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.get(name)?;
+        let read = value.to_str().ok_or_else(|| "is not text in UTF-8".to_owned()).and_then(read);
+        read.map_err(|what| problems.push(Origin::of(name).problem(what))).ok()
+    }
+}
+
+/// The upstreams that the command line or else the environment names, and which of them it was.
+fn named_upstreams(
+    args: &ServeArgs,
+    env: &Variables<'_>,
+    problems: &mut Vec<Problem>,
+) -> (Vec<Upstream>, Option<Origin>) {
+    if !args.upstreams.is_empty() {
+        return (Upstream::of_urls(&args.upstreams), Some(Origin::of("--upstream")));
+    }
+    let name = "OPENAI_BASE_URL";
+    let set = env.get(name).map(|_| Origin::of(name));
+    let url = env.read(name, problems, |text| UpstreamUrl::parse(text).map_err(|error| error.to_string()));
+    (Upstream::of_urls(url.as_slice()), set)
+}
+
+fn api_key(env: &Variables<'_>, problems: &mut Vec<Problem>) -> Option<Secret> {
+    env.read("OPENAI_API_KEY", problems, |text| Secret::new(text).map_err(|error| error.to_string()))
+}
+
+/// The environment's key is for requests that carry none.
+fn with_key(upstreams: Vec<Upstream>, key: Option<Secret>) -> Vec<Upstream> {
+    let add = |upstream| Upstream { key: key.clone(), key_if_absent: true, ..upstream };
+    upstreams.into_iter().map(add).collect()
+}
+
+fn listen(
+    args: &ServeArgs,
+    env: &Variables<'_>,
+    settings: &FileSettings,
+    problems: &mut Vec<Problem>,
+) -> (SocketAddr, Origin) {
+    let name = "SEDGE_LISTEN";
+    if let Some(address) = args.listen {
+        return (address, Origin::of("--listen"));
+    }
+    if let Some(address) = env.read(name, problems, parse_address) {
+        return (address, Origin::of(name));
+    }
+    settings.listen.clone().unwrap_or_else(|| (DEFAULT_LISTEN, Origin::of("listen")))
+}
+
+/// The file to read, and who named it.
+fn file_path(directory: &Path, args: &ServeArgs, env: &Variables<'_>) -> Option<(PathBuf, Origin)> {
+    if let Some(path) = &args.config {
+        return Some((path.clone(), Origin::of("--config")));
+    }
+    if let Some(path) = env.get("SEDGE_CONFIG") {
+        return Some((path.into(), Origin::of("SEDGE_CONFIG")));
+    }
+    let path = directory.join(DEFAULT_FILE);
+    path.exists().then(|| (path, Origin::default()))
+}
+
+fn read_file(
+    path: &Path,
+    origin: &Origin,
+    upstreams_replaced: bool,
+    env: &Variables<'_>,
+) -> Result<(String, FileSettings, Vec<Problem>), Problem> {
+    let text = read_text(path).map_err(|what| origin.problem(what))?;
+    let name = path.display().to_string();
+    let (settings, problems) = file::read(path, &text, upstreams_replaced, env.env);
+    Ok((name, settings, problems))
+}
+
+fn check_named_files(args: &ServeArgs, problems: &mut Vec<Problem>) {
+    let tls = args.tls.iter().flat_map(|tls| [("--tls-cert", &tls.cert), ("--tls-key", &tls.key)]);
+    for (option, path) in tls.chain(args.upstream_ca.iter().map(|path| ("--upstream-ca", path))) {
+        if let Err(what) = check_readable(path) {
+            problems.push(Origin::of(option).problem(what));
+        }
+    }
+}
+
+fn summary(config: &Config, file: &str) -> String {
+    let upstreams = match config.simulator {
+        true => "no upstream (the simulator answers)".to_owned(),
+        false => count(config.upstreams.len(), "upstream"),
+    };
+    let (routes, keys) = (count(config.routes.len(), "route"), count(config.keys.len(), "client key"));
+    let mut summary = format!("{file}: ok: {upstreams}, {routes}, {keys}, to listen on {}", config.listen);
+    for notice in &config.notices {
+        summary.push_str("\nnote: ");
+        summary.push_str(notice);
+    }
+    summary
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}

@@ -1,0 +1,250 @@
+//! Routes: which requests go where.
+
+use std::time::Duration;
+
+use super::did_you_mean;
+use super::document::{Table, Value};
+use super::glob::Glob;
+use super::timeouts::Timeouts;
+use super::units::{duration, size};
+use super::upstream::NAME_MAX_BYTES;
+use crate::openai::MAX_MODEL_BYTES;
+
+/// The highest weight: so many times a weight cannot overflow their sum.
+const WEIGHT_MAX: u64 = 1_000_000;
+
+/// The longest pattern of a path.
+const PATH_MAX_BYTES: usize = 2048;
+
+/// The longest time to wait for an answer before a stream is begun without it.
+const EARLY_HEARTBEAT_MAX_MS: u64 = 3_600_000;
+
+/// Requests that are alike in where they may go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// What it is called in metrics and logs.
+    pub name: String,
+    /// The models that it takes.
+    pub models: Vec<Glob>,
+    /// Models that it takes by another name.
+    pub aliases: Vec<Alias>,
+    /// The paths that it takes; empty takes every one.
+    pub paths: Vec<Glob>,
+    /// Where it leads: indices into the upstreams, and each one's share. The shares' sum is never 0.
+    pub upstreams: Vec<(usize, u32)>,
+    /// How long a stream may be waited for before its head and a heartbeat are sent without it.
+    pub early_heartbeat: Option<Duration>,
+    /// Its own heartbeat, if it has one.
+    pub heartbeat: Option<Duration>,
+    /// Its timeouts: its own, and for the rest those of all.
+    pub timeouts: Timeouts,
+    /// Bytes of a request's body.
+    pub max_body: u64,
+}
+
+/// A model's other name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alias {
+    /// What clients call it.
+    pub from: String,
+    /// What the upstream calls it.
+    pub to: String,
+}
+
+/// What a route may refer to.
+pub(super) struct Surroundings<'a> {
+    pub(super) upstreams: &'a [String],
+    pub(super) timeouts: &'a Timeouts,
+    pub(super) max_body: u64,
+    pub(super) before: &'a [Route],
+}
+
+impl Route {
+    /// The one route of those who configure none: every request, to all of so many upstreams alike.
+    pub(super) fn everything(upstreams: usize, timeouts: &Timeouts, max_body: u64) -> Route {
+        Route {
+            name: "default".to_owned(),
+            models: vec![Glob::new("*")],
+            aliases: Vec::new(),
+            paths: Vec::new(),
+            upstreams: (0..upstreams).map(|index| (index, 1)).collect(),
+            early_heartbeat: None,
+            heartbeat: None,
+            timeouts: timeouts.clone(),
+            max_body,
+        }
+    }
+
+    /// Whether it takes a request; and if so, the name that the model must be given.
+    pub fn take(&self, model: Option<&str>, path: &str) -> Option<Option<&str>> {
+        if !self.paths.is_empty() && !self.paths.iter().any(|glob| glob.matches(path)) {
+            return None;
+        }
+        let Some(model) = model else {
+            return self.takes_any_model().then_some(None);
+        };
+        match self.aliases.iter().find(|alias| alias.from == model) {
+            Some(alias) => Some(Some(&alias.to)),
+            None => self.models.iter().any(|glob| glob.matches(model)).then_some(None),
+        }
+    }
+
+    /// Whether there is no request that it does not take.
+    pub fn takes_everything(&self) -> bool {
+        self.takes_any_model() && (self.paths.is_empty() || self.paths.iter().any(Glob::is_any))
+    }
+
+    fn takes_any_model(&self) -> bool {
+        self.models.iter().any(Glob::is_any)
+    }
+
+    /// From its `[[route]]`; what cannot be read is reported.
+    pub(super) fn read(table: &Table<'_>, around: &Surroundings<'_>) -> Route {
+        let number = around.before.len() + 1;
+        let mut route = Route::everything(around.upstreams.len(), around.timeouts, around.max_body);
+        route.name = format!("route-{number}");
+        table.set("name", |value| value.name(NAME_MAX_BYTES), &mut route.name);
+        if around.before.iter().any(|other| other.name == route.name) {
+            table.fault(
+                "name",
+                format!("another route is called {:?}, too; each needs its own name", route.name),
+            );
+        }
+        table.set("models", models, &mut route.models);
+        table.set("aliases", aliases, &mut route.aliases);
+        table.set("paths", paths, &mut route.paths);
+        table.set("upstreams", |value| targets(value, around.upstreams), &mut route.upstreams);
+        let early = |value: &Value<'_>| {
+            value.integer(1..=EARLY_HEARTBEAT_MAX_MS).map(Duration::from_millis).map(Some)
+        };
+        table.set("early_heartbeat_ms", early, &mut route.early_heartbeat);
+        table.set("heartbeat", |value| duration(value).map(Some), &mut route.heartbeat);
+        table.set("max_body", size(1), &mut route.max_body);
+        if route.max_body > around.max_body {
+            table.fault(
+                "max_body",
+                format!("is more than [limits] max_body, {} bytes, lets in", around.max_body),
+            );
+        }
+        if let Some(timeouts) = table.table("timeouts", "[[route]] timeouts.") {
+            route.timeouts = route.timeouts.read_route(&timeouts);
+            timeouts.finish(|_| None);
+        }
+        table.finish(|key| {
+            (key == "model").then(|| "write models = [\"...\"], of which there may be several".to_owned())
+        });
+        if table.is_sound() {
+            route.check_reached(table, around.before);
+        }
+        route
+    }
+
+    /// Reports what no request ever comes to, since the routes before take it.
+    fn check_reached(&self, table: &Table<'_>, before: &[Route]) {
+        if let Some(other) = before.iter().find(|other| other.takes_everything()) {
+            let what = format!(
+                "is never used: the route {:?} before it takes every request; put it after this one",
+                other.name
+            );
+            table.fault("models", what);
+            return;
+        }
+        let takes =
+            |other: &&Route, model: &str| other.paths.is_empty() && other.take(Some(model), "").is_some();
+        for Alias { from, .. } in &self.aliases {
+            if let Some(other) = before.iter().find(|other| takes(other, from)) {
+                table.fault(
+                    "aliases",
+                    format!("{from:?} is never used: the route {:?} before it takes that model", other.name),
+                );
+            }
+        }
+    }
+}
+
+fn models(value: &Value<'_>) -> Result<Vec<Glob>, String> {
+    let globs = value.each(|item| item.name(MAX_MODEL_BYTES).map(Glob::new));
+    if value.items().is_empty() {
+        return Err(
+            "is an empty list, so the route takes nothing; leave it out to take every model".to_owned()
+        );
+    }
+    Ok(globs)
+}
+
+fn paths(value: &Value<'_>) -> Result<Vec<Glob>, String> {
+    Ok(value.each(|item| {
+        let path = item.name(PATH_MAX_BYTES)?;
+        match path.starts_with(['/', '*']) {
+            true => Ok(Glob::new(path)),
+            false => {
+                Err(format!("{path:?} matches no path, since each begins with a slash; write \"/{path}\""))
+            }
+        }
+    }))
+}
+
+fn aliases(value: &Value<'_>) -> Result<Vec<Alias>, String> {
+    let mut aliases = Vec::new();
+    for (from, to) in value.entries()? {
+        if to.is_table() {
+            to.fault("is a table: a name with a point in it must be put in quotes");
+            continue;
+        }
+        match to.name(MAX_MODEL_BYTES) {
+            Ok(_) if from.is_empty() || from.len() > MAX_MODEL_BYTES => {
+                to.fault(format!("has a name that no model can have: from 1 to {MAX_MODEL_BYTES} bytes"));
+            }
+            Ok(_) if from.contains('*') => {
+                to.fault("has a *, but an alias is one name; use models for patterns")
+            }
+            Ok(to) => aliases.push(Alias { from: from.to_owned(), to }),
+            Err(what) => to.fault(what),
+        }
+    }
+    Ok(aliases)
+}
+
+/// Where a route leads: names, or tables of a name and its weight.
+fn targets(value: &Value<'_>, upstreams: &[String]) -> Result<Vec<(usize, u32)>, String> {
+    let items = value.items();
+    let targets: Vec<_> = value.each(|item| target(item, upstreams)).into_iter().flatten().collect();
+    if items.is_empty() {
+        return Err(
+            "is an empty list, so the route leads nowhere; leave it out to lead to every upstream".to_owned()
+        );
+    }
+    for (at, (index, _)) in targets.iter().enumerate() {
+        if targets[..at].iter().any(|(other, _)| other == index) {
+            return Err(format!("names {:?} twice; give it a weight instead", upstreams[*index]));
+        }
+    }
+    if targets.len() == items.len() && targets.iter().all(|(_, weight)| *weight == 0) {
+        return Err("have no weight but 0, so the route leads nowhere".to_owned());
+    }
+    Ok(targets)
+}
+
+/// One of them; none if what is wrong with it has been told.
+fn target(item: &Value<'_>, upstreams: &[String]) -> Result<Option<(usize, u32)>, String> {
+    let find = |name: &str| {
+        let found = upstreams.iter().position(|upstream| upstream == name);
+        found.ok_or_else(|| {
+            let advice = match upstreams {
+                [] => "; there is no [[upstream]] in this file".to_owned(),
+                _ => did_you_mean(name, upstreams.iter().map(String::as_str)),
+            };
+            format!("no upstream is called {name:?}{advice}")
+        })
+    };
+    if !item.is_table() {
+        return Ok(Some((find(item.string()?)?, 1)));
+    }
+    let table = item.table("[[route]] upstreams.")?;
+    let name = table.require("name", "name an upstream, as in { name = \"openai\", weight = 3 }", |value| {
+        find(value.string()?)
+    });
+    let weight = table.get("weight", |value| value.integer(0..=WEIGHT_MAX)).unwrap_or(1);
+    table.finish(|_| None);
+    Ok(name.map(|index| (index, weight as u32)))
+}

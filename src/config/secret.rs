@@ -1,0 +1,80 @@
+//! A value that is sent, and never shown.
+
+use std::fmt;
+
+/// The longest secret that is taken.
+const SECRET_MAX_BYTES: usize = 8 * 1024;
+
+/// An API key. It can be put into a header as it is (visible ASCII only), and neither `Debug` nor any error shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+/// Why a text is no secret. Says nothing of the text itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotASecret {
+    /// There is nothing in it.
+    Empty,
+    /// It has a space, a line break, a control character or something beyond ASCII in it.
+    Unprintable,
+    /// It is longer than any key.
+    TooLong,
+}
+
+impl Secret {
+    /// Takes `text` without the white space around it, which files end with.
+    pub fn new(text: &str) -> Result<Secret, NotASecret> {
+        let text = text.trim();
+        match text {
+            "" => Err(NotASecret::Empty),
+            _ if text.len() > SECRET_MAX_BYTES => Err(NotASecret::TooLong),
+            _ if !text.bytes().all(|byte| byte.is_ascii_graphic()) => Err(NotASecret::Unprintable),
+            _ => Ok(Secret(text.to_owned())),
+        }
+    }
+
+    /// The value, to be sent.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+impl fmt::Display for NotASecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotASecret::Empty => f.write_str("is empty"),
+            NotASecret::Unprintable => {
+                f.write_str("holds more than one key's worth: a space, a line break or a character that no header may carry")
+            }
+            NotASecret::TooLong => write!(f, "is longer than {SECRET_MAX_BYTES} bytes, so it is no key"),
+        }
+    }
+}
+
+impl std::error::Error for NotASecret {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_stand_in_a_header_is_taken() {
+        assert_eq!(Secret::new(" sk-one\r\n").unwrap().expose(), "sk-one");
+        assert_eq!(Secret::new(" \n"), Err(NotASecret::Empty));
+        for wrong in ["a b", "a\nb", "a\r\nX-Evil: 1", "schlüssel", "a\0"] {
+            assert_eq!(Secret::new(wrong), Err(NotASecret::Unprintable));
+        }
+        assert_eq!(Secret::new(&"k".repeat(SECRET_MAX_BYTES + 1)), Err(NotASecret::TooLong));
+    }
+
+    #[test]
+    fn it_is_never_shown() {
+        assert_eq!(format!("{:?}", Secret::new("sk-one")), "Ok(Secret(***))");
+    }
+}

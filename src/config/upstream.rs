@@ -1,0 +1,109 @@
+//! Upstreams: who is asked, and with which key.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::document::{Table, Value};
+use super::files::read_text;
+use super::secret::Secret;
+use super::units::duration;
+use super::url::UpstreamUrl;
+
+/// The longest name of an upstream, a route or a key: it is a label in metrics and a field in each line of the log.
+pub(super) const NAME_MAX_BYTES: usize = 64;
+
+/// Idle connections that a core keeps to an upstream, if nothing else is said.
+const MAX_IDLE: usize = 64;
+
+/// The most that it can be asked to keep.
+const MAX_IDLE_LIMIT: u64 = 65_536;
+
+/// How long an idle connection is kept: shorter than the keep-alive of common servers, so that few are found closed.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A server that speaks OpenAI's protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// What it is called in routes, metrics and logs.
+    pub name: String,
+    /// Where it is.
+    pub url: UpstreamUrl,
+    /// The key that it is asked with.
+    pub key: Option<Secret>,
+    /// Whether the key is only for requests that carry none; else it takes the place of the client's.
+    pub key_if_absent: bool,
+    /// Idle connections that each core keeps.
+    pub max_idle: usize,
+    /// How long it keeps them.
+    pub pool_idle_timeout: Duration,
+}
+
+impl Upstream {
+    /// One with a name and a place, and no key.
+    pub(super) fn new(name: String, url: UpstreamUrl) -> Upstream {
+        let (max_idle, pool_idle_timeout) = (MAX_IDLE, POOL_IDLE_TIMEOUT);
+        Upstream { name, url, key: None, key_if_absent: false, max_idle, pool_idle_timeout }
+    }
+
+    /// One for each URL, named after its host.
+    pub(super) fn of_urls(urls: &[UpstreamUrl]) -> Vec<Upstream> {
+        let mut upstreams: Vec<Upstream> = Vec::new();
+        for url in urls {
+            let name = unused_name(&url.host, |name| upstreams.iter().any(|upstream| upstream.name == name));
+            upstreams.push(Upstream::new(name, url.clone()));
+        }
+        upstreams
+    }
+
+    /// From its `[[upstream]]`. What cannot be read is reported, and left as if it were not there.
+    pub(super) fn read(table: &Table<'_>) -> (Option<String>, Option<Upstream>) {
+        let name = table.get("name", |value| value.name(NAME_MAX_BYTES));
+        let url =
+            table.require("url", "write the API's base, as in url = \"https://api.openai.com/v1\"", url);
+        let key = table.get("key", secret);
+        let max_idle = table.get("max_idle", |value| value.integer(0..=MAX_IDLE_LIMIT));
+        let pool_idle_timeout = table.get("pool_idle_timeout", duration);
+        table.refuse(
+            "timeouts",
+            "belong to routes: set [timeouts] for all, or timeouts in a [[route]] that leads here",
+        );
+        table.refuse("ca", "is the same for all upstreams: set upstream_ca at the top of the file");
+        table.finish(|_| None);
+        let upstream = url.map(|url| {
+            let mut upstream = Upstream::new(name.clone().unwrap_or_else(|| url.host.clone()), url);
+            upstream.key = key;
+            upstream.max_idle = max_idle.map_or(upstream.max_idle, |max| max as usize);
+            upstream.pool_idle_timeout = pool_idle_timeout.unwrap_or(upstream.pool_idle_timeout);
+            upstream
+        });
+        (name, upstream)
+    }
+}
+
+/// `name`, or with a number after it if it is taken.
+pub(super) fn unused_name(name: &str, taken: impl Fn(&str) -> bool) -> String {
+    let name: String = name.chars().take(NAME_MAX_BYTES - 8).collect();
+    let numbered = (2..).map(|number| format!("{name}-{number}"));
+    // Some number is free, since only so many names can be taken.
+    std::iter::once(name.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(name)
+}
+
+fn url(value: &Value<'_>) -> Result<UpstreamUrl, String> {
+    UpstreamUrl::parse(value.string()?).map_err(|error| error.to_string())
+}
+
+/// What `env:NAME` or `file:PATH` leads to. Anything else may be a secret, so it is not repeated.
+fn secret(value: &Value<'_>) -> Result<Secret, String> {
+    let text = value.string()?;
+    if let Some(name) = text.strip_prefix("env:") {
+        let found = (value.document().env)(name).filter(|found| !found.is_empty());
+        let found = found.ok_or_else(|| format!("the environment variable {name} is not set, or empty"))?;
+        let found = found.to_str().unwrap_or("\0");
+        return Secret::new(found).map_err(|error| format!("the environment variable {name} {error}"));
+    }
+    if let Some(path) = text.strip_prefix("file:") {
+        let path = value.document().directory.join(Path::new(path));
+        return Secret::new(&read_text(&path)?).map_err(|error| format!("{} {error}", path.display()));
+    }
+    Err("must not stand in this file; write where it is, as \"env:OPENAI_API_KEY\" or \"file:/run/secrets/openai\"".to_owned())
+}
