@@ -76,7 +76,6 @@ const VALUED: [&str; 8] =
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Command {
     /// Run the edge.
     Serve(ServeArgs),

@@ -1,9 +1,102 @@
-//! The sedge binary.
+//! The sedge binary: the command line, and which part of the library does what it says.
 
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+
+use sedge::cli::{self, Command, HELP, ServeArgs};
+use sedge::config::{self, Config};
+use sedge::serve;
+use sedge::simulator::Simulator;
+
+/// Streams make many small, short-lived allocations at their beginning and end; what that is worth is in tuning.md.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {
-    let a: Vec<String> = std::env::args().collect();
-    sedge::serve::serve(sedge::config::temp(a[1].parse().unwrap(), a[2].parse().unwrap()), || Err("no".into())).unwrap();
+/// A bad command line or configuration.
+const USAGE: u8 = 2;
+
+/// A failure while running.
+const FAILURE: u8 = 1;
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os().skip(1), &env) {
+        Ok(command) => command,
+        Err(error) => return complain(USAGE, &error),
+    };
+    match command {
+        Command::Help => say(HELP),
+        Command::Version => say(concat!("sedge ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Check(args) => match config::check(&args, &env) {
+            Ok(summary) => say(&format!("{summary}\n")),
+            Err(errors) => {
+                eprintln!("{errors}");
+                ExitCode::from(FAILURE)
+            }
+        },
+        Command::Simulate(args) => match Simulator::run(args.listen) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(FAILURE, &format!("the simulator at {}: {error}", args.listen)),
+        },
+        Command::Serve(args) => run(&args),
+    }
+}
+
+fn run(args: &ServeArgs) -> ExitCode {
+    let mut config = match config::load(args, &env) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    for notice in &config.notices {
+        eprintln!("sedge: {notice}");
+    }
+    // Held until the end: it answers as long as it lives.
+    let simulator = match simulator(&config) {
+        Ok(simulator) => simulator,
+        Err(error) => return complain(FAILURE, &format!("the built-in simulator cannot start: {error}")),
+    };
+    let lead = |config: &mut Config| {
+        if let (true, Some(simulator)) = (config.simulator, &simulator) {
+            config.lead_to_simulator(simulator.addr());
+        }
+    };
+    lead(&mut config);
+    let reload = || {
+        let mut config = config::load(args, &env).map_err(|errors| errors.to_string())?;
+        if config.simulator && simulator.is_none() {
+            return Err("there is no upstream any more, and the built-in simulator takes over only at a start".into());
+        }
+        lead(&mut config);
+        Ok(config)
+    };
+    match serve::serve(config, reload) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(FAILURE, &error),
+    }
+}
+
+/// The upstream of a configuration that names none.
+fn simulator(config: &Config) -> std::io::Result<Option<Simulator>> {
+    match config.simulator {
+        true => Simulator::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1).map(Some),
+        false => Ok(None),
+    }
+}
+
+fn env(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+#[expect(clippy::print_stdout, reason = "what was asked for goes to standard output")]
+fn say(text: &str) -> ExitCode {
+    print!("{text}");
+    ExitCode::SUCCESS
+}
+
+fn complain(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("sedge: {error}");
+    ExitCode::from(code)
 }
