@@ -344,7 +344,9 @@ impl Exchange<'_> {
                 }
                 (outcome, if keep && complete { After::Next } else { After::Close })
             }
-            Ending::Gone if download.terminal() => (Outcome::Finished, After::Close),
+            // The stream has said that it is over. Whatever came between it and its last chunk, nothing is missing; and a last
+            // chunk that was not sent is not made up.
+            Ending::Gone | Ending::Cut(_) | Ending::Timeout(_) if download.terminal() => (Outcome::Finished, After::Close),
             Ending::Gone => (Outcome::ClientGone, After::Abort),
             Ending::Cut(cut) => {
                 let error = match cut {
