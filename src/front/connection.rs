@@ -56,7 +56,7 @@ enum Waited {
 pub async fn run(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door) {
     let mut first = true;
     loop {
-        let after = match wait(client, core, first).await {
+        let after = match wait(client, core, door, first).await {
             Waited::Closed => return,
             Waited::Late => {
                 let limit = core.shared.settings.load().config.timeouts.request_head;
@@ -78,7 +78,7 @@ pub async fn run(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door) {
 }
 
 /// Waits for the head of a request.
-async fn wait(client: &Client, core: &Rc<Core>, first: bool) -> Waited {
+async fn wait(client: &Client, core: &Rc<Core>, door: Door, first: bool) -> Waited {
     let mut scanner = HeadScanner::default();
     let timeouts = core.shared.settings.load().config.timeouts.clone();
     let now = core.shard.clock.millis();
@@ -99,7 +99,7 @@ async fn wait(client: &Client, core: &Rc<Core>, first: bool) -> Waited {
                 Ok(None) => {}
                 Err(reject) => return Poll::Ready(Waited::Refused(reject)),
             }
-            if client.inbound().is_empty() && core.shared.is_draining() {
+            if door == Door::Public && client.inbound().is_empty() && core.shared.is_draining() {
                 return Poll::Ready(Waited::Closed);
             }
             match client.poll_fill(cx, HEAD_BYTES_MAX) {

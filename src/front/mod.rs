@@ -50,7 +50,7 @@ pub async fn serve(core: Rc<Core>, bound: Bound, door: Door) -> io::Result<()> {
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(_) => shed(&core, &listener, &reserve, door).await,
             },
-            () = core.draining.notified() => break,
+            () = core.draining.notified(), if door == Door::Public => break,
         }
     }
     drop(listener);
