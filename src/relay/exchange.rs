@@ -344,7 +344,7 @@ impl Exchange<'_> {
                 }
                 (outcome, if keep && complete { After::Next } else { After::Close })
             }
-            Ending::Gone if download.terminal() => (Outcome::Finished, After::Close),
+            Ending::Gone | Ending::Cut(_) | Ending::Timeout(_) if download.terminal() => (Outcome::Finished, After::Close),
             Ending::Gone => (Outcome::ClientGone, After::Abort),
             Ending::Cut(cut) => {
                 let error = match cut {
