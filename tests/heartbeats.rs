@@ -121,7 +121,7 @@ fn a_beat_does_not_count_as_life_of_the_upstream() {
 #[test]
 fn an_early_heartbeat_opens_the_stream_before_the_upstream_answers() {
     let upstream = Upstream::listen();
-    let edge = Edge::configured(&config::early_heartbeat(&upstream.url(), "200ms"));
+    let edge = Edge::configured(&config::early_heartbeat(&upstream.url(), 200));
     let (mut client, mut peer, ..) = relayed(&edge, &upstream, &stream_request());
     let head = client.read_head();
     assert_eq!(head.status(), 200);
@@ -136,7 +136,7 @@ fn an_early_heartbeat_opens_the_stream_before_the_upstream_answers() {
 #[test]
 fn an_error_after_an_early_heartbeat_is_told_in_band() {
     let upstream = Upstream::listen();
-    let edge = Edge::configured(&config::early_heartbeat(&upstream.url(), "200ms"));
+    let edge = Edge::configured(&config::early_heartbeat(&upstream.url(), 200));
     let (mut client, mut peer, ..) = relayed(&edge, &upstream, &stream_request());
     let head = client.read_head();
     assert_eq!(client.read_chunk(), BEAT);

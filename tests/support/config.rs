@@ -13,8 +13,8 @@ pub fn routes(routes: &[(&str, &str)]) -> String {
     for (number, (models, url)) in routes.iter().enumerate() {
         let _ = write!(
             toml,
-            "[[upstreams]]\nname = \"u{number}\"\nurl = \"{url}\"\n\n\
-             [[routes]]\nmodels = [\"{models}\"]\nupstreams = [\"u{number}\"]\n\n"
+            "[[upstream]]\nname = \"u{number}\"\nurl = \"{url}\"\n\n\
+             [[route]]\nmodels = [\"{models}\"]\nupstreams = [\"u{number}\"]\n\n"
         );
     }
     toml
@@ -36,12 +36,16 @@ pub fn timeouts_and_heartbeat(url: &str, list: &[(&str, &str)], every: &str) -> 
     format!("heartbeat = \"{every}\"\n\n{}", timeouts(url, list))
 }
 
-pub fn early_heartbeat(url: &str, after: &str) -> String {
-    format!("early_heartbeat = \"{after}\"\nheartbeat = \"{after}\"\n\n{}", one(url))
+/// The stream is begun, and then kept alive, after this much silence.
+pub fn early_heartbeat(url: &str, millis: u32) -> String {
+    format!(
+        "heartbeat = \"{millis}ms\"\n\n{}early_heartbeat_ms = {millis}\n",
+        one(url).trim_end().to_owned() + "\n"
+    )
 }
 
 pub fn drain_timeout(url: &str, limit: &str) -> String {
-    timeouts(url, &[("drain", limit)])
+    format!("drain_timeout = \"{limit}\"\n\n{}", one(url))
 }
 
 pub fn max_body(url: &str, bytes: u64) -> String {

@@ -165,8 +165,10 @@ CHUNK = (
     b'"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}]}\n\n'
 )
 HEARTBEATS = """
-upstream = "{upstream}"
 heartbeat = "100ms"
+
+[[upstream]]
+url = "{upstream}"
 """
 
 
