@@ -143,8 +143,8 @@ async fn serve(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, lengt
         return give(client, core, peer, &request, began, &local).await;
     }
     let error = match admit(&mut request, core, door) {
-        Ok(()) if models::is_union(&request, core) => return models::answer(client, core, &request, peer, began).await,
-        Ok(()) => return relay(client, core, &request, peer, began).await,
+        Ok(()) if models::is_union(&request, core) => return Box::pin(models::answer(client, core, &request, peer, began)).await,
+        Ok(()) => return relay(client, core, &mut request, peer, began).await,
         Err(error) => error,
     };
     let body = error.body();

@@ -51,7 +51,7 @@ pub struct Exchange<'a> {
     pub(super) client: &'a Client,
     pub(super) core: &'a Rc<Core>,
     pub(super) settings: Arc<Settings>,
-    pub(super) request: &'a Request,
+    pub(super) request: &'a mut Request,
     pub(super) upload: Upload,
     pub(super) ledger: Ledger,
     /// The head of a stream has been written although the upstream had not answered.
@@ -59,7 +59,7 @@ pub struct Exchange<'a> {
 }
 
 /// Relays `request`, and leaves nothing of it behind on the connection but what is returned.
-pub async fn relay(client: &Client, core: &Rc<Core>, request: &Request, peer: IpAddr, began: Micros) -> After {
+pub async fn relay(client: &Client, core: &Rc<Core>, request: &mut Request, peer: IpAddr, began: Micros) -> After {
     let settings = core.settings();
     let look = request.json && !request.encoded;
     let decides = settings.config.needs_peek();
@@ -77,25 +77,40 @@ pub async fn relay(client: &Client, core: &Rc<Core>, request: &Request, peer: Ip
     client.set_beat(Beat::Hold);
     client.deadlines.reset();
     exchange.ledger.bytes_in = exchange.upload.received;
-    if let Some(peek) = exchange.upload.peek() {
-        // What stood too far behind to decide anything is still worth a line in the log.
-        exchange.ledger.stream = peek.stream() == Some(true);
-        if exchange.ledger.model.is_none() {
-            exchange.ledger.model = peek.model().map(str::to_owned);
-        }
-    }
+    exchange.note_peek();
     exchange.ledger.close(outcome, request, peer, core);
     after
 }
 
 impl Exchange<'_> {
+    /// What it takes to get to an answer, and to tell of its end, is large and soon over, so it is boxed; while the answer
+    /// streams the task holds what the pump needs and no more.
     async fn run(&mut self) -> (Outcome, After) {
-        let asked = match self.ask().await {
-            Ok(asked) => asked,
-            Err(stop) => return self.refuse(stop).await,
+        let mut answer = match Box::pin(self.begin()).await {
+            Ok(answer) => answer,
+            Err(failure) => return Box::pin(self.refuse(failure)).await,
         };
-        let (target, stream, answered, limits) = asked;
-        self.answer(&target, stream, answered, limits).await
+        self.request.forget_fields();
+        if self.upload.sent {
+            self.note_peek();
+        }
+        let ending = self.pump(&mut answer).await;
+        Box::pin(self.finish(answer, ending)).await
+    }
+
+    /// Takes over what the body said of itself, for the log: what stood too far behind to decide anything as well.
+    fn note_peek(&mut self) {
+        if let Some(peek) = self.upload.take_peek() {
+            self.ledger.stream = peek.stream() == Some(true);
+            if self.ledger.model.is_none() {
+                self.ledger.model = peek.model().map(str::to_owned);
+            }
+        }
+    }
+
+    async fn begin(&mut self) -> Result<Answer, Failure> {
+        let (target, stream, answered, limits) = self.ask().await?;
+        self.answer(target, stream, answered, limits)
     }
 
     /// Everything up to the head of the answer.
@@ -263,21 +278,17 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// The answer's head, and its body through the pump.
-    async fn answer(&mut self, target: &Target, stream: Stream, answered: Answered, limits: Limits) -> (Outcome, After) {
+    /// The answer's head, rewritten for the client, with the first bytes of its body behind it.
+    fn answer(&mut self, target: Arc<Target>, stream: Stream, answered: Answered, limits: Limits) -> Result<Answer, Failure> {
         let (client, core) = (self.client, Rc::clone(self.core));
         let began = core.shard.clock.micros();
         self.ledger.first_byte = Some(began);
         let Answered { mut block, head: range, rest } = answered;
-        let Ok(head) = response::parse(&block[range], self.request.is_head()) else {
-            return self.refuse(Stop::Invalid("its head changed while it was read").into()).await;
-        };
+        let head = response::parse(&block[range], self.request.is_head()).map_err(|reject| Stop::Invalid(reject.message))?;
         let learnt = answer::learn(&head);
-        let reusable = head.keep_alive;
-        self.ledger.upstream_request_id.clone_from(&learnt.request_id);
         if self.early.is_some() && (head.status != 200 || !learnt.events) {
-            let error = ApiError::new(502, "upstream_error", format!("The upstream answered {} instead of a stream.", head.status));
-            return self.refuse(error.into()).await;
+            let what = format!("The upstream answered {} instead of a stream.", head.status);
+            return Err(ApiError::new(502, "upstream_error", what).into());
         }
         let framing = self.early.unwrap_or_else(|| answer::framing(&head.body, &learnt, self.request));
         let keep = answer::keeps(self.request, framing, &core);
@@ -287,16 +298,17 @@ impl Exchange<'_> {
             None => answer::relayed(&head, &learnt, self.request, framing, keep, &core),
         };
         self.ledger.status = head.status;
+        let reusable = head.keep_alive;
         drop(head);
         let body = if rest.is_empty() { Ok(rest.start..rest.start) } else { download.segment(&mut block, rest, client, &core) };
-        let ending = match body {
-            Ok(body) => {
-                let joined = join(&core, block, &out, body);
-                self.pump(&mut download, joined, learnt.events, limits).await
-            }
-            Err(cut) => Ending::Cut(cut),
+        let (first, cut) = match body {
+            Ok(body) => (Some(join(&core, block, &out, body)), None),
+            Err(cut) => (Some(join(&core, block, &out, 0..0)), Some(cut)),
         };
-        self.finish(target, download, ending, &learnt, keep && (reusable || framing != Framing::Close)).await
+        let keep_alive = learnt.keep_alive.map(|seconds| seconds.saturating_mul(1000));
+        let events = learnt.events;
+        self.ledger.upstream_request_id = learnt.request_id;
+        Ok(Answer { target, download, first, cut, events, limits, keep, reusable, keep_alive })
     }
 
     fn download(&self, stream: Stream, head: &ResponseHead<'_>, learnt: &Learnt, framing: Framing, now: Micros) -> Download {
@@ -309,22 +321,24 @@ impl Exchange<'_> {
     }
 
     /// Writes what there is and pumps until the end.
-    async fn pump(&mut self, download: &mut Download, first: (Block, std::ops::Range<usize>), events: bool, limits: Limits) -> Ending {
-        let (client, core) = (self.client, Rc::clone(self.core));
+    async fn pump(&mut self, answer: &mut Answer) -> Ending {
+        let (client, core) = (self.client, self.core);
         let now = core.shard.clock.micros();
         self.ledger.overhead += now - self.ledger.first_byte.unwrap_or(now);
-        client.set_beat(download.beat());
-        client.deadlines.streaming(now / 1000, limits.idle, if events { limits.heartbeat } else { 0 });
+        client.set_beat(answer.download.beat());
+        client.deadlines.streaming(now / 1000, answer.limits.idle, if answer.events { answer.limits.heartbeat } else { 0 });
         client.arm();
-        let open = events.then(|| Counted::new(&core, |metrics| &metrics.streams_open));
-        let (block, range) = first;
-        let mut first = Some(block);
+        let open = answer.events.then(|| Counted::new(core, |metrics| &metrics.streams_open));
         let ending = poll_fn(|cx| {
-            if first.is_some() && client.send(cx, &mut first, range.clone()).is_err() {
+            if let Some((block, range)) = answer.first.take()
+                && client.send(cx, &mut Some(block), range).is_err()
+            {
                 return std::task::Poll::Ready(Ending::Gone);
             }
-            first = None;
-            download.poll(cx, client, &core, &mut self.upload)
+            if answer.cut.is_some() && !client.is_blocked() {
+                return std::task::Poll::Ready(answer.cut.take().map_or(Ending::Gone, Ending::Cut));
+            }
+            answer.download.poll(cx, client, core, &mut self.upload)
         })
         .await;
         drop(open);
@@ -332,15 +346,16 @@ impl Exchange<'_> {
     }
 
     /// Tells the client how it ended, and keeps what can be used again.
-    async fn finish(&mut self, target: &Target, download: Download, ending: Ending, learnt: &Learnt, keep: bool) -> (Outcome, After) {
+    async fn finish(&mut self, answer: Answer, ending: Ending) -> (Outcome, After) {
+        let Answer { target, download, keep, reusable, keep_alive, .. } = answer;
         self.ledger.answer(&download);
         let core = Rc::clone(self.core);
         match ending {
             Ending::Finished => {
                 let outcome = if download.error_seen() { Outcome::UpstreamError } else { Outcome::Finished };
                 let complete = self.upload.sent && self.upload.ended;
-                if let Some(stream) = download.into_reusable().filter(|_| self.upload.sent) {
-                    core.pool.put(target, stream, core.shard.clock.millis(), learnt.keep_alive.map(|seconds| seconds * 1000));
+                if let Some(stream) = download.into_reusable().filter(|_| reusable && self.upload.sent) {
+                    core.pool.put(&target, stream, core.shard.clock.millis(), keep_alive);
                 }
                 (outcome, if keep && complete { After::Next } else { After::Close })
             }
@@ -367,6 +382,25 @@ impl Exchange<'_> {
     pub(super) async fn write(&self, bytes: Vec<u8>) -> Result<(), Stop> {
         super::client::write_all(self.client, &self.core.shard, &bytes).await
     }
+}
+
+/// An answer that has begun.
+struct Answer {
+    target: Arc<Target>,
+    download: Download,
+    /// The head and what came with it, not written yet.
+    first: Option<(Block, std::ops::Range<usize>)>,
+    /// It broke with its first bytes.
+    cut: Option<Cut>,
+    /// It is an event stream.
+    events: bool,
+    limits: Limits,
+    /// The client's connection can carry another request.
+    keep: bool,
+    /// So can the upstream's.
+    reusable: bool,
+    /// For how long the upstream said that it keeps it.
+    keep_alive: Option<Millis>,
 }
 
 /// A route's limits on a stream, in milliseconds.

@@ -139,6 +139,11 @@ impl Request {
         self.target.split('?').next().unwrap_or("")
     }
 
+    /// The fields have been sent for the last time.
+    pub fn forget_fields(&mut self) {
+        self.fields = Vec::new();
+    }
+
     /// Whether the method is HEAD, so that the answer has no body.
     pub fn is_head(&self) -> bool {
         self.method == "HEAD"

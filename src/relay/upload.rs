@@ -96,6 +96,11 @@ impl Upload {
         self.peek.as_deref()
     }
 
+    /// Hands over what was found, once nothing more is to be found.
+    pub fn take_peek(&mut self) -> Option<Box<Peek>> {
+        self.peek.take()
+    }
+
     /// Whether its way depends on its model, and that has not been found yet.
     pub fn must_learn(&self) -> bool {
         let open = |peek: &Peek| matches!(peek.state(), PeekState::NeedMore) && peek.model().is_none();
