@@ -95,19 +95,17 @@ fn read_lines(
     report: &impl Fn(Problem),
 ) -> Vec<(ClientKey, Origin)> {
     let mut keys = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
+    let lines = text.lines().map(str::trim).enumerate();
+    let mut lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).peekable();
+    if lines.peek().is_none() {
+        report(Origin::file(&file).problem(format!("has no key in it; a line is name:hash, the hash {HOW}")));
+    }
+    for (index, line) in lines {
         let origin = Origin { line: Some(index + 1), ..Origin::file(&file) };
         match parse_line(line, name) {
             Ok(key) => keys.push((key, origin)),
             Err(what) => report(origin.problem(what)),
         }
-    }
-    if keys.is_empty() {
-        report(Origin::file(&file).problem(format!("has no key in it; a line is name:hash, the hash {HOW}")));
     }
     keys
 }

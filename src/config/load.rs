@@ -53,19 +53,11 @@ pub(super) fn load_in(
     let mut problems = Vec::new();
     let env = Variables { env };
     let (named, named_by) = named_upstreams(args, &env, &mut problems);
-    let replaced = named_by.is_some();
     let path = file_path(directory, args, &env);
-    let (file, settings) = match path.map(|(path, origin)| read_file(&path, &origin, replaced, &env)) {
-        None => (None, FileSettings::default()),
-        Some(Ok((file, settings, found))) => {
-            problems.extend(found);
-            (Some(file), settings)
-        }
-        Some(Err(problem)) => {
-            problems.push(problem);
-            (None, FileSettings::default())
-        }
-    };
+    let file = path.as_ref().map(|(path, _)| path.display().to_string());
+    let settings = read_file(path, named_by.is_some(), &env, &mut problems);
+    check_named_files(args, &mut problems);
+    let is_file_sound = problems.is_empty();
 
     let (listen, listen_at) = listen(args, &env, &settings, &mut problems);
     let (admin, admin_at) = match (args.admin, settings.admin) {
@@ -73,28 +65,21 @@ pub(super) fn load_in(
         (None, Some(placed)) => placed,
         (None, None) => (Some(DEFAULT_ADMIN), Origin::of("admin")),
     };
-    check_named_files(args, &mut problems);
+    if admin == Some(listen) && listen.port() != 0 {
+        problems.push(
+            admin_at
+                .problem(format!("{listen} is where clients are served; choose another port, or \"off\"")),
+        );
+    }
 
-    let api_key = api_key(&env, &mut problems);
-    let upstreams = if named.is_empty() && settings.upstreams.is_empty() && api_key.is_some() && !replaced {
-        let url = UpstreamUrl::parse(DEFAULT_UPSTREAM).into_iter().collect::<Vec<_>>();
-        with_key(Upstream::of_urls(&url), api_key)
-            .into_iter()
-            .map(|upstream| (upstream, Origin::default()))
-            .collect()
-    } else if let Some(origin) = &named_by {
-        with_key(named, api_key).into_iter().map(|upstream| (upstream, origin.clone())).collect()
-    } else {
-        settings.upstreams
-    };
     let mut notices = Vec::new();
     if let (Some(by), (upstreams @ 1.., routes)) = (&named_by, settings.replaced) {
         let (upstreams, routes) = (count(upstreams, "upstream"), count(routes, "route"));
         notices.push(format!("{} takes the place of the file's {upstreams} and {routes}", by.key));
     }
-
     let open = args.open || settings.open;
-    if !listen.ip().is_loopback() && settings.keys.is_empty() {
+    // Where keys were meant but could not be read, it is not their absence that is to be told.
+    if is_file_sound && settings.keys.is_empty() && !listen.ip().is_loopback() {
         let who = format!("{listen} can be reached from other machines, and no client keys are configured");
         match open {
             true => notices.push(format!("{who}: anyone who reaches it may use it, since it is set to be open")),
@@ -103,13 +88,9 @@ pub(super) fn load_in(
             ))),
         }
     }
-    if admin == Some(listen) && listen.port() != 0 {
-        problems.push(
-            admin_at
-                .problem(format!("{listen} is where clients are served; choose another port, or \"off\"")),
-        );
-    }
-    for (upstream, origin) in &upstreams {
+
+    let placed = choose_upstreams(named, named_by, settings.upstreams, api_key(&env, &mut problems));
+    for (upstream, origin) in &placed {
         if upstream.url.leads_to(listen) && listen.port() != 0 {
             let what = format!(
                 "{} is where sedge itself listens, so requests would go round in circles",
@@ -122,11 +103,11 @@ pub(super) fn load_in(
         return Err(ConfigErrors::new(problems));
     }
 
-    let upstreams: Vec<Upstream> = upstreams.into_iter().map(|(upstream, _)| upstream).collect();
-    let routes = match (settings.routes, upstreams.len()) {
-        (routes, count) if !routes.is_empty() || count == 0 => routes,
-        (_, count) => vec![Route::everything(count, &settings.timeouts, settings.limits.max_body)],
-    };
+    let upstreams: Vec<Upstream> = placed.into_iter().map(|(upstream, _)| upstream).collect();
+    let mut routes = settings.routes;
+    if routes.is_empty() && !upstreams.is_empty() {
+        routes.push(Route::everything(upstreams.len(), &settings.timeouts, settings.limits.max_body));
+    }
     let config = Config {
         listen,
         admin,
@@ -196,10 +177,24 @@ fn api_key(env: &Variables<'_>, problems: &mut Vec<Problem>) -> Option<Secret> {
     env.read("OPENAI_API_KEY", problems, |text| Secret::new(text).map_err(|error| error.to_string()))
 }
 
-/// The environment's key is for requests that carry none.
-fn with_key(upstreams: Vec<Upstream>, key: Option<Secret>) -> Vec<Upstream> {
+/// Those that were named, else the file's, else OpenAI if there is a key for it; each with where it was set. The
+/// environment's key is not for the file's upstreams, which say themselves what theirs is.
+fn choose_upstreams(
+    named: Vec<Upstream>,
+    named_by: Option<Origin>,
+    in_file: Vec<(Upstream, Origin)>,
+    key: Option<Secret>,
+) -> Vec<(Upstream, Origin)> {
+    let (upstreams, origin) = match named_by {
+        Some(origin) => (named, origin),
+        None if !in_file.is_empty() || key.is_none() => return in_file,
+        None => {
+            let url = UpstreamUrl::parse(DEFAULT_UPSTREAM).ok();
+            (Upstream::of_urls(url.as_slice()), Origin::of("OPENAI_API_KEY"))
+        }
+    };
     let add = |upstream| Upstream { key: key.clone(), key_if_absent: true, ..upstream };
-    upstreams.into_iter().map(add).collect()
+    upstreams.into_iter().map(|upstream| (add(upstream), origin.clone())).collect()
 }
 
 fn listen(
@@ -227,19 +222,27 @@ fn file_path(directory: &Path, args: &ServeArgs, env: &Variables<'_>) -> Option<
         return Some((path.into(), Origin::of("SEDGE_CONFIG")));
     }
     let path = directory.join(DEFAULT_FILE);
-    path.exists().then(|| (path, Origin::default()))
+    path.exists().then(|| (path, Origin::of(DEFAULT_FILE)))
 }
 
 fn read_file(
-    path: &Path,
-    origin: &Origin,
+    path: Option<(PathBuf, Origin)>,
     upstreams_replaced: bool,
     env: &Variables<'_>,
-) -> Result<(String, FileSettings, Vec<Problem>), Problem> {
-    let text = read_text(path).map_err(|what| origin.problem(what))?;
-    let name = path.display().to_string();
-    let (settings, problems) = file::read(path, &text, upstreams_replaced, env.env);
-    Ok((name, settings, problems))
+    problems: &mut Vec<Problem>,
+) -> FileSettings {
+    let Some((path, origin)) = path else { return FileSettings::default() };
+    match read_text(&path) {
+        Ok(text) => {
+            let (settings, found) = file::read(&path, &text, upstreams_replaced, env.env);
+            problems.extend(found);
+            settings
+        }
+        Err(what) => {
+            problems.push(origin.problem(what));
+            FileSettings::default()
+        }
+    }
 }
 
 fn check_named_files(args: &ServeArgs, problems: &mut Vec<Problem>) {

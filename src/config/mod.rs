@@ -34,6 +34,10 @@ mod upstream;
 mod url;
 
 #[cfg(test)]
+mod load_tests;
+#[cfg(test)]
+mod problem_tests;
+#[cfg(test)]
 mod tests;
 
 use std::ffi::OsString;

@@ -196,7 +196,7 @@ fn aliases(value: &Value<'_>) -> Result<Vec<Alias>, String> {
                 to.fault(format!("has a name that no model can have: from 1 to {MAX_MODEL_BYTES} bytes"));
             }
             Ok(_) if from.contains('*') => {
-                to.fault("has a *, but an alias is one name; use models for patterns")
+                to.fault("has a *, but an alias is one name; use models for patterns");
             }
             Ok(to) => aliases.push(Alias { from: from.to_owned(), to }),
             Err(what) => to.fault(what),

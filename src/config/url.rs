@@ -65,7 +65,11 @@ impl UpstreamUrl {
 }
 
 fn split_port(authority: &str, default: u16) -> Result<(&str, u16), NotAUrl> {
-    let after_host = authority.rfind(']').map_or(0, |at| at + 1);
+    let after_host = match authority.find(']') {
+        Some(end) => end + 1,
+        None if authority.starts_with('[') => return Ok((authority, default)),
+        None => 0,
+    };
     let Some(colon) = authority[after_host..].find(':') else { return Ok((authority, default)) };
     let (host, port) = (&authority[..after_host + colon], &authority[after_host + colon + 1..]);
     match port.parse() {
