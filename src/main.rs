@@ -67,7 +67,9 @@ fn run(args: &ServeArgs) -> ExitCode {
     let reload = || {
         let mut config = config::load(args, &env).map_err(|errors| errors.to_string())?;
         if config.simulator && simulator.is_none() {
-            return Err("there is no upstream any more, and the built-in simulator takes over only at a start".into());
+            return Err(
+                "there is no upstream any more, and the built-in simulator takes over only at a start".into(),
+            );
         }
         lead(&mut config);
         Ok(config)

@@ -17,8 +17,8 @@ use tokio::sync::oneshot;
 
 use crate::config::{AccessLog as LogSetting, Config};
 use crate::front::{self, Door};
-use crate::net::{cpu, process};
 use crate::net::listener::Bound;
+use crate::net::{cpu, process};
 use crate::observe::{AccessLog, CoreMetrics, Ids, LogTarget, LogWriter, Registry};
 use crate::relay::core::{Core, Shared};
 use crate::relay::settings::Settings;
@@ -43,7 +43,10 @@ impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ServeError::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
-                write!(f, "{address} is taken by another process; stop it, or choose another address with --listen or --admin")
+                write!(
+                    f,
+                    "{address} is taken by another process; stop it, or choose another address with --listen or --admin"
+                )
             }
             ServeError::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
             ServeError::Settings(what) => f.write_str(what),
@@ -57,11 +60,14 @@ impl std::error::Error for ServeError {}
 /// Serves until a signal ends it. `reload` reads the configuration again.
 pub fn serve(config: Config, reload: impl Fn() -> Result<Config, String>) -> Result<(), ServeError> {
     if let Err(error) = process::raise_descriptor_limit().and_then(|()| process::forbid_core_dumps()) {
-        eprintln!("sedge: the limits of this process could not be set ({error}); it goes on with those it has");
+        eprintln!(
+            "sedge: the limits of this process could not be set ({error}); it goes on with those it has"
+        );
     }
     let cores = cpu::allowed();
     let workers = if config.workers == 0 { cores.len() } else { config.workers };
-    let bound = Bound::many(config.listen, workers).map_err(|error| ServeError::Listen(config.listen, error))?;
+    let bound =
+        Bound::many(config.listen, workers).map_err(|error| ServeError::Listen(config.listen, error))?;
     let admin = match config.admin {
         Some(address) => Some(Bound::new_alone(address).map_err(|error| ServeError::Listen(address, error))?),
         None => None,
@@ -75,7 +81,8 @@ pub fn serve(config: Config, reload: impl Fn() -> Result<Config, String>) -> Res
     };
     let log = log.map_err(|error| ServeError::System("cannot open the access log", error))?;
     let first_line = first_line(&config, listen, workers);
-    let settings = Settings::new(config, &registry).map_err(|error| ServeError::Settings(error.to_string()))?;
+    let settings =
+        Settings::new(config, &registry).map_err(|error| ServeError::Settings(error.to_string()))?;
     let shared = Shared::new(settings, Arc::clone(&registry));
 
     let mut threads = Vec::with_capacity(workers + 1);
@@ -97,7 +104,8 @@ pub fn serve(config: Config, reload: impl Fn() -> Result<Config, String>) -> Res
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| ServeError::System("cannot start", error))?;
     runtime.block_on(async {
-        let mut signals = Signals::new().map_err(|error| ServeError::System("cannot watch for signals", error))?;
+        let mut signals =
+            Signals::new().map_err(|error| ServeError::System("cannot watch for signals", error))?;
         for listening in ready {
             let _ = listening.await;
         }
@@ -132,7 +140,8 @@ fn start(
     started: Option<oneshot::Sender<()>>,
 ) -> Result<JoinHandle<()>, ServeError> {
     let shared = Arc::clone(shared);
-    let ids = Ids::from_os().map_err(|error| ServeError::System("no random numbers from the system", error))?;
+    let ids =
+        Ids::from_os().map_err(|error| ServeError::System("no random numbers from the system", error))?;
     let thread = runtime::spawn(index, pin, move |shard| async move {
         let core = Core::new(shard, shared, metrics, lines, ids);
         if let Some(started) = started {
@@ -162,7 +171,12 @@ impl Signals {
     }
 
     /// Reloads as often as it is asked to, until asked to end.
-    async fn until_end(&mut self, shared: &Shared, log: Option<&LogWriter>, reload: &impl Fn() -> Result<Config, String>) {
+    async fn until_end(
+        &mut self,
+        shared: &Shared,
+        log: Option<&LogWriter>,
+        reload: &impl Fn() -> Result<Config, String>,
+    ) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
@@ -233,7 +247,10 @@ fn first_line(config: &Config, listen: SocketAddr, workers: usize) -> String {
         (false, several) => format!("{} upstreams", several.len()),
     };
     let plural = if workers == 1 { "" } else { "s" };
-    format!("sedge {} listening on {scheme}://{listen} -> {upstream} ({workers} worker{plural})", env!("CARGO_PKG_VERSION"))
+    format!(
+        "sedge {} listening on {scheme}://{listen} -> {upstream} ({workers} worker{plural})",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 fn log_target(setting: &LogSetting) -> Option<LogTarget> {

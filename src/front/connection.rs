@@ -143,7 +143,9 @@ async fn serve(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, lengt
         return give(client, core, peer, &request, began, &local).await;
     }
     let error = match admit(&mut request, core, door) {
-        Ok(()) if models::is_union(&request, core) => return Box::pin(models::answer(client, core, &request, peer, began)).await,
+        Ok(()) if models::is_union(&request, core) => {
+            return Box::pin(models::answer(client, core, &request, peer, began)).await;
+        }
         Ok(()) => return relay(client, core, &mut request, peer, began).await,
         Err(error) => error,
     };
@@ -192,10 +194,22 @@ fn admit(request: &mut Request, core: &Core, door: Door) -> Result<(), ApiError>
 }
 
 /// Gives an answer of our own. A body that was sent with the request is not read: the connection is closed after the answer.
-async fn give(client: &Client, core: &Rc<Core>, peer: IpAddr, request: &Request, began: Micros, local: &local::Found) -> After {
+async fn give(
+    client: &Client,
+    core: &Rc<Core>,
+    peer: IpAddr,
+    request: &Request,
+    began: Micros,
+    local: &local::Found,
+) -> After {
     let keep = matches!(request.body, RequestBody::None | RequestBody::Length(0))
         && answer::keeps(request, Framing::Length, core);
-    let answer = Local { status: local.status, content_type: local.content_type, body: &local.body, fields: local.fields };
+    let answer = Local {
+        status: local.status,
+        content_type: local.content_type,
+        body: &local.body,
+        fields: local.fields,
+    };
     let written = write_all(client, &core.shard, &answer.write(request, keep, core)).await;
     if !local.quiet {
         let mut ledger = Ledger::new(began);

@@ -40,7 +40,11 @@ pub fn find(request: &Request, core: &Core, door: Door) -> Option<Found> {
     };
     match request.method.as_str() {
         "GET" | "HEAD" => Some(found),
-        _ => Some(Found { fields: &[("Allow", "GET, HEAD")], error: Some("method_not_allowed"), ..text(405, "only GET and HEAD\n") }),
+        _ => Some(Found {
+            fields: &[("Allow", "GET, HEAD")],
+            error: Some("method_not_allowed"),
+            ..text(405, "only GET and HEAD\n")
+        }),
     }
 }
 
@@ -88,5 +92,12 @@ fn playground() -> Found {
 }
 
 fn text(status: u16, body: &'static str) -> Found {
-    Found { status, content_type: TEXT, body: body.as_bytes().into(), fields: FRESH, error: None, quiet: true }
+    Found {
+        status,
+        content_type: TEXT,
+        body: body.as_bytes().into(),
+        fields: FRESH,
+        error: None,
+        quiet: true,
+    }
 }

@@ -15,13 +15,13 @@ use std::task::{Context, Poll, Waker};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use crate::guard::seats::Seat;
 use crate::net::listener::Bound;
 use crate::net::reserve::Reserve;
 use crate::net::stream::Stream;
 use crate::observe::Refusal;
 use crate::relay::client::Client;
 use crate::relay::core::Core;
-use crate::guard::seats::Seat;
 use crate::relay::exchange::millis;
 use crate::shard::clock::Millis;
 
@@ -64,7 +64,9 @@ pub async fn serve(core: Rc<Core>, bound: Bound, door: Door) -> io::Result<()> {
 
 fn admit(core: &Rc<Core>, socket: TcpStream, peer: SocketAddr, door: Door) {
     core.metrics.connections_accepted.inc();
-    let Some(seat) = core.shared.seats.take(peer.ip(), &core.shared.settings.load().config.limits, door == Door::Admin) else {
+    let Some(seat) =
+        core.shared.seats.take(peer.ip(), &core.shared.settings.load().config.limits, door == Door::Admin)
+    else {
         core.metrics.connection_refused(Refusal::Limit);
         return;
     };
@@ -79,7 +81,8 @@ async fn shed(core: &Rc<Core>, listener: &TcpListener, reserve: &Reserve, door: 
         let mut cx = Context::from_waker(Waker::noop());
         if let Poll::Ready(Ok((socket, peer))) = listener.poll_accept(&mut cx)
             && door == Door::Admin
-            && let Some(seat) = core.shared.seats.take(peer.ip(), &core.shared.settings.load().config.limits, true)
+            && let Some(seat) =
+                core.shared.seats.take(peer.ip(), &core.shared.settings.load().config.limits, true)
         {
             welcome(Rc::clone(core), socket, peer, seat, door).await;
         }

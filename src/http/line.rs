@@ -14,7 +14,8 @@ const fn word(b: u8) -> u64 {
 const HIGH: u64 = word(0x80);
 
 const BARE_CR: Reject = Reject::bad("a carriage return in the head is not followed by a line feed");
-pub(super) const BARE_LF: Reject = Reject::bad("a line of the head ends in a line feed without a carriage return");
+pub(super) const BARE_LF: Reject =
+    Reject::bad("a line of the head ends in a line feed without a carriage return");
 const CONTROL: Reject = Reject::bad("the head contains a control character");
 const FOLDED: Reject = Reject::bad("a field line starts with whitespace; folded fields are not accepted");
 const NO_NAME: Reject = Reject::bad("a field line has no name before its colon");

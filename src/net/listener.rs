@@ -32,7 +32,8 @@ impl Bound {
     }
 
     fn bind(address: SocketAddr, shared: bool) -> io::Result<Bound> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(shared)?;
         // Accepted sockets inherit both, which saves a system call for each connection.

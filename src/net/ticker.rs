@@ -23,7 +23,8 @@ impl Ticker {
         // SAFETY: the descriptor is owned by the `AsyncFd` from here on and `Ticker` never hands it out, so it stays open, and
         // the same, for as long as it is registered.
         #[expect(unsafe_code, reason = "system calls live here")]
-        let timer = unsafe { AsyncFd::register(timer) }.map_err(|error| io::Error::other(error.to_string()))?;
+        let timer =
+            unsafe { AsyncFd::register(timer) }.map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Ticker { timer })
     }
 

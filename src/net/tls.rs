@@ -51,7 +51,9 @@ pub fn client(extra: &[PathBuf]) -> Result<Arc<ClientConfig>, TlsError> {
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     for file in extra {
         for certificate in certificates(file)? {
-            roots.add(certificate).map_err(|error| fault(file, format!("not a usable CA certificate: {error}")))?;
+            roots
+                .add(certificate)
+                .map_err(|error| fault(file, format!("not a usable CA certificate: {error}")))?;
         }
     }
     let mut config = ClientConfig::builder_with_provider(provider())

@@ -168,7 +168,8 @@ impl Local<'_> {
 pub fn error(error: &ApiError, request: &Request, keep: bool, core: &Core) -> Vec<u8> {
     let retry: &[(&str, &str)] = if error.status == 503 { &[("Retry-After", "1")] } else { &[] };
     let body = error.body();
-    Local { status: error.status, content_type: "application/json", body: &body, fields: retry }.write(request, keep, core)
+    Local { status: error.status, content_type: "application/json", body: &body, fields: retry }
+        .write(request, keep, core)
 }
 
 fn status_line(out: &mut Vec<u8>, status: u16, reason: &str) {
@@ -219,5 +220,7 @@ fn reason(status: u16) -> &'static str {
 fn keep_alive_timeout(value: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(value).ok()?;
     let mut parameters = text.split(',').filter_map(|parameter| parameter.trim().split_once('='));
-    parameters.find(|(name, _)| name.eq_ignore_ascii_case("timeout")).and_then(|(_, seconds)| seconds.trim().parse().ok())
+    parameters
+        .find(|(name, _)| name.eq_ignore_ascii_case("timeout"))
+        .and_then(|(_, seconds)| seconds.trim().parse().ok())
 }

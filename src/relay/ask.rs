@@ -53,7 +53,10 @@ pub struct Answered {
 }
 
 /// Waits for `poll`, for a limit or for the client to leave, whichever comes first.
-pub async fn guarded<T>(client: &Client, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Result<T, Stop> {
+pub async fn guarded<T>(
+    client: &Client,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Result<T, Stop> {
     poll_fn(|cx| {
         if let Poll::Ready(timeout) = client.poll_expired(cx) {
             return Poll::Ready(Err(Stop::Timeout(timeout)));
@@ -67,7 +70,12 @@ pub async fn guarded<T>(client: &Client, mut poll: impl FnMut(&mut Context<'_>) 
 }
 
 /// A connection to `target`, and whether it has been used before.
-pub async fn connect(client: &Client, core: &Core, target: &Target, limits: &Timeouts) -> Result<(Stream, bool), Stop> {
+pub async fn connect(
+    client: &Client,
+    core: &Core,
+    target: &Target,
+    limits: &Timeouts,
+) -> Result<(Stream, bool), Stop> {
     if let Some(stream) = core.pool.take(target, core.shard.clock.millis()) {
         core.metrics.upstream_reused.inc();
         return Ok((stream, true));
@@ -106,7 +114,18 @@ impl<'a> Asking<'a> {
     /// Sends `head`, which may already hold the body.
     pub fn new(stream: Stream, head: &'a [u8], first_byte: u32) -> Asking<'a> {
         let (start, end) = (HEAD_SLACK, HEAD_SLACK);
-        Asking { stream, head, written: 0, flushed: false, block: None, start, end, scanned: 0, first_byte, waiting: false }
+        Asking {
+            stream,
+            head,
+            written: 0,
+            flushed: false,
+            block: None,
+            start,
+            end,
+            scanned: 0,
+            first_byte,
+            waiting: false,
+        }
     }
 
     /// The same for a request without a body, for which somebody else keeps the time.
@@ -143,7 +162,12 @@ impl<'a> Asking<'a> {
         self.poll_head(cx, core, to_head)
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>, core: &Core, to_head: bool) -> Poll<Result<Answered, Stop>> {
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        core: &Core,
+        to_head: bool,
+    ) -> Poll<Result<Answered, Stop>> {
         loop {
             if let Some(head) = self.head_end(to_head)? {
                 let block = self.block.take().unwrap_or_else(|| core.shard.blocks.take());
@@ -164,7 +188,8 @@ impl<'a> Asking<'a> {
         upload: &mut Upload,
     ) -> Poll<Result<(), UploadError>> {
         while self.written < self.head.len() {
-            let more = ready!(self.stream.poll_write(cx, &self.head[self.written..])).map_err(UploadError::Upstream)?;
+            let more = ready!(self.stream.poll_write(cx, &self.head[self.written..]))
+                .map_err(UploadError::Upstream)?;
             self.written += more;
         }
         if !self.flushed {
@@ -209,12 +234,14 @@ impl<'a> Asking<'a> {
         loop {
             let Some(block) = &self.block else { return Ok(None) };
             let bytes = &block[self.start..self.end];
-            let end = response::find_head_end(bytes, self.scanned).map_err(|reject| Stop::Invalid(reject.message))?;
+            let end = response::find_head_end(bytes, self.scanned)
+                .map_err(|reject| Stop::Invalid(reject.message))?;
             let Some(end) = end else {
                 self.scanned = bytes.len();
                 return Ok(None);
             };
-            let head = response::parse(&bytes[..end], to_head).map_err(|reject| Stop::Invalid(reject.message))?;
+            let head =
+                response::parse(&bytes[..end], to_head).map_err(|reject| Stop::Invalid(reject.message))?;
             match head.status {
                 101 => return Err(Stop::Invalid("it switches protocols, which was not asked for")),
                 100..=199 => {

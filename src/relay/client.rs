@@ -154,7 +154,12 @@ impl Client {
 
     /// Writes `block[range]`. If the socket does not take all of it, the block is kept, nothing more may be sent until
     /// [`Client::poll_pending`] is ready, and `block` is left empty.
-    pub fn send(&self, cx: &mut Context<'_>, block: &mut Option<Block>, range: Range<usize>) -> io::Result<()> {
+    pub fn send(
+        &self,
+        cx: &mut Context<'_>,
+        block: &mut Option<Block>,
+        range: Range<usize>,
+    ) -> io::Result<()> {
         let mut pending = self.pending.borrow_mut();
         debug_assert!(pending.block.is_none() && pending.beat.is_empty(), "sent while blocked");
         let mut stream = self.stream.borrow_mut();
@@ -303,7 +308,11 @@ impl Inbound {
         let rest = &block[range.end..self.end];
         (self.start, self.end) = (0, 0);
         if !rest.is_empty() {
-            let mut other = if rest.len() > usable() { shard.blocks.take_large(block.len()) } else { shard.blocks.take() };
+            let mut other = if rest.len() > usable() {
+                shard.blocks.take_large(block.len())
+            } else {
+                shard.blocks.take()
+            };
             other[HEAD_ROOM..HEAD_ROOM + rest.len()].copy_from_slice(rest);
             (self.start, self.end) = (HEAD_ROOM, HEAD_ROOM + rest.len());
             self.block = Some(other);
@@ -336,7 +345,8 @@ impl Inbound {
                 block
             }
             Some(block) if held < limit && limit != usize::MAX => {
-                let mut larger = shard.blocks.take_large((2 * block.len()).min(limit + HEAD_ROOM + TAIL_ROOM));
+                let mut larger =
+                    shard.blocks.take_large((2 * block.len()).min(limit + HEAD_ROOM + TAIL_ROOM));
                 larger[HEAD_ROOM..HEAD_ROOM + held].copy_from_slice(&block[self.start..self.end]);
                 (self.start, self.end) = (HEAD_ROOM, HEAD_ROOM + held);
                 larger

@@ -178,7 +178,8 @@ impl Deadlines {
 
     fn nearest_timeout(&self) -> Option<(Millis, Timeout)> {
         let blocked = self.blocked_since.get();
-        let after = |since: Millis, limit: u32, on: bool| (on && limit > 0).then(|| since + Millis::from(limit));
+        let after =
+            |since: Millis, limit: u32, on: bool| (on && limit > 0).then(|| since + Millis::from(limit));
         let idle = after(self.activity.get(), self.idle.get(), blocked == 0);
         let stall = after(blocked, self.stall.get(), blocked != 0);
         let absolute = |at: Millis| (at > 0).then_some(at);

@@ -102,13 +102,37 @@ pub struct Download {
 
 impl Download {
     /// An answer whose head has been read at `now`.
-    pub fn new(upstream: Stream, decoder: BodyDecoder, framing: Framing, look: Look, says_end: bool, now: Micros) -> Download {
+    pub fn new(
+        upstream: Stream,
+        decoder: BodyDecoder,
+        framing: Framing,
+        look: Look,
+        says_end: bool,
+        now: Micros,
+    ) -> Download {
         let ended = decoder.finished();
-        Download { upstream, decoder, framing, look, says_end, ended, surplus: false, last: now, bytes: 0, events: 0 }
+        Download {
+            upstream,
+            decoder,
+            framing,
+            look,
+            says_end,
+            ended,
+            surplus: false,
+            last: now,
+            bytes: 0,
+            events: 0,
+        }
     }
 
     /// Moves what can be moved.
-    pub fn poll(&mut self, cx: &mut Context<'_>, client: &Client, core: &Core, upload: &mut Upload) -> Poll<Ending> {
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &Client,
+        core: &Core,
+        upload: &mut Upload,
+    ) -> Poll<Ending> {
         if let Poll::Ready(timeout) = client.poll_expired(cx) {
             return Poll::Ready(Ending::Timeout(timeout));
         }
@@ -128,7 +152,9 @@ impl Download {
             let room = block.len() - TAIL_ROOM;
             let framed = match self.upstream.poll_read(cx, &mut block[HEAD_ROOM..room]) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(read)) if read > 0 => self.segment(block, HEAD_ROOM..HEAD_ROOM + read, client, core),
+                Poll::Ready(Ok(read)) if read > 0 => {
+                    self.segment(block, HEAD_ROOM..HEAD_ROOM + read, client, core)
+                }
                 Poll::Ready(Ok(_)) => self.closed(block),
                 Poll::Ready(Err(error)) => Err(Cut::Reset(error)),
             };
@@ -141,7 +167,10 @@ impl Download {
             }
         }
         drop(spare);
-        if !upload.sent && upload.poll_transmit(cx, &mut self.upstream, client, &core.shard).map(|sent| sent.is_err()) == Poll::Ready(true) {
+        if !upload.sent
+            && upload.poll_transmit(cx, &mut self.upstream, client, &core.shard).map(|sent| sent.is_err())
+                == Poll::Ready(true)
+        {
             // An upstream that has begun its answer may stop reading; a client that broke off its own request has left.
             upload.sent = true;
         }
@@ -149,7 +178,13 @@ impl Download {
     }
 
     /// Looks at a segment and frames it for the client. Returns what to write.
-    pub fn segment(&mut self, block: &mut [u8], read: Range<usize>, client: &Client, core: &Core) -> Result<Range<usize>, Cut> {
+    pub fn segment(
+        &mut self,
+        block: &mut [u8],
+        read: Range<usize>,
+        client: &Client,
+        core: &Core,
+    ) -> Result<Range<usize>, Cut> {
         let now = core.shard.clock.micros();
         client.deadlines.active(now / 1000);
         let before = (self.bytes, self.events);

@@ -59,7 +59,13 @@ pub struct Exchange<'a> {
 }
 
 /// Relays `request`, and leaves nothing of it behind on the connection but what is returned.
-pub async fn relay(client: &Client, core: &Rc<Core>, request: &mut Request, peer: IpAddr, began: Micros) -> After {
+pub async fn relay(
+    client: &Client,
+    core: &Rc<Core>,
+    request: &mut Request,
+    peer: IpAddr,
+    began: Micros,
+) -> After {
     let settings = core.settings();
     let look = request.json && !request.encoded;
     let decides = settings.config.needs_peek();
@@ -185,7 +191,9 @@ impl Exchange<'_> {
         match peek.state() {
             _ if !self.upload.decides() => Ok(()),
             PeekState::Malformed | PeekState::NotObject => Err(ApiError::not_a_json_object().into()),
-            _ if peek.model_too_long() => Err(ApiError::model_too_long(crate::openai::MAX_MODEL_BYTES).into()),
+            _ if peek.model_too_long() => {
+                Err(ApiError::model_too_long(crate::openai::MAX_MODEL_BYTES).into())
+            }
             _ => Ok(()),
         }
     }
@@ -203,7 +211,8 @@ impl Exchange<'_> {
 
     fn choose(&self, route: &Route, settings: &Settings) -> Arc<Target> {
         let total: u64 = route.upstreams.iter().map(|(_, weight)| u64::from(*weight)).sum();
-        let mut at = if route.upstreams.len() == 1 { 0 } else { self.core.ids.borrow_mut().next_u64() % total.max(1) };
+        let mut at =
+            if route.upstreams.len() == 1 { 0 } else { self.core.ids.borrow_mut().next_u64() % total.max(1) };
         for (index, weight) in &route.upstreams {
             if at < u64::from(*weight) {
                 return Arc::clone(&settings.targets[*index]);
@@ -229,7 +238,12 @@ impl Exchange<'_> {
     }
 
     /// Sends the request until there is the head of an answer.
-    async fn send(&mut self, target: &Target, head: &[u8], route: &Route) -> Result<(Stream, Answered), Failure> {
+    async fn send(
+        &mut self,
+        target: &Target,
+        head: &[u8],
+        route: &Route,
+    ) -> Result<(Stream, Answered), Failure> {
         let (client, core) = (self.client, Rc::clone(self.core));
         let whole = self.upload.sent;
         loop {
@@ -279,12 +293,19 @@ impl Exchange<'_> {
     }
 
     /// The answer's head, rewritten for the client, with the first bytes of its body behind it.
-    fn answer(&mut self, target: Arc<Target>, stream: Stream, answered: Answered, limits: Limits) -> Result<Answer, Failure> {
+    fn answer(
+        &mut self,
+        target: Arc<Target>,
+        stream: Stream,
+        answered: Answered,
+        limits: Limits,
+    ) -> Result<Answer, Failure> {
         let (client, core) = (self.client, Rc::clone(self.core));
         let began = core.shard.clock.micros();
         self.ledger.first_byte = Some(began);
         let Answered { mut block, head: range, rest } = answered;
-        let head = response::parse(&block[range], self.request.is_head()).map_err(|reject| Stop::Invalid(reject.message))?;
+        let head = response::parse(&block[range], self.request.is_head())
+            .map_err(|reject| Stop::Invalid(reject.message))?;
         let learnt = answer::learn(&head);
         if self.early.is_some() && (head.status != 200 || !learnt.events) {
             let what = format!("The upstream answered {} instead of a stream.", head.status);
@@ -300,7 +321,11 @@ impl Exchange<'_> {
         self.ledger.status = head.status;
         let reusable = head.keep_alive;
         drop(head);
-        let body = if rest.is_empty() { Ok(rest.start..rest.start) } else { download.segment(&mut block, rest, client, &core) };
+        let body = if rest.is_empty() {
+            Ok(rest.start..rest.start)
+        } else {
+            download.segment(&mut block, rest, client, &core)
+        };
         let (first, cut) = match body {
             Ok(body) => (Some(join(&core, block, &out, body)), None),
             Err(cut) => (Some(join(&core, block, &out, 0..0)), Some(cut)),
@@ -311,7 +336,14 @@ impl Exchange<'_> {
         Ok(Answer { target, download, first, cut, events, limits, keep, reusable, keep_alive })
     }
 
-    fn download(&self, stream: Stream, head: &ResponseHead<'_>, learnt: &Learnt, framing: Framing, now: Micros) -> Download {
+    fn download(
+        &self,
+        stream: Stream,
+        head: &ResponseHead<'_>,
+        learnt: &Learnt,
+        framing: Framing,
+        now: Micros,
+    ) -> Download {
         let look = match (learnt.events && !learnt.encoded, learnt.json && !learnt.encoded) {
             (true, _) => Look::Events(Scanner::default(), Sideband::default()),
             (_, true) => Look::Json(Sideband::default()),
@@ -326,7 +358,11 @@ impl Exchange<'_> {
         let now = core.shard.clock.micros();
         self.ledger.overhead += now - self.ledger.first_byte.unwrap_or(now);
         client.set_beat(answer.download.beat());
-        client.deadlines.streaming(now / 1000, answer.limits.idle, if answer.events { answer.limits.heartbeat } else { 0 });
+        client.deadlines.streaming(
+            now / 1000,
+            answer.limits.idle,
+            if answer.events { answer.limits.heartbeat } else { 0 },
+        );
         client.arm();
         let open = answer.events.then(|| Counted::new(core, |metrics| &metrics.streams_open));
         let ending = poll_fn(|cx| {
@@ -361,7 +397,9 @@ impl Exchange<'_> {
             }
             // The stream has said that it is over. Whatever came between it and its last chunk, nothing is missing; and a last
             // chunk that was not sent is not made up.
-            Ending::Gone | Ending::Cut(_) | Ending::Timeout(_) if download.terminal() => (Outcome::Finished, After::Close),
+            Ending::Gone | Ending::Cut(_) | Ending::Timeout(_) if download.terminal() => {
+                (Outcome::Finished, After::Close)
+            }
             Ending::Gone => (Outcome::ClientGone, After::Abort),
             Ending::Cut(cut) => {
                 let error = match cut {
@@ -412,7 +450,10 @@ struct Limits {
 
 impl Limits {
     fn of(route: &Route, settings: &Settings) -> Limits {
-        Limits { idle: millis(route.timeouts.idle), heartbeat: millis(route.heartbeat.unwrap_or(settings.config.heartbeat)) }
+        Limits {
+            idle: millis(route.timeouts.idle),
+            heartbeat: millis(route.heartbeat.unwrap_or(settings.config.heartbeat)),
+        }
     }
 }
 
@@ -447,7 +488,12 @@ async fn guarded_receive(client: &Client, core: &Core, upload: &mut Upload) -> R
 
 /// Puts a head right before the first bytes of its body, so that both leave in one write. Nearly always there is room where
 /// the upstream's head was.
-fn join(core: &Core, mut block: Block, head: &[u8], body: std::ops::Range<usize>) -> (Block, std::ops::Range<usize>) {
+fn join(
+    core: &Core,
+    mut block: Block,
+    head: &[u8],
+    body: std::ops::Range<usize>,
+) -> (Block, std::ops::Range<usize>) {
     if body.start >= head.len() {
         let start = body.start - head.len();
         block[start..body.start].copy_from_slice(head);

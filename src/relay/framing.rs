@@ -27,7 +27,11 @@ pub struct Segment {
 }
 
 /// Decodes `block[read]` in place.
-pub fn decode(decoder: &mut BodyDecoder, block: &mut [u8], read: Range<usize>) -> Result<Segment, ChunkError> {
+pub fn decode(
+    decoder: &mut BodyDecoder,
+    block: &mut [u8],
+    read: Range<usize>,
+) -> Result<Segment, ChunkError> {
     let decoded = decoder.decode_in_place(&mut block[read.clone()])?;
     Ok(Segment {
         payload: read.start..read.start + decoded.payload,

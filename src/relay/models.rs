@@ -41,12 +41,19 @@ const LIST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Whether `request` asks for the list and there is more than one upstream's to give.
 pub fn is_union(request: &Request, core: &Core) -> bool {
     let settings = core.shared.settings.load();
-    let several = settings.targets.len() > 1 || settings.config.routes.iter().any(|route| !route.aliases.is_empty());
+    let several =
+        settings.targets.len() > 1 || settings.config.routes.iter().any(|route| !route.aliases.is_empty());
     several && request.method == "GET" && request.path() == "/v1/models" && request.body == RequestBody::None
 }
 
 /// Answers with the union.
-pub async fn answer(client: &Client, core: &Rc<Core>, request: &Request, peer: IpAddr, began: Micros) -> After {
+pub async fn answer(
+    client: &Client,
+    core: &Rc<Core>,
+    request: &Request,
+    peer: IpAddr,
+    began: Micros,
+) -> After {
     let settings = core.settings();
     let mut ledger = Ledger::new(began);
     ledger.attempts = settings.targets.len() as u32;
@@ -64,7 +71,8 @@ pub async fn answer(client: &Client, core: &Rc<Core>, request: &Request, peer: I
         Some(lists) => {
             let body = union(lists.into_iter().flatten(), &settings).to_string();
             (ledger.status, ledger.bytes_out) = (200, body.len() as u64);
-            let local = Local { status: 200, content_type: "application/json", body: body.as_bytes(), fields: &[] };
+            let local =
+                Local { status: 200, content_type: "application/json", body: body.as_bytes(), fields: &[] };
             (local.write(request, keep, core), Outcome::Finished)
         }
     };
@@ -79,7 +87,12 @@ pub async fn answer(client: &Client, core: &Rc<Core>, request: &Request, peer: I
 }
 
 /// Each upstream's list, in the order of the configuration; `None` if the client left meanwhile.
-async fn gather(client: &Client, core: &Rc<Core>, request: &Request, settings: &Settings) -> Option<Vec<Option<Value>>> {
+async fn gather(
+    client: &Client,
+    core: &Rc<Core>,
+    request: &Request,
+    settings: &Settings,
+) -> Option<Vec<Option<Value>>> {
     let mut lists: Vec<Option<Value>> = vec![None; settings.targets.len()];
     let mut pending: Vec<(usize, Pin<Box<dyn Future<Output = Option<Value>>>>)> = Vec::new();
     for (index, target) in settings.targets.iter().enumerate() {
@@ -139,7 +152,8 @@ fn union(lists: impl Iterator<Item = Value>, settings: &Settings) -> Value {
     let mut seen = HashSet::new();
     let mut data = Vec::new();
     let aliases = settings.config.routes.iter().flat_map(|route| &route.aliases);
-    let aliases = aliases.map(|alias| json!({"id": alias.from, "object": "model", "created": 0, "owned_by": "sedge"}));
+    let aliases =
+        aliases.map(|alias| json!({"id": alias.from, "object": "model", "created": 0, "owned_by": "sedge"}));
     let offered = lists.flat_map(|mut list| match list["data"].take() {
         Value::Array(models) => models,
         _ => Vec::new(),

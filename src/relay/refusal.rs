@@ -38,7 +38,12 @@ impl From<Stop> for Failure {
 
 impl Exchange<'_> {
     /// The last words to a stream that is cut: an event that says so where one can stand, and no last chunk.
-    pub(super) async fn part(&mut self, download: &Download, error: &ApiError, outcome: Outcome) -> (Outcome, After) {
+    pub(super) async fn part(
+        &mut self,
+        download: &Download,
+        error: &ApiError,
+        outcome: Outcome,
+    ) -> (Outcome, After) {
         self.ledger.error = error.code;
         self.client.set_beat(Beat::Hold);
         let event = download.parting(&error.event());
@@ -62,7 +67,9 @@ impl Exchange<'_> {
         };
         self.ledger.error = error.code;
         self.client.set_beat(Beat::Hold);
-        let keep = self.upload.ended && error.status != 408 && answer::keeps(self.request, Framing::Length, self.core);
+        let keep = self.upload.ended
+            && error.status != 408
+            && answer::keeps(self.request, Framing::Length, self.core);
         let (bytes, after) = match self.early {
             // The status is out; the stream says it.
             Some(framing) => {
@@ -91,9 +98,13 @@ impl Exchange<'_> {
                 let name = self.core.shared.registry.labels.name(self.ledger.upstream);
                 (ApiError::upstream_connect_failed(&name, &error.to_string()), Outcome::UpstreamError)
             }
-            Stop::Closed { .. } | Stop::Upload(UploadError::Upstream(_)) => (ApiError::upstream_closed(), Outcome::UpstreamError),
+            Stop::Closed { .. } | Stop::Upload(UploadError::Upstream(_)) => {
+                (ApiError::upstream_closed(), Outcome::UpstreamError)
+            }
             Stop::Invalid(why) => (ApiError::upstream_invalid_response(why), Outcome::UpstreamError),
-            Stop::Upload(UploadError::Malformed(why)) => (ApiError::new(400, "invalid_request", why), Outcome::Refused),
+            Stop::Upload(UploadError::Malformed(why)) => {
+                (ApiError::new(400, "invalid_request", why), Outcome::Refused)
+            }
             Stop::Upload(UploadError::TooLarge) => {
                 (ApiError::body_too_large(self.settings.config.limits.max_body), Outcome::Refused)
             }
@@ -104,7 +115,8 @@ impl Exchange<'_> {
 
     pub(super) fn timeout_error(&self, timeout: Timeout) -> ApiError {
         let route = self.settings.config.routes.iter().zip(&self.settings.route_labels);
-        let of_route = route.clone().find(|(_, label)| **label == self.ledger.route).map(|(route, _)| &route.timeouts);
+        let of_route =
+            route.clone().find(|(_, label)| **label == self.ledger.route).map(|(route, _)| &route.timeouts);
         let limits = of_route.unwrap_or(&self.settings.config.timeouts);
         match timeout {
             Timeout::Connect => ApiError::connect_timeout(limits.connect),
@@ -113,7 +125,9 @@ impl Exchange<'_> {
             Timeout::Idle => ApiError::idle_timeout(limits.idle),
             Timeout::RequestBody => ApiError::request_body_timeout(limits.request_body),
             Timeout::Drain => ApiError::draining(),
-            Timeout::RequestHead | Timeout::KeepAlive | Timeout::ClientTls => ApiError::request_head_timeout(limits.request_head),
+            Timeout::RequestHead | Timeout::KeepAlive | Timeout::ClientTls => {
+                ApiError::request_head_timeout(limits.request_head)
+            }
             Timeout::Total | Timeout::ClientStall => {
                 let theirs = self.request.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
                 ApiError::total_timeout(theirs.map_or(limits.total, |theirs| theirs.min(limits.total)))

@@ -1,9 +1,9 @@
 //! A request as it is kept while it is on its way: what must be forwarded, already written out, and what is needed to
 //! decide, count and log. Made in one pass over the head, which can then be forgotten.
 
+use crate::http::Version;
 use crate::http::fields::write_field;
 use crate::http::request::{RequestBody, RequestHead};
-use crate::http::Version;
 use crate::observe::{Ids, TraceContext, valid_request_id};
 use crate::upstream::target::Target;
 
@@ -160,7 +160,9 @@ impl Request {
         head.extend_from_slice(&self.fields);
         // A client's key is not shown to an upstream that has one of its own.
         match (target.authorization(), &self.authorization) {
-            (Some((_, true)), Some(theirs)) | (None, Some(theirs)) => write_field(&mut head, "Authorization", theirs),
+            (Some((_, true)), Some(theirs)) | (None, Some(theirs)) => {
+                write_field(&mut head, "Authorization", theirs)
+            }
             (Some((ours, _)), _) => write_field(&mut head, "Authorization", ours.as_bytes()),
             (None, None) => {}
         }
@@ -170,7 +172,9 @@ impl Request {
         write_field(&mut head, "Via", VIA.as_bytes());
         match framing {
             RequestBody::None => {}
-            RequestBody::Length(length) => write_field(&mut head, "Content-Length", length.to_string().as_bytes()),
+            RequestBody::Length(length) => {
+                write_field(&mut head, "Content-Length", length.to_string().as_bytes())
+            }
             RequestBody::Chunked => write_field(&mut head, "Transfer-Encoding", b"chunked"),
         }
         head.extend_from_slice(b"\r\n");

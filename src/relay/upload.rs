@@ -67,7 +67,14 @@ pub enum UploadError {
 
 impl Upload {
     /// A body that begins now. With `look`, its `model` and `stream` are looked for; with `decides`, its way depends on them.
-    pub fn new(body: &RequestBody, look: bool, decides: bool, limit: u64, now: Millis, time_limit: u32) -> Upload {
+    pub fn new(
+        body: &RequestBody,
+        look: bool,
+        decides: bool,
+        limit: u64,
+        now: Millis,
+        time_limit: u32,
+    ) -> Upload {
         Upload {
             decoder: BodyDecoder::from(*body),
             held: VecDeque::new(),
@@ -113,7 +120,12 @@ impl Upload {
     }
 
     /// Receives what the client has sent: bytes read already first, then one read. Ready when something came.
-    pub fn poll_receive(&mut self, cx: &mut Context<'_>, client: &Client, shard: &Shard) -> Poll<Result<(), UploadError>> {
+    pub fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &Client,
+        shard: &Shard,
+    ) -> Poll<Result<(), UploadError>> {
         if client.inbound().is_empty() {
             client.deadlines.phase_at(Timeout::RequestBody, self.until, self.time_limit);
             client.arm();
@@ -161,7 +173,9 @@ impl Upload {
         let framed = self.framed && self.held.len() == 1;
         match self.held.back_mut() {
             _ if payload.is_empty() => {}
-            Some((last, range)) if !framed && range.end + payload.len() <= last.len() - framing::TAIL_ROOM => {
+            Some((last, range))
+                if !framed && range.end + payload.len() <= last.len() - framing::TAIL_ROOM =>
+            {
                 last[range.end..range.end + payload.len()].copy_from_slice(&block[payload.clone()]);
                 range.end += payload.len();
             }

@@ -1,4 +1,110 @@
 //! The built-in upstream: OpenAI-compatible, deterministic, as fast as asked.
-#![allow(missing_docs)]
-pub struct Simulator;
-impl Simulator { pub fn run(_: std::net::SocketAddr) -> std::io::Result<()> { Err(std::io::ErrorKind::Other.into()) } pub fn start(_: std::net::SocketAddr, _: usize) -> std::io::Result<Simulator> { Err(std::io::ErrorKind::Other.into()) } pub fn addr(&self) -> std::net::SocketAddr { unreachable!() } }
+//!
+//! It answers when no upstream is configured, and is what tests and benchmarks stand before. It is reached over TCP like any
+//! other upstream, so that nothing of the relay is skipped. The same request gets the same bytes: names, times and text
+//! follow from the request alone.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | [`connection`] | a connection's requests, and the pace of their answers |
+//! | [`knobs`] | what a request's `x-sim-` fields ask for |
+//! | [`answer`] | which endpoint answers, and what an answer is: whole, or a script of events |
+//! | `chat`, `responses`, `others` | the endpoints |
+//! | [`text`] | what it has to say |
+
+pub mod answer;
+mod chat;
+pub mod connection;
+pub mod knobs;
+mod others;
+mod responses;
+pub mod text;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::Notify;
+
+use crate::net::listener::Bound;
+use crate::net::{cpu, process};
+
+/// A running simulator; dropping it ends it.
+pub struct Simulator {
+    address: SocketAddr,
+    stop: Arc<Notify>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Simulator {
+    /// Serves on `listen` with `workers` threads of its own.
+    pub fn start(listen: SocketAddr, workers: usize) -> io::Result<Simulator> {
+        let bound = Bound::many(listen, workers.max(1))?;
+        let address = bound[0].address();
+        let stop = Arc::new(Notify::new());
+        let mut threads = Vec::with_capacity(bound.len());
+        for bound in bound {
+            let stop = Arc::clone(&stop);
+            let thread = std::thread::Builder::new().name("simulator".into());
+            threads.push(thread.spawn(move || {
+                if let Err(error) = serve(bound, &stop) {
+                    eprintln!("sedge: the simulator has stopped: {error}");
+                }
+            })?);
+        }
+        Ok(Simulator { address, stop, threads })
+    }
+
+    /// Where it serves.
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves on `listen` until the process is told to end.
+    pub fn run(listen: SocketAddr) -> io::Result<()> {
+        process::raise_descriptor_limit()?;
+        let simulator = Simulator::start(listen, cpu::allowed().len())?;
+        eprintln!("sedge {} simulator listening on http://{}", env!("CARGO_PKG_VERSION"), simulator.addr());
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (mut terminate, mut interrupt) =
+                (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        for _ in &self.threads {
+            self.stop.notify_one();
+        }
+        for thread in self.threads.drain(..) {
+            // A panic in there has been told already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(bound: Bound, stop: &Notify) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(async {
+        let listener = bound.into_tokio()?;
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((socket, _)) => drop(tokio::task::spawn_local(connection::run(socket))),
+                    Err(_) => connection::pause(std::time::Duration::from_millis(100)).await,
+                },
+                () = stop.notified() => return Ok(()),
+            }
+        }
+    })
+}

@@ -45,7 +45,8 @@ impl Pool {
             return;
         }
         // A second less than it said: the request must still reach it before it closes.
-        let keep = keep_alive.map_or(target.idle_timeout, |said| said.saturating_sub(1000).min(target.idle_timeout));
+        let keep =
+            keep_alive.map_or(target.idle_timeout, |said| said.saturating_sub(1000).min(target.idle_timeout));
         let mut idle = self.idle.borrow_mut();
         let list = idle.entry(target.pool.clone()).or_default();
         if keep > 0 && list.len() < target.max_idle {

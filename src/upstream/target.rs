@@ -40,7 +40,11 @@ pub struct Target {
 
 impl Target {
     /// From what was configured. The name must have passed the configuration's checks.
-    pub fn new(upstream: &Upstream, label: LabelId, tls: Option<Arc<ClientConfig>>) -> Result<Target, NotAName> {
+    pub fn new(
+        upstream: &Upstream,
+        label: LabelId,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Result<Target, NotAName> {
         let url = &upstream.url;
         let default_port = if url.tls { 443 } else { 80 };
         let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
@@ -93,7 +97,11 @@ pub struct NotAName(String);
 
 impl fmt::Display for NotAName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is neither a DNS name nor an IP address, so no certificate can be checked against it", self.0)
+        write!(
+            f,
+            "{:?} is neither a DNS name nor an IP address, so no certificate can be checked against it",
+            self.0
+        )
     }
 }
 
