@@ -2,7 +2,7 @@
 //!
 //! A complete head is split by httparse. httparse is a general parser and takes liberties that RFC 9112 leaves to a recipient
 //! (bare LF, empty lines, long lines); each of them has been a smuggling vector, so what it lets pass is checked again by a
-//! grammar without them ([`line`]), which also checks a head line by line while it arrives. A verdict therefore cannot
+//! grammar without them ([`mod@line`]), which also checks a head line by line while it arrives. A verdict therefore cannot
 //! depend on how bytes were cut into segments, and nothing refused here may reach the other side.
 //!
 //! A head borrows the caller's buffer; nothing is copied until it is written out again. Every `Err` means the same to

@@ -38,6 +38,9 @@ const LIMIT_MS: Millis = 10_000;
 /// The longest list that one upstream may give.
 const LIST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// One upstream's list on its way.
+type Fetching = Pin<Box<dyn Future<Output = Option<Value>>>>;
+
 /// Whether `request` asks for the list and there is more than one upstream's to give.
 pub fn is_union(request: &Request, core: &Core) -> bool {
     let settings = core.shared.settings.load();
@@ -94,7 +97,7 @@ async fn gather(
     settings: &Settings,
 ) -> Option<Vec<Option<Value>>> {
     let mut lists: Vec<Option<Value>> = vec![None; settings.targets.len()];
-    let mut pending: Vec<(usize, Pin<Box<dyn Future<Output = Option<Value>>>>)> = Vec::new();
+    let mut pending: Vec<(usize, Fetching)> = Vec::new();
     for (index, target) in settings.targets.iter().enumerate() {
         let head = request.write(target, &RequestBody::None);
         pending.push((index, Box::pin(fetch(Rc::clone(core), Arc::clone(target), head))));

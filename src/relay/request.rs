@@ -161,7 +161,7 @@ impl Request {
         // A client's key is not shown to an upstream that has one of its own.
         match (target.authorization(), &self.authorization) {
             (Some((_, true)), Some(theirs)) | (None, Some(theirs)) => {
-                write_field(&mut head, "Authorization", theirs)
+                write_field(&mut head, "Authorization", theirs);
             }
             (Some((ours, _)), _) => write_field(&mut head, "Authorization", ours.as_bytes()),
             (None, None) => {}
@@ -173,7 +173,7 @@ impl Request {
         match framing {
             RequestBody::None => {}
             RequestBody::Length(length) => {
-                write_field(&mut head, "Content-Length", length.to_string().as_bytes())
+                write_field(&mut head, "Content-Length", length.to_string().as_bytes());
             }
             RequestBody::Chunked => write_field(&mut head, "Transfer-Encoding", b"chunked"),
         }

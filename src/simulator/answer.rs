@@ -41,6 +41,9 @@ pub enum Answer {
     Events(Script),
 }
 
+/// Appends the content event of an index.
+pub type Content = Box<dyn Fn(u64, &mut Vec<u8>)>;
+
 /// A stream, event by event; each is one HTTP chunk.
 pub struct Script {
     /// Before the content.
@@ -48,7 +51,7 @@ pub struct Script {
     /// Events with content.
     pub count: u64,
     /// Appends the content event of an index.
-    pub content: Box<dyn Fn(u64, &mut Vec<u8>)>,
+    pub content: Content,
     /// After the content.
     pub closing: Vec<Vec<u8>>,
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::answer::{Answer, CREATED, Script, data, fits, json, model};
+use super::answer::{Answer, CREATED, Content, Script, data, fits, json, model};
 use super::knobs::Knobs;
 use super::text::{Text, count, name};
 use crate::openai::ApiError;
@@ -118,39 +118,38 @@ fn stream(
         (before.to_owned(), after.to_owned())
     };
     let role = json!({"role": "assistant", "content": "", "refusal": null});
-    let (opening, count, content, reason): (Vec<Vec<u8>>, u64, Box<dyn Fn(u64, &mut Vec<u8>)>, &str) =
-        match saying {
-            Saying::Text { text, tokens, cut_short } => {
-                let (before, after) = around(json!({"content": MARK}));
-                let content = move |index: u64, out: &mut Vec<u8>| {
-                    write(out, &before, &text.content(index, knobs.bytes), &after);
-                };
-                (
-                    vec![data(&chunk(role, Value::Null))],
-                    tokens,
-                    Box::new(content),
-                    if cut_short { "length" } else { "stop" },
-                )
-            }
-            Saying::Json(pieces) => {
-                let (before, after) = around(json!({"content": MARK}));
-                let count = pieces.len() as u64;
-                let content =
-                    move |index: u64, out: &mut Vec<u8>| write(out, &before, &pieces[index as usize], &after);
-                (vec![data(&chunk(role, Value::Null))], count, Box::new(content), "stop")
-            }
-            Saying::Call { tool, pieces } => {
-                let call = json!([{"index": 0, "id": format!("call_{}", name(tool.as_bytes())), "type": "function",
+    let (opening, count, content, reason): (Vec<Vec<u8>>, u64, Content, &str) = match saying {
+        Saying::Text { text, tokens, cut_short } => {
+            let (before, after) = around(json!({"content": MARK}));
+            let content = move |index: u64, out: &mut Vec<u8>| {
+                write(out, &before, &text.content(index, knobs.bytes), &after);
+            };
+            (
+                vec![data(&chunk(role, Value::Null))],
+                tokens,
+                Box::new(content),
+                if cut_short { "length" } else { "stop" },
+            )
+        }
+        Saying::Json(pieces) => {
+            let (before, after) = around(json!({"content": MARK}));
+            let count = pieces.len() as u64;
+            let content =
+                move |index: u64, out: &mut Vec<u8>| write(out, &before, &pieces[index as usize], &after);
+            (vec![data(&chunk(role, Value::Null))], count, Box::new(content), "stop")
+        }
+        Saying::Call { tool, pieces } => {
+            let call = json!([{"index": 0, "id": format!("call_{}", name(tool.as_bytes())), "type": "function",
                 "function": {"name": tool, "arguments": ""}}]);
-                let begin = json!({"role": "assistant", "content": null, "tool_calls": call});
-                let (before, after) =
-                    around(json!({"tool_calls": [{"index": 0, "function": {"arguments": MARK}}]}));
-                let count = pieces.len() as u64;
-                let content =
-                    move |index: u64, out: &mut Vec<u8>| write(out, &before, &pieces[index as usize], &after);
-                (vec![data(&chunk(begin, Value::Null))], count, Box::new(content), "tool_calls")
-            }
-        };
+            let begin = json!({"role": "assistant", "content": null, "tool_calls": call});
+            let (before, after) =
+                around(json!({"tool_calls": [{"index": 0, "function": {"arguments": MARK}}]}));
+            let count = pieces.len() as u64;
+            let content =
+                move |index: u64, out: &mut Vec<u8>| write(out, &before, &pieces[index as usize], &after);
+            (vec![data(&chunk(begin, Value::Null))], count, Box::new(content), "tool_calls")
+        }
+    };
     let mut closing = vec![data(&chunk(json!({}), json!(reason)))];
     if let Some(usage) = usage {
         closing.push(data(&json!({

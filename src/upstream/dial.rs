@@ -60,10 +60,13 @@ impl fmt::Display for DialError {
 
 impl std::error::Error for DialError {}
 
+/// Addresses, and until when they are used.
+type Resolved = (Vec<SocketAddr>, Millis);
+
 /// A core's memory of looked-up names.
 #[derive(Default)]
 pub struct Resolver {
-    known: RefCell<HashMap<(String, u16), (Vec<SocketAddr>, Millis)>>,
+    known: RefCell<HashMap<(String, u16), Resolved>>,
 }
 
 /// Dials `target`. `step` is told what begins.
