@@ -20,10 +20,10 @@ pub const CONTENT_TYPE: &str = "text/html; charset=utf-8";
 pub fn fields() -> &'static [(&'static str, &'static str)] {
     static FIELDS: LazyLock<[(&str, &str); 4]> = LazyLock::new(|| {
         [
-            ("content-security-policy", policy()),
-            ("x-content-type-options", "nosniff"),
-            ("referrer-policy", "no-referrer"),
-            ("cache-control", "no-cache"),
+            ("Content-Security-Policy", policy()),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "no-referrer"),
+            ("Cache-Control", "no-cache"),
         ]
     });
     &*FIELDS
