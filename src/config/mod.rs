@@ -1,7 +1,7 @@
 //! What a user may set, checked before anything starts.
 //!
 //! A setting comes from the command line, else from the environment, else from the configuration file, else it has its
-//! default. [`load`] brings these together into a [`Config`]: plain data, whole and checked, with nothing left to look up.
+//! default. [`load()`] brings these together into a [`Config`]: plain data, whole and checked, with nothing left to look up.
 //! The same call serves a reload; one that finds problems leaves no trace.
 //!
 //! - Every problem is reported, not only the first, each with the file, the line, the key and what to do about it.

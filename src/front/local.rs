@@ -85,7 +85,7 @@ fn playground() -> Found {
         status: 200,
         content_type: page::CONTENT_TYPE,
         body: page::PLAYGROUND.into(),
-        fields: page::FIELDS,
+        fields: page::fields(),
         error: None,
         quiet: false,
     }
