@@ -14,9 +14,6 @@ pub const PLAYGROUND: &[u8] = PAGE.as_bytes();
 
 /// The value of `Content-Type` for [`PLAYGROUND`].
 pub const CONTENT_TYPE: &str = "text/html; charset=utf-8";
-<<<<<<< HEAD
-pub const FIELDS: &[(&str, &str)] = &[];
-=======
 
 /// The header fields that go with [`PLAYGROUND`], beside its type. A copy may be kept but is asked about each time:
 /// a page from before an upgrade would talk to an edge it does not know.
@@ -124,4 +121,3 @@ mod tests {
         assert_eq!(PAGE.matches("https://").count(), 0, "nothing is fetched from elsewhere");
     }
 }
->>>>>>> wt/page
