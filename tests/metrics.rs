@@ -34,7 +34,7 @@ fn the_simulator_says_so_in_readyz() {
     assert!(edge.stderr().all()[0].contains("simulator"), "{:?}", edge.stderr().all());
     assert!(edge.ask_admin("/readyz").1.text().contains("simulator"));
     let (head, body) = edge.ask(&stream_request());
-    assert_eq!(head.get("content-type"), Some("text/event-stream"));
+    assert_eq!(head.get("content-type"), Some("text/event-stream; charset=utf-8"));
     assert!(body.text().ends_with("data: [DONE]\n\n"), "{}", body.text());
 }
 
