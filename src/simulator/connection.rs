@@ -202,8 +202,8 @@ impl Connection {
         }
         out.extend_from_slice(b"Cache-Control: no-cache\r\n\r\n");
         let mut event = Vec::new();
-        script.opening.iter().for_each(|event| manner.chunk(&mut out, event));
-        for index in 0..script.count {
+        let content = script.opening.len() as u64..script.opening.len() as u64 + script.count;
+        for index in 0..content.end + script.closing.len() as u64 {
             if knobs.cut_after == Some(index) {
                 self.socket.write_all(&out).await?;
                 return Ok(false);
@@ -212,24 +212,23 @@ impl Connection {
                 self.socket.write_all(&out).await?;
                 return self.stall().await;
             }
-            if knobs.interval_ms > 0 {
+            if knobs.interval_ms > 0 && content.contains(&index) {
                 self.socket.write_all(&out).await?;
                 out.clear();
                 self.wait(knobs.interval_ms).await?;
             }
             event.clear();
-            (script.content)(index, &mut event);
+            match index {
+                _ if index < content.start => event.extend_from_slice(&script.opening[index as usize]),
+                _ if index < content.end => (script.content)(index - content.start, &mut event),
+                _ => event.extend_from_slice(&script.closing[(index - content.end) as usize]),
+            }
             manner.chunk(&mut out, &event);
             if out.len() >= BURST_BYTES {
                 self.socket.write_all(&out).await?;
                 out.clear();
             }
         }
-        if knobs.cut_after == Some(script.count) || knobs.stall_after == Some(script.count) {
-            self.socket.write_all(&out).await?;
-            return if knobs.cut_after.is_some() { Ok(false) } else { self.stall().await };
-        }
-        script.closing.iter().for_each(|event| manner.chunk(&mut out, event));
         if manner.chunked {
             out.extend_from_slice(b"0\r\n\r\n");
         }

@@ -25,7 +25,7 @@ pub struct Knobs {
     pub first_ms: u64,
     /// `x-sim-status`: answer this status, with an error.
     pub status: Option<u16>,
-    /// `x-sim-cut-after`: close the connection after this many content chunks.
+    /// `x-sim-cut-after`: close the connection after this many events, of whatever kind.
     pub cut_after: Option<u64>,
     /// `x-sim-stall-after`: fall silent after this many.
     pub stall_after: Option<u64>,
