@@ -1,0 +1,189 @@
+//! The macro benchmark: the release binary beside the relays that one would take instead of it, in one run.
+//!
+//!     cargo bench --bench edge                          every scene, three rounds
+//!     cargo bench --bench edge -- paced burst           these scenes
+//!       --rounds N  --peers floor,sedge,...  --no-calls
+//!     cargo bench --bench edge -- plots                 the plots alone
+//!
+//! Every peer is a process of its own on one core; the upstream and the clients are this process, on the others. The rounds are
+//! interleaved, so that whatever else the machine does meets all peers alike, and a ratio is taken within its round. What the
+//! clients read is compared with what the upstream said, byte for byte; a scene in which a byte was wrong has failed.
+//! CPU time is the kernel's accounting of the peer's threads. It includes the kernel's work for its sockets.
+//!
+//! Results go to the terminal, to `target/bench/edge.json` and to `target/bench/*.svg`. The binary is built beside, without what
+//! the benchmark's own dependencies would switch on in it; `SEDGE_BIN` names another.
+
+#![allow(missing_docs, unreachable_pub, clippy::print_stdout, reason = "a program, and one that prints")]
+
+mod answer;
+mod client;
+mod load;
+mod peers;
+mod plot;
+mod process;
+mod report;
+mod scenes;
+mod script;
+mod upstream;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use peers::{Kind, Site};
+use report::Results;
+use scenes::{Certificate, Scene};
+
+/// What most gateways in Rust would link as well.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+struct Options {
+    scenes: Vec<Scene>,
+    plots: bool,
+    rounds: usize,
+    peers: Vec<Kind>,
+    calls: bool,
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|arg| arg == peers::SUBCOMMAND) {
+        peers::run_own(&args[1..]).expect("the relay");
+        return;
+    }
+    let options = options(&args);
+    let target = target();
+    let scratch = target.join("bench");
+    std::fs::create_dir_all(&scratch).expect("a folder for the results");
+    let sedge = binary(&scratch);
+    let cores = process::cores();
+    let (edge, rest) = cores.split_at(1);
+    if rest.is_empty() {
+        eprintln!("edge: one core only: the load takes turns with what it measures");
+    }
+    let rest = if rest.is_empty() { edge } else { rest };
+    process::raise_descriptor_limit();
+    let certificate = Certificate::new(&scratch);
+    let site = Site {
+        scratch: &scratch,
+        sedge: &sedge,
+        cores: (edge, rest),
+        upstream: ([127, 0, 0, 1], 0).into(),
+        tls: Some(&certificate),
+    };
+    process::stay_on(rest);
+    println!("edge: {} on core {}, load on {rest:?}, {} rounds", sedge.display(), edge[0], options.rounds);
+    let mut all = Vec::new();
+    for scene in &options.scenes {
+        let results = measure(*scene, &options, &site, options.calls);
+        print!("{}", results.table());
+        all.push(results.json());
+        save(&scratch.join("edge.json"), &serde_json::Value::from(all.clone()));
+    }
+    if options.plots {
+        draw(&options, &site, "streams", scenes::by_streams());
+        draw(&options, &site, "size", scenes::by_bytes());
+    }
+}
+
+/// The rounds of a scene, peer by peer, and one more in which system calls are counted.
+fn measure(scene: Scene, options: &Options, site: &Site<'_>, calls: bool) -> Results {
+    let chosen = options.peers.iter().filter(|kind| kind.is_here() && (!scene.tls() || kind.serves_tls()));
+    let mut peers: Vec<_> = chosen.map(|kind| (*kind, Vec::new(), Vec::new())).collect();
+    for _ in 0..options.rounds {
+        for (kind, samples, errors) in &mut peers {
+            match scenes::run(scene, *kind, site, false) {
+                Ok(sample) => samples.push(sample),
+                Err(error) => errors.push(error),
+            }
+        }
+    }
+    for (kind, samples, errors) in peers.iter_mut().filter(|_| calls && process::is_installed("perf")) {
+        match scenes::run(scene, *kind, site, true) {
+            Ok(counted) => samples.iter_mut().for_each(|sample| sample.calls = counted.calls),
+            Err(error) => errors.push(error),
+        }
+    }
+    Results { scene, peers }
+}
+
+/// One plot: CPU time for each event over something that grows.
+fn draw(options: &Options, site: &Site<'_>, name: &str, scenes: Vec<(f64, Scene)>) {
+    let mut lines: Vec<plot::Line> =
+        options.peers.iter().map(|kind| plot::Line { name: kind.name(), points: Vec::new() }).collect();
+    for (x, scene) in scenes {
+        let results = measure(scene, options, site, false);
+        println!("\n{name} = {x}{}", results.table());
+        for (kind, line) in options.peers.iter().zip(&mut lines) {
+            line.points.extend(results.cpu_us(*kind).map(|y| (x, y)));
+        }
+    }
+    lines.retain(|line| !line.points.is_empty());
+    let (title, x_label) = match name {
+        "streams" => ("What an event costs, by streams open (9,000 events a second in all)", "streams"),
+        _ => ("What an event costs, by its size (200 streams, an event every 40 ms)", "bytes of an event"),
+    };
+    let svg = plot::svg(title, x_label, "CPU time, microseconds an event", &lines);
+    std::fs::write(site.scratch.join(format!("{name}.svg")), svg).expect("write the plot");
+}
+
+fn options(args: &[String]) -> Options {
+    let mut options =
+        Options { scenes: Vec::new(), plots: false, rounds: 3, peers: Kind::ALL.to_vec(), calls: true };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().unwrap_or_else(|| usage(arg));
+        match arg.as_str() {
+            // cargo's own.
+            "--bench" => {}
+            "--rounds" => options.rounds = value().parse().unwrap_or_else(|_| usage(arg)),
+            "--peers" => {
+                let names: Vec<&str> = value().split(',').collect();
+                options.peers.retain(|kind| names.contains(&kind.name()));
+            }
+            "--no-calls" => options.calls = false,
+            "plots" => options.plots = true,
+            name => match scenes::all().into_iter().find(|scene| scene.name() == name) {
+                Some(scene) => options.scenes.push(scene),
+                None => usage(arg),
+            },
+        }
+    }
+    if options.scenes.is_empty() && !options.plots {
+        (options.scenes, options.plots) = (scenes::all(), true);
+    }
+    options
+}
+
+fn usage(arg: &str) -> ! {
+    let names: Vec<&str> = scenes::all().iter().map(|scene| scene.name()).collect();
+    eprintln!("edge: {arg}? There are: {} plots --rounds N --peers A,B --no-calls", names.join(" "));
+    std::process::exit(2);
+}
+
+/// Where cargo builds: the benchmark's own binary lies in it, two folders down.
+fn target() -> PathBuf {
+    let own = std::env::current_exe().expect("the benchmark's own path");
+    own.ancestors().nth(3).expect("a target folder").to_owned()
+}
+
+/// The release binary, built as its users build it: a build together with this benchmark would get its dependencies' features.
+fn binary(scratch: &Path) -> PathBuf {
+    if let Some(path) = std::env::var_os("SEDGE_BIN") {
+        return std::path::absolute(path).expect("a path");
+    }
+    let target = scratch.join("build");
+    let built = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+        .args(["build", "--release", "--locked", "--bin", "sedge", "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target)
+        .status();
+    assert!(built.is_ok_and(|status| status.success()), "the release binary could not be built");
+    target.join("release/sedge")
+}
+
+fn save(path: &Path, json: &serde_json::Value) {
+    let text = serde_json::to_string_pretty(json).expect("JSON");
+    std::fs::write(path, text + "\n").expect("write the results");
+}

@@ -1,0 +1,226 @@
+//! What is measured, each as a process of its own on the core that is kept for it.
+//!
+//! The floor, hyper and axum are this same binary, started again with a hidden subcommand; sedge, nginx and HAProxy are started
+//! as their users start them: on one worker, access log on, streaming, connections to the upstream kept.
+
+pub mod axum;
+pub mod floor;
+pub mod hyper;
+mod settings;
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::process::{is_installed, stay_on};
+use super::scenes::Certificate;
+
+/// The hidden subcommand.
+pub const SUBCOMMAND: &str = "relay-as";
+
+/// How long a peer may take until it accepts connections.
+const START_TRIES: u32 = 500;
+
+/// Who is measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Copies bytes, and that is all.
+    Floor,
+    /// The binary of this crate.
+    Sedge,
+    /// HAProxy.
+    Haproxy,
+    /// nginx.
+    Nginx,
+    /// hyper alone.
+    Hyper,
+    /// axum with reqwest.
+    Axum,
+}
+
+impl Kind {
+    /// All of them, in the order of the tables.
+    pub const ALL: [Kind; 6] =
+        [Kind::Floor, Kind::Sedge, Kind::Haproxy, Kind::Nginx, Kind::Hyper, Kind::Axum];
+
+    /// As it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Floor => "floor",
+            Kind::Sedge => "sedge",
+            Kind::Haproxy => "haproxy",
+            Kind::Nginx => "nginx",
+            Kind::Hyper => "hyper",
+            Kind::Axum => "axum",
+        }
+    }
+
+    /// Whether it can be started here.
+    pub fn is_here(self) -> bool {
+        match self {
+            Kind::Haproxy | Kind::Nginx => is_installed(self.name()),
+            _ => true,
+        }
+    }
+
+    /// Whether it is set up to serve TLS.
+    pub fn serves_tls(self) -> bool {
+        matches!(self, Kind::Sedge | Kind::Haproxy | Kind::Nginx)
+    }
+}
+
+/// What every peer needs to know to be started.
+pub struct Site<'a> {
+    /// Where logs and configurations go.
+    pub scratch: &'a Path,
+    /// The release binary.
+    pub sedge: &'a Path,
+    /// The core that is kept for it, and those of everything else.
+    pub cores: (&'a [usize], &'a [usize]),
+    /// The upstream.
+    pub upstream: SocketAddr,
+    /// Served with TLS, with this certificate.
+    pub tls: Option<&'a Certificate>,
+}
+
+/// A peer that accepts connections; killed when dropped.
+pub struct Peer {
+    child: Child,
+    /// Where it listens.
+    pub addr: SocketAddr,
+}
+
+impl Peer {
+    /// Starts it and waits until it serves.
+    pub fn start(kind: Kind, site: &Site<'_>) -> Peer {
+        stay_on(site.cores.0);
+        let started = match kind {
+            Kind::Sedge => sedge(site),
+            Kind::Haproxy | Kind::Nginx => configured(kind, site),
+            Kind::Floor | Kind::Hyper | Kind::Axum => own(kind, site),
+        };
+        stay_on(site.cores.1);
+        started
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn sedge(site: &Site<'_>) -> Peer {
+    let mut command = Command::new(site.sedge);
+    for name in ["SEDGE_LISTEN", "SEDGE_CONFIG", "OPENAI_BASE_URL", "OPENAI_API_KEY"] {
+        command.env_remove(name);
+    }
+    command
+        .args(["--listen", "127.0.0.1:0", "--admin", "off", "--workers", "1"])
+        .args(["--upstream", &format!("http://{}", site.upstream)]);
+    if let Some(certificate) = site.tls {
+        command.arg("--tls-cert").arg(&certificate.chain).arg("--tls-key").arg(&certificate.key);
+    }
+    let mut child = command
+        .current_dir(site.scratch)
+        .stdin(Stdio::null())
+        .stdout(log(site, "sedge.access.log"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start sedge");
+    let mut lines = BufReader::new(child.stderr.take().expect("stderr")).lines();
+    let addr = lines.by_ref().map_while(Result::ok).find_map(|line| {
+        let rest = line.split_once(" listening on ")?.1.split_once("://")?.1;
+        rest.split([' ', '/']).next()?.parse().ok()
+    });
+    std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("{line}")));
+    Peer { child, addr: addr.expect("sedge says where it listens") }
+}
+
+fn own(kind: Kind, site: &Site<'_>) -> Peer {
+    let addr = free_address();
+    let child = Command::new(std::env::current_exe().expect("the benchmark's own path"))
+        .args([SUBCOMMAND, kind.name(), &addr.to_string(), &site.upstream.to_string()])
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("start the benchmark's own relay");
+    wait_for(child, addr)
+}
+
+fn configured(kind: Kind, site: &Site<'_>) -> Peer {
+    let addr = free_address();
+    let folder = site.scratch.join(kind.name());
+    fs::create_dir_all(&folder).expect("a folder for the peer");
+    let settings = match kind {
+        Kind::Nginx => settings::nginx(addr, site.upstream, site.tls, &folder),
+        _ => settings::haproxy(addr, site.upstream, site.tls),
+    };
+    let file = folder.join("peer.conf");
+    fs::write(&file, settings).expect("write the peer's configuration");
+    let mut command = Command::new(kind.name());
+    match kind {
+        Kind::Nginx => command.arg("-p").arg(&folder).arg("-c").arg(&file),
+        _ => command.arg("-db").arg("-f").arg(&file),
+    };
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(log(site, &format!("{}.access.log", kind.name())))
+        .stderr(log(site, &format!("{}.error.log", kind.name())))
+        .spawn()
+        .expect("start the peer");
+    wait_for(child, addr)
+}
+
+/// Runs what the hidden subcommand names: `relay-as NAME LISTEN UPSTREAM`.
+pub fn run_own(args: &[String]) -> std::io::Result<()> {
+    let [name, listen, upstream] = args else { panic!("{SUBCOMMAND} NAME LISTEN UPSTREAM") };
+    let listener = listener(listen.parse().expect("an address"))?;
+    let upstream = upstream.parse().expect("an address");
+    match name.as_str() {
+        "floor" => floor::run(&listener, upstream),
+        "hyper" => hyper::run(listener, upstream),
+        _ => axum::run(listener, upstream),
+    }
+}
+
+/// A listener with a backlog for thousands of clients that come at once.
+pub fn listener(addr: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+fn free_address() -> SocketAddr {
+    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    probe.local_addr().expect("its address")
+}
+
+#[expect(clippy::disallowed_methods, reason = "a peer that is starting tells nobody when it listens")]
+fn wait_for(child: Child, addr: SocketAddr) -> Peer {
+    let mut peer = Peer { child, addr };
+    for _ in 0..START_TRIES {
+        if TcpStream::connect(addr).is_ok() {
+            return peer;
+        }
+        let exited = peer.child.try_wait().ok().flatten();
+        assert!(exited.is_none(), "the peer at {addr} ended: {exited:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("the peer at {addr} does not listen");
+}
+
+fn log(site: &Site<'_>, name: &str) -> Stdio {
+    let path: PathBuf = site.scratch.join(name);
+    File::create(path).expect("a log file").into()
+}
