@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::answer::{self, Learnt};
@@ -77,7 +78,25 @@ pub async fn relay(
     let ledger = Ledger::new(began);
     let open = Counted::new(core, |metrics| &metrics.requests_open);
     let mut exchange = Exchange { client, core, settings, request, upload, ledger, early: None };
-    let (outcome, after) = exchange.run().await;
+    // What it takes to get to an answer, and to tell of its end, is large and soon over, so it is boxed. While the answer
+    // streams the task holds what the pump needs and no more, and the pump is polled from here, without a layer between.
+    let (outcome, after) = match Box::pin(exchange.begin()).await {
+        Ok(mut answer) => {
+            let streaming = exchange.start(&answer);
+            if let Some((block, range)) = answer.first.take() {
+                let mut block = Some(block);
+                answer.gone =
+                    poll_fn(|cx| Poll::Ready(client.send(cx, &mut block, range.clone()).is_err())).await;
+            }
+            let ending = match answer.stop() {
+                Some(ending) => ending,
+                None => poll_fn(|cx| answer.download.poll(cx, client, core, &mut exchange.upload)).await,
+            };
+            drop(streaming);
+            Box::pin(exchange.finish(answer, ending)).await
+        }
+        Err(failure) => Box::pin(exchange.refuse(failure)).await,
+    };
     drop(open);
     core.metrics.heartbeats.add(client.take_beats().into());
     client.set_beat(Beat::Hold);
@@ -89,21 +108,6 @@ pub async fn relay(
 }
 
 impl Exchange<'_> {
-    /// What it takes to get to an answer, and to tell of its end, is large and soon over, so it is boxed; while the answer
-    /// streams the task holds what the pump needs and no more.
-    async fn run(&mut self) -> (Outcome, After) {
-        let mut answer = match Box::pin(self.begin()).await {
-            Ok(answer) => answer,
-            Err(failure) => return Box::pin(self.refuse(failure)).await,
-        };
-        self.request.forget_fields();
-        if self.upload.sent {
-            self.note_peek();
-        }
-        let ending = self.pump(&mut answer).await;
-        Box::pin(self.finish(answer, ending)).await
-    }
-
     /// Takes over what the body said of itself, for the log: what stood too far behind to decide anything as well.
     fn note_peek(&mut self) {
         if let Some(peek) = self.upload.take_peek() {
@@ -254,7 +258,7 @@ impl Exchange<'_> {
             let stop = loop {
                 let answered = guarded(client, |cx| {
                     if client.deadlines.early_due.take() {
-                        return std::task::Poll::Ready(Err(Stop::Early));
+                        return Poll::Ready(Err(Stop::Early));
                     }
                     asking.poll(cx, client, &core, &mut self.upload, self.request.is_head())
                 });
@@ -333,7 +337,7 @@ impl Exchange<'_> {
         let keep_alive = learnt.keep_alive.map(|seconds| seconds.saturating_mul(1000));
         let events = learnt.events;
         self.ledger.upstream_request_id = learnt.request_id;
-        Ok(Answer { target, download, first, cut, events, limits, keep, reusable, keep_alive })
+        Ok(Answer { target, download, first, cut, gone: false, events, limits, keep, reusable, keep_alive })
     }
 
     fn download(
@@ -352,33 +356,20 @@ impl Exchange<'_> {
         Download::new(stream, BodyDecoder::from(head.body), framing, look, says_end(self.request.path()), now)
     }
 
-    /// Writes what there is and pumps until the end.
-    async fn pump(&mut self, answer: &mut Answer) -> Ending {
+    /// Everything is ready for the pump.
+    fn start(&mut self, answer: &Answer) -> Option<Counted> {
         let (client, core) = (self.client, self.core);
+        self.request.forget_fields();
+        if self.upload.sent {
+            self.note_peek();
+        }
         let now = core.shard.clock.micros();
         self.ledger.overhead += now - self.ledger.first_byte.unwrap_or(now);
         client.set_beat(answer.download.beat());
-        client.deadlines.streaming(
-            now / 1000,
-            answer.limits.idle,
-            if answer.events { answer.limits.heartbeat } else { 0 },
-        );
+        let heartbeat = if answer.events { answer.limits.heartbeat } else { 0 };
+        client.deadlines.streaming(now / 1000, answer.limits.idle, heartbeat);
         client.arm();
-        let open = answer.events.then(|| Counted::new(core, |metrics| &metrics.streams_open));
-        let ending = poll_fn(|cx| {
-            if let Some((block, range)) = answer.first.take()
-                && client.send(cx, &mut Some(block), range).is_err()
-            {
-                return std::task::Poll::Ready(Ending::Gone);
-            }
-            if answer.cut.is_some() && !client.is_blocked() {
-                return std::task::Poll::Ready(answer.cut.take().map_or(Ending::Gone, Ending::Cut));
-            }
-            answer.download.poll(cx, client, core, &mut self.upload)
-        })
-        .await;
-        drop(open);
-        ending
+        answer.events.then(|| Counted::new(core, |metrics| &metrics.streams_open))
     }
 
     /// Tells the client how it ended, and keeps what can be used again.
@@ -430,6 +421,8 @@ struct Answer {
     first: Option<(Block, std::ops::Range<usize>)>,
     /// It broke with its first bytes.
     cut: Option<Cut>,
+    /// The client had left when they were written.
+    gone: bool,
     /// It is an event stream.
     events: bool,
     limits: Limits,
@@ -439,6 +432,13 @@ struct Answer {
     reusable: bool,
     /// For how long the upstream said that it keeps it.
     keep_alive: Option<Millis>,
+}
+
+impl Answer {
+    /// How it ended already, before it was pumped.
+    fn stop(&mut self) -> Option<Ending> {
+        if self.gone { Some(Ending::Gone) } else { self.cut.take().map(Ending::Cut) }
+    }
 }
 
 /// A route's limits on a stream, in milliseconds.
@@ -478,8 +478,8 @@ impl Drop for Counted {
 
 async fn guarded_receive(client: &Client, core: &Core, upload: &mut Upload) -> Result<(), Stop> {
     poll_fn(|cx| {
-        if let std::task::Poll::Ready(timeout) = client.poll_expired(cx) {
-            return std::task::Poll::Ready(Err(Stop::Timeout(timeout)));
+        if let Poll::Ready(timeout) = client.poll_expired(cx) {
+            return Poll::Ready(Err(Stop::Timeout(timeout)));
         }
         upload.poll_receive(cx, client, &core.shard).map_err(Stop::Upload)
     })

@@ -14,7 +14,7 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | [`client`] | the client's connection, as its task and the wheel see it |
-//! | [`deadline`] | its time limits |
+//! | [`deadline`], [`ear`] | its time limits; whether it has said anything |
 //! | [`request`], [`answer`] | heads, towards the upstream and towards the client |
 //! | [`upload`], [`download`] | bodies; `download` is the pump |
 //! | [`framing`] | chunks made around bytes where they lie |
@@ -30,6 +30,7 @@ pub mod client;
 pub mod core;
 pub mod deadline;
 pub mod download;
+pub mod ear;
 pub mod exchange;
 pub mod framing;
 pub mod ledger;

@@ -24,7 +24,7 @@ impl Text {
             prompt.chars().map(|c| if c.is_control() { ' ' } else { c }).take(ECHO_CHARS_MAX).collect();
         let mut tokens = Vec::new();
         if !asked.trim().is_empty() {
-            tokens.extend(words(&format!("{OPENING} \"{}\".", asked.trim())));
+            tokens.extend(words(&format!("{OPENING} \"{}\"", asked.trim())));
         }
         let opening = tokens.len();
         tokens.extend(words(BODY));
@@ -87,7 +87,7 @@ mod tests {
     fn the_prompt_comes_once_and_the_text_goes_on() {
         let text = Text::about("What is\na river?");
         let said: String = (0..400).map(|index| text.token(index)).collect();
-        assert!(said.starts_with("You asked: \"What is a river?\". A stream"));
+        assert!(said.starts_with("You asked: \"What is a river?\" A stream"));
         assert_eq!(said.matches("river").count(), 1);
         assert!(said.matches("A stream never").count() >= 2);
     }
