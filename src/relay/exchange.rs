@@ -118,9 +118,9 @@ impl Exchange<'_> {
         }
     }
 
-    async fn begin(&mut self) -> Result<Answer, Failure> {
+    async fn begin(&mut self) -> Result<Box<Answer>, Failure> {
         let (target, stream, answered, limits) = self.ask().await?;
-        self.answer(target, stream, answered, limits)
+        self.answer(target, stream, answered, limits).map(Box::new)
     }
 
     /// Everything up to the head of the answer.
@@ -373,8 +373,8 @@ impl Exchange<'_> {
     }
 
     /// Tells the client how it ended, and keeps what can be used again.
-    async fn finish(&mut self, answer: Answer, ending: Ending) -> (Outcome, After) {
-        let Answer { target, download, keep, reusable, keep_alive, .. } = answer;
+    async fn finish(&mut self, answer: Box<Answer>, ending: Ending) -> (Outcome, After) {
+        let Answer { target, download, keep, reusable, keep_alive, .. } = *answer;
         self.ledger.answer(&download);
         let core = Rc::clone(self.core);
         match ending {
