@@ -17,21 +17,17 @@ use super::ledger::{Ledger, outcome_of};
 use super::refusal::Failure;
 use super::request::Request;
 use super::settings::Settings;
-use super::upload::{Upload, WHOLE_BYTES};
-use crate::config::{Route, Timeouts};
+use super::upload::Upload;
+use crate::config::Route;
 use crate::http::body::BodyDecoder;
-use crate::http::request::RequestBody;
 use crate::http::response::{self, ResponseHead};
 use crate::net::stream::Stream;
 use crate::observe::{CoreMetrics, Gauge, Outcome};
-use crate::openai::{ApiError, PeekState, Sideband};
+use crate::openai::{ApiError, Sideband};
 use crate::shard::block::{BLOCK_BYTES, Block};
 use crate::shard::clock::{Micros, Millis};
 use crate::sse::Scanner;
 use crate::upstream::target::Target;
-
-/// A JSON body of unknown length is held up to here, so that it can be sent with its length.
-const HELD_BYTES: u64 = 64 * 1024;
 
 /// Times one request is sent to an upstream: once, and once more over a fresh connection when a pooled one was stale.
 const ATTEMPTS_MAX: u32 = 2;
@@ -154,93 +150,6 @@ impl Exchange<'_> {
         Ok((target, stream, answered, limits))
     }
 
-    /// Receives as much of the body as must be seen before the upstream can be asked: all of a small one, and of a large one
-    /// what it takes to find the model.
-    async fn receive(&mut self) -> Result<(), Failure> {
-        self.check_size(self.settings.config.limits.max_body)?;
-        if self.request.json && self.request.encoded && self.settings.config.needs_peek() {
-            return Err(encoded().into());
-        }
-        if self.request.expect_continue && !self.upload.ended && self.client.inbound().is_empty() {
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()).await?;
-        }
-        let (client, core) = (self.client, Rc::clone(self.core));
-        self.upload.receive(client, &core.shard).map_err(Stop::Upload)?;
-        while self.wants_more()? {
-            guarded_receive(client, &core, &mut self.upload).await?;
-        }
-        self.learn()
-    }
-
-    fn wants_more(&self) -> Result<bool, Failure> {
-        if self.upload.ended {
-            return Ok(false);
-        }
-        if self.upload.must_learn() {
-            let max = self.settings.config.limits.max_model_peek;
-            return if self.upload.held_bytes() < max { Ok(true) } else { Err(too_late(max).into()) };
-        }
-        Ok(match self.request.body {
-            RequestBody::Length(length) => length <= WHOLE_BYTES,
-            RequestBody::Chunked => self.request.json && self.upload.held_bytes() < HELD_BYTES,
-            RequestBody::None => false,
-        })
-    }
-
-    /// Takes over what the body said of itself.
-    fn learn(&mut self) -> Result<(), Failure> {
-        let Some(peek) = self.upload.peek() else { return Ok(()) };
-        self.ledger.model = peek.model().map(str::to_owned);
-        self.ledger.stream = peek.stream() == Some(true);
-        match peek.state() {
-            _ if !self.upload.decides() => Ok(()),
-            PeekState::Malformed | PeekState::NotObject => Err(ApiError::not_a_json_object().into()),
-            _ if peek.model_too_long() => {
-                Err(ApiError::model_too_long(crate::openai::MAX_MODEL_BYTES).into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn route(&self, settings: &Settings) -> Result<(usize, Option<String>), Failure> {
-        let model = self.ledger.model.as_deref();
-        match settings.config.route(model, self.request.path()) {
-            Some((index, rewrite)) => Ok((index, rewrite.map(str::to_owned))),
-            None => Err(match model {
-                Some(model) => ApiError::model_not_found(model).into(),
-                None => ApiError::no_route(&self.request.method, self.request.path()).into(),
-            }),
-        }
-    }
-
-    fn choose(&self, route: &Route, settings: &Settings) -> Arc<Target> {
-        let total: u64 = route.upstreams.iter().map(|(_, weight)| u64::from(*weight)).sum();
-        let mut at =
-            if route.upstreams.len() == 1 { 0 } else { self.core.ids.borrow_mut().next_u64() % total.max(1) };
-        for (index, weight) in &route.upstreams {
-            if at < u64::from(*weight) {
-                return Arc::clone(&settings.targets[*index]);
-            }
-            at -= u64::from(*weight);
-        }
-        Arc::clone(&settings.targets[route.upstreams[0].0])
-    }
-
-    fn check_size(&self, max: u64) -> Result<(), Failure> {
-        match self.request.body {
-            RequestBody::Length(length) if length > max => Err(ApiError::body_too_large(max).into()),
-            _ => Ok(()),
-        }
-    }
-
-    /// The request's total: the route's, or less if the client says so.
-    fn limit_total(&self, timeouts: &Timeouts) {
-        let ours = Some(millis(timeouts.total)).filter(|&limit| limit > 0);
-        if let Some(limit) = ours.into_iter().chain(self.request.timeout_ms).min() {
-            self.client.deadlines.total(self.ledger.began() / 1000 + Millis::from(limit));
-        }
-    }
-
     /// Sends the request until there is the head of an answer.
     async fn send(
         &mut self,
@@ -254,7 +163,11 @@ impl Exchange<'_> {
             self.ledger.attempts += 1;
             let (stream, reused) = connect(client, &core, target, &route.timeouts).await?;
             self.ledger.overhead = core.shard.clock.micros() - self.ledger.began();
-            let mut asking = Asking::new(stream, head, millis(route.timeouts.first_byte));
+            let first_byte = millis(route.timeouts.first_byte);
+            client.deadlines.phase(Timeout::FirstByte, core.shard.clock.millis(), first_byte);
+            client.arm();
+            self.upload.limit_upstream(first_byte);
+            let mut asking = Asking::new(stream, head, first_byte);
             let stop = loop {
                 let answered = guarded(client, |cx| {
                     if client.deadlines.early_due.take() {
@@ -476,16 +389,6 @@ impl Drop for Counted {
     }
 }
 
-async fn guarded_receive(client: &Client, core: &Core, upload: &mut Upload) -> Result<(), Stop> {
-    poll_fn(|cx| {
-        if let Poll::Ready(timeout) = client.poll_expired(cx) {
-            return Poll::Ready(Err(Stop::Timeout(timeout)));
-        }
-        upload.poll_receive(cx, client, &core.shard).map_err(Stop::Upload)
-    })
-    .await
-}
-
 /// Puts a head right before the first bytes of its body, so that both leave in one write. Nearly always there is room where
 /// the upstream's head was.
 fn join(
@@ -509,20 +412,6 @@ fn join(
 /// Streams of these endpoints always say when they are over (`[DONE]`, `response.completed`).
 fn says_end(path: &str) -> bool {
     ["/chat/completions", "/completions", "/responses", "/messages"].iter().any(|end| path.ends_with(end))
-}
-
-fn encoded() -> ApiError {
-    let message = "The body is compressed, and its route depends on the `model` in it. Send it without Content-Encoding.";
-    ApiError::new(415, "unsupported_content_encoding", message)
-}
-
-fn too_late(max: u64) -> ApiError {
-    ApiError::new(
-        413,
-        "model_not_found_in_time",
-        format!("The first {max} bytes of the body hold no `model`, and the route depends on it. Put `model` first."),
-    )
-    .with_param("model")
 }
 
 /// Whole milliseconds, for cells that hold them in 32 bits (49 days).

@@ -19,6 +19,7 @@
 //! | [`upload`], [`download`] | bodies; `download` is the pump |
 //! | [`framing`] | chunks made around bytes where they lie |
 //! | [`exchange`], [`ask`] | the course of a request; a connection, the request on it, and the head of its answer |
+//! | `prepare` | what is decided before an upstream is asked |
 //! | `refusal` | what a client is told when there is no answer to pass on |
 //! | [`models`] | the union of what the upstreams offer |
 //! | [`core`], [`settings`] | what the tasks of a core share; a configuration made ready |
@@ -35,6 +36,7 @@ pub mod exchange;
 pub mod framing;
 pub mod ledger;
 pub mod models;
+mod prepare;
 mod refusal;
 pub mod request;
 pub mod settings;
