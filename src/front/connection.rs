@@ -65,41 +65,53 @@ enum Next {
 }
 
 /// Serves requests until the connection ends.
-pub async fn run(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door) {
-    let mut first = true;
-    loop {
-        let after = match wait(client, core, door, first).await {
-            Waited::Closed => return,
-            Waited::Late => {
-                let limit = core.shared.settings.load().config.timeouts.request_head;
-                refuse(client, core, peer, &ApiError::request_head_timeout(limit)).await;
-                After::Close
-            }
-            Waited::Refused(reject) => {
-                refuse(client, core, peer, &ApiError::new(reject.status, reject.code, reject.message)).await;
-                After::Close
-            }
-            Waited::Head(length) => {
-                let began = core.shard.clock.micros();
-                match read(client, core, door, length) {
-                    // Polled from here without a layer between: each one costs every segment of an answer its share.
-                    Next::Relay(mut request) => relay(client, core, &mut request, peer, began).await,
-                    Next::Union(request) => {
-                        Box::pin(models::answer(client, core, &request, peer, began)).await
-                    }
-                    Next::Give(request, found) => give(client, core, peer, &request, began, &found).await,
-                    Next::Refuse(reject) => {
-                        let error = ApiError::new(reject.status, reject.code, reject.message);
-                        refuse(client, core, peer, &error).await;
-                        After::Close
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice, and this one is kept by every connection"
+)]
+pub fn run<'a>(
+    client: &'a Client,
+    core: &'a Rc<Core>,
+    peer: IpAddr,
+    door: Door,
+) -> impl Future<Output = ()> + 'a {
+    async move {
+        let mut first = true;
+        loop {
+            let after = match wait(client, core, door, first).await {
+                Waited::Closed => return,
+                Waited::Late => {
+                    let limit = core.shared.settings.load().config.timeouts.request_head;
+                    refuse(client, core, peer, &ApiError::request_head_timeout(limit)).await;
+                    After::Close
+                }
+                Waited::Refused(reject) => {
+                    refuse(client, core, peer, &ApiError::new(reject.status, reject.code, reject.message))
+                        .await;
+                    After::Close
+                }
+                Waited::Head(length) => {
+                    let began = core.shard.clock.micros();
+                    match read(client, core, door, length) {
+                        // Polled from here without a layer between: each one costs every segment of an answer its share.
+                        Next::Relay(mut request) => relay(client, core, &mut request, peer, began).await,
+                        Next::Union(request) => {
+                            Box::pin(models::answer(client, core, &request, peer, began)).await
+                        }
+                        Next::Give(request, found) => give(client, core, peer, &request, began, &found).await,
+                        Next::Refuse(reject) => {
+                            let error = ApiError::new(reject.status, reject.code, reject.message);
+                            refuse(client, core, peer, &error).await;
+                            After::Close
+                        }
                     }
                 }
+            };
+            match after {
+                After::Next => first = false,
+                After::Close => return linger(client, core).await,
+                After::Abort => return client.stream().reset_on_close(),
             }
-        };
-        match after {
-            After::Next => first = false,
-            After::Close => return linger(client, core).await,
-            After::Abort => return client.stream().reset_on_close(),
         }
     }
 }

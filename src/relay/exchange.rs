@@ -56,51 +56,57 @@ pub struct Exchange<'a> {
 }
 
 /// Relays `request`, and leaves nothing of it behind on the connection but what is returned.
-pub async fn relay(
-    client: &Client,
-    core: &Rc<Core>,
-    request: &mut Request,
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice, and this one is kept by every connection"
+)]
+pub fn relay<'a>(
+    client: &'a Client,
+    core: &'a Rc<Core>,
+    request: &'a mut Request,
     peer: IpAddr,
     began: Micros,
-) -> After {
-    let settings = core.settings();
-    let look = request.json && !request.encoded;
-    let decides = settings.config.needs_peek();
-    let limits = &settings.config.timeouts;
-    let now = core.shard.clock.millis();
-    let max = settings.config.limits.max_body;
-    let upload = Upload::new(&request.body, look, decides, max, now, millis(limits.request_body));
-    client.deadlines.stall(millis(limits.client_stall));
-    let ledger = Ledger::new(began);
-    let open = Counted::new(core, |metrics| &metrics.requests_open);
-    let mut exchange = Exchange { client, core, settings, request, upload, ledger, early: None };
-    // What it takes to get to an answer, and to tell of its end, is large and soon over, so it is boxed. While the answer
-    // streams the task holds what the pump needs and no more, and the pump is polled from here, without a layer between.
-    let (outcome, after) = match Box::pin(exchange.begin()).await {
-        Ok(mut answer) => {
-            let streaming = exchange.start(&answer);
-            if let Some((block, range)) = answer.first.take() {
-                let mut block = Some(block);
-                answer.gone =
-                    poll_fn(|cx| Poll::Ready(client.send(cx, &mut block, range.clone()).is_err())).await;
+) -> impl Future<Output = After> + 'a {
+    async move {
+        let settings = core.settings();
+        let look = request.json && !request.encoded;
+        let decides = settings.config.needs_peek();
+        let limits = &settings.config.timeouts;
+        let now = core.shard.clock.millis();
+        let max = settings.config.limits.max_body;
+        let upload = Upload::new(&request.body, look, decides, max, now, millis(limits.request_body));
+        client.deadlines.stall(millis(limits.client_stall));
+        let ledger = Ledger::new(began);
+        let open = Counted::new(core, |metrics| &metrics.requests_open);
+        let mut exchange = Exchange { client, core, settings, request, upload, ledger, early: None };
+        // What it takes to get to an answer, and to tell of its end, is large and soon over, so it is boxed. While the answer
+        // streams the task holds what the pump needs and no more, and the pump is polled from here, without a layer between.
+        let (outcome, after) = match Box::pin(exchange.begin()).await {
+            Ok(mut answer) => {
+                let streaming = exchange.start(&answer);
+                if let Some((block, range)) = answer.first.take() {
+                    let mut block = Some(block);
+                    answer.gone =
+                        poll_fn(|cx| Poll::Ready(client.send(cx, &mut block, range.clone()).is_err())).await;
+                }
+                let ending = match answer.stop() {
+                    Some(ending) => ending,
+                    None => poll_fn(|cx| answer.download.poll(cx, client, core, &mut exchange.upload)).await,
+                };
+                drop(streaming);
+                Box::pin(exchange.finish(answer, ending)).await
             }
-            let ending = match answer.stop() {
-                Some(ending) => ending,
-                None => poll_fn(|cx| answer.download.poll(cx, client, core, &mut exchange.upload)).await,
-            };
-            drop(streaming);
-            Box::pin(exchange.finish(answer, ending)).await
-        }
-        Err(failure) => Box::pin(exchange.refuse(failure)).await,
-    };
-    drop(open);
-    core.metrics.heartbeats.add(client.take_beats().into());
-    client.set_beat(Beat::Hold);
-    client.deadlines.reset();
-    exchange.ledger.bytes_in = exchange.upload.received;
-    exchange.note_peek();
-    exchange.ledger.close(outcome, request, peer, core);
-    after
+            Err(failure) => Box::pin(exchange.refuse(failure)).await,
+        };
+        drop(open);
+        core.metrics.heartbeats.add(client.take_beats().into());
+        client.set_beat(Beat::Hold);
+        client.deadlines.reset();
+        exchange.ledger.bytes_in = exchange.upload.received;
+        exchange.note_peek();
+        exchange.ledger.close(outcome, request, peer, core);
+        after
+    }
 }
 
 impl Exchange<'_> {
