@@ -10,8 +10,8 @@ use crate::openai::ApiError;
 /// When everything was created, as far as the simulator says: a constant, since the same request gets the same bytes.
 pub const CREATED: u64 = 1_735_689_600;
 
-/// Content bytes that are put together in memory at most, for answers that are given whole.
-pub const WHOLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Content bytes that are put together in memory at most, for answers that are given whole; some of them hold it eight times.
+pub const WHOLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// JSON values of a request that are taken in: more than any conversation or batch of embeddings has, and some 100 MB
 /// at the worst (small objects cost most).

@@ -3,7 +3,7 @@
 //! A client that leaves while an answer pauses ends it within moments: whatever stands before a model must see its
 //! cancellations arrive.
 
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -305,7 +305,8 @@ impl Manner {
             out.extend_from_slice(event);
             return;
         }
-        out.extend_from_slice(format!("{:x}\r\n", event.len()).as_bytes());
+        // Writing into a Vec cannot fail.
+        let _ = write!(out, "{:x}\r\n", event.len());
         out.extend_from_slice(event);
         out.extend_from_slice(b"\r\n");
     }

@@ -10,14 +10,18 @@
 //! | [`knobs`] | what a request's `x-sim-` fields ask for |
 //! | [`answer`] | which endpoint answers, and what an answer is: whole, or a script of events |
 //! | `chat`, `responses`, `others` | the endpoints |
+//! | `frame` | an event that is rendered once and copied with another text in it |
 //! | [`text`] | what it has to say |
+//! | `schema` | what it has to say if that is to fit a JSON schema |
 
 pub mod answer;
 mod chat;
 pub mod connection;
+mod frame;
 pub mod knobs;
 mod others;
 mod responses;
+mod schema;
 pub mod text;
 
 #[cfg(test)]

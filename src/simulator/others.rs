@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, CREATED, Script, data, fits, json, model};
+use super::frame::{Frame, MARK};
 use super::knobs::Knobs;
 use super::text::{Text, count, name};
 use crate::openai::ApiError;
@@ -30,7 +31,8 @@ const MODELS: [&str; 2] = ["sim-small", "sim-large"];
 /// `POST /v1/completions`.
 pub(super) fn completion(request: &Value, knobs: Knobs) -> Result<Answer, ApiError> {
     let model = model(request)?.to_owned();
-    let prompt = request["prompt"].as_str().unwrap_or_default();
+    // A list of prompts is answered by its first.
+    let prompt = request["prompt"].as_str().or(request["prompt"][0].as_str()).unwrap_or_default();
     let text = Text::about(prompt);
     let limit = request["max_tokens"].as_u64().unwrap_or(u64::MAX);
     let tokens = knobs.events.min(limit);
@@ -52,8 +54,9 @@ pub(super) fn completion(request: &Value, knobs: Knobs) -> Result<Answer, ApiErr
             closing.push(data(&last));
         }
         closing.push(b"data: [DONE]\n\n".to_vec());
+        let frame = Frame::of(&body(MARK, Value::Null));
         let content = move |index: u64, out: &mut Vec<u8>| {
-            out.extend_from_slice(&data(&body(&text.content(index, knobs.bytes), Value::Null)));
+            frame.write(out, &text.content(index, knobs.bytes));
         };
         return Ok(Answer::Events(Script {
             opening: Vec::new(),
