@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -84,12 +85,7 @@ pub fn relay<'a>(
         let (outcome, after) = match Box::pin(exchange.begin()).await {
             Ok(mut answer) => {
                 let streaming = exchange.start(&answer);
-                if let Some((block, range)) = answer.first.take() {
-                    let mut block = Some(block);
-                    answer.gone =
-                        poll_fn(|cx| Poll::Ready(client.send(cx, &mut block, range.clone()).is_err())).await;
-                }
-                let ending = match answer.stop() {
+                let ending = match answer.over.take() {
                     Some(ending) => ending,
                     None => poll_fn(|cx| answer.download.poll(cx, client, core, &mut exchange.upload)).await,
                 };
@@ -122,7 +118,13 @@ impl Exchange<'_> {
 
     async fn begin(&mut self) -> Result<Box<Answer>, Failure> {
         let (target, stream, answered, limits) = self.ask().await?;
-        self.answer(target, stream, answered, limits).map(Box::new)
+        let (mut answer, (block, range)) = self.answer(target, stream, answered, limits)?;
+        let (client, mut block) = (self.client, Some(block));
+        let sent = poll_fn(|cx| Poll::Ready(client.send(cx, &mut block, range.clone()))).await;
+        if sent.is_err() {
+            answer.over = Some(Ending::Gone);
+        }
+        Ok(Box::new(answer))
     }
 
     /// Everything up to the head of the answer.
@@ -222,7 +224,7 @@ impl Exchange<'_> {
         stream: Stream,
         answered: Answered,
         limits: Limits,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<(Answer, (Block, Range<usize>)), Failure> {
         let (client, core) = (self.client, Rc::clone(self.core));
         let began = core.shard.clock.micros();
         self.ledger.first_byte = Some(began);
@@ -249,14 +251,14 @@ impl Exchange<'_> {
         } else {
             download.segment(&mut block, rest, client, &core)
         };
-        let (first, cut) = match body {
-            Ok(body) => (Some(join(&core, block, &out, body)), None),
-            Err(cut) => (Some(join(&core, block, &out, 0..0)), Some(cut)),
+        let (first, over) = match body {
+            Ok(body) => (join(&core, block, &out, body), None),
+            Err(cut) => (join(&core, block, &out, 0..0), Some(Ending::Cut(cut))),
         };
         let keep_alive = learnt.keep_alive.map(|seconds| seconds.saturating_mul(1000));
         let events = learnt.events;
         self.ledger.upstream_request_id = learnt.request_id;
-        Ok(Answer { target, download, first, cut, gone: false, events, limits, keep, reusable, keep_alive })
+        Ok((Answer { target, download, over, events, limits, keep, reusable, keep_alive }, first))
     }
 
     fn download(
@@ -336,12 +338,8 @@ impl Exchange<'_> {
 struct Answer {
     target: Arc<Target>,
     download: Download,
-    /// The head and what came with it, not written yet.
-    first: Option<(Block, std::ops::Range<usize>)>,
-    /// It broke with its first bytes.
-    cut: Option<Cut>,
-    /// The client had left when they were written.
-    gone: bool,
+    /// It ended with its first bytes: they were broken, or the client had left when they were written.
+    over: Option<Ending>,
     /// It is an event stream.
     events: bool,
     limits: Limits,
@@ -351,13 +349,6 @@ struct Answer {
     reusable: bool,
     /// For how long the upstream said that it keeps it.
     keep_alive: Option<Millis>,
-}
-
-impl Answer {
-    /// How it ended already, before it was pumped.
-    fn stop(&mut self) -> Option<Ending> {
-        if self.gone { Some(Ending::Gone) } else { self.cut.take().map(Ending::Cut) }
-    }
 }
 
 /// A route's limits on a stream, in milliseconds.
@@ -397,12 +388,7 @@ impl Drop for Counted {
 
 /// Puts a head right before the first bytes of its body, so that both leave in one write. Nearly always there is room where
 /// the upstream's head was.
-fn join(
-    core: &Core,
-    mut block: Block,
-    head: &[u8],
-    body: std::ops::Range<usize>,
-) -> (Block, std::ops::Range<usize>) {
+fn join(core: &Core, mut block: Block, head: &[u8], body: Range<usize>) -> (Block, Range<usize>) {
     if body.start >= head.len() {
         let start = body.start - head.len();
         block[start..body.start].copy_from_slice(head);
