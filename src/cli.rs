@@ -10,6 +10,7 @@ use lexopt::{Arg, Parser};
 use crate::config::{
     Env, ServerTls, UpstreamUrl, WORKERS_MAX, did_you_mean, parse_address, parse_address_or_off,
 };
+use crate::load::LoadArgs;
 
 /// What `--help` prints.
 pub const HELP: &str = "\
@@ -19,6 +20,7 @@ Usage:
   sedge [serve] [OPTIONS]             run the edge
   sedge check [OPTIONS]               check the configuration that the same options would serve
   sedge simulate [--listen ADDR]      run the built-in upstream alone: OpenAI-compatible and deterministic
+  sedge load URL [OPTIONS]            load the API at URL, step by step, and check all of its answers
 
 Options of serve and check:
   --listen ADDR        where clients are served                [127.0.0.1:8080]  env SEDGE_LISTEN
@@ -36,6 +38,26 @@ Options of serve and check:
 
 Options of simulate:
   --listen ADDR        where it listens                        [127.0.0.1:8081]  env SEDGE_LISTEN
+
+Options of load:
+  --steps N,N,...      users who ask at the same time, step by step     [50,100,200,400]
+  --rate N,N,...       instead of users: requests a second, sent when they are due, whatever the
+                       server does; times count from then
+  --duration TIME      how long a step is measured, as in 500ms, 10s, 1m           [10s]
+  --warmup TIME        how long it runs before that                                 [2s]
+  --timeout TIME       how long a request may take                                 [60s]
+  --model NAME         the model that is asked                                     [sim]
+  --prompt TEXT        what it is asked             [Say something about the sea.]
+  --no-stream          ask for whole answers
+  --body FILE          instead of model, prompt and stream: the JSON body of every request. It goes to
+                       chat/completions, responses or completions, as its keys tell
+  --header 'K: V'      a field of every request; may be repeated
+  --key env:NAME       where the API key is          [env:OPENAI_API_KEY, if it is set]
+  --ca FILE            trust the certificate authorities in this PEM file, beside the system's; may be
+                       repeated
+  --threads N          threads that make the load                        [one per core]
+  --json FILE          write the report as JSON
+  --svg FILE           plot throughput and time to first byte
 
 Options of all:
   -h, --help           print this page
@@ -59,17 +81,18 @@ Examples:
   sedge --upstream http://127.0.0.1:8000/v1          relay to a vLLM on this machine
   sedge --config sedge.toml --workers 4              as configured, on four threads
   sedge check --config sedge.toml                    what is wrong with it, by line and key
+  sedge load http://127.0.0.1:8080/v1 --svg load.svg how much the edge on this machine carries
 
 Exit codes:
   0                    drained and stopped; for check: nothing is wrong
-  1                    failed while running; for check: something is wrong
+  1                    failed while running; for check: something is wrong; for load: a request failed
   2                    a bad command line or configuration
 ";
 
 /// Where the simulator listens if nothing else is said: beside the edge, not in its place.
 const SIMULATOR_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
 
-const COMMANDS: [&str; 3] = ["serve", "check", "simulate"];
+const COMMANDS: [&str; 4] = ["serve", "check", "simulate", "load"];
 const FLAGS: [&str; 4] = ["open", "relay-all", "help", "version"];
 const VALUED: [&str; 8] =
     ["listen", "upstream", "config", "admin", "workers", "tls-cert", "tls-key", "upstream-ca"];
@@ -83,6 +106,8 @@ pub enum Command {
     Check(ServeArgs),
     /// Run the built-in upstream alone.
     Simulate(SimulateArgs),
+    /// Load an API and tell how it went.
+    Load(Box<LoadArgs>),
     /// Print [`HELP`].
     Help,
     /// Print the version.
@@ -138,6 +163,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Result<C
     let command = match &arg {
         Some(Owned::Value(word)) => {
             let command = command(word)?;
+            if command == "load" {
+                return load::parse(&mut parser, env);
+            }
             arg = parser.next().map_err(told)?.map(Owned::from);
             command
         }
@@ -301,5 +329,6 @@ fn fault<T>(what: impl Into<String>) -> Result<T, CliError> {
     Err(CliError(what.into()))
 }
 
+mod load;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 //! | room | what lives there | may use |
 //! | --- | --- | --- |
 //! | `main.rs`, [`cli`], [`config`] | the command line; what a user may set, checked before anything starts | everything |
+//! | [`load`] | the load test: a client of any such API | `upstream` and below |
 //! | [`front`] | a client connection's life: head in, key and limits checked, handed on; keep-alive, drain | everything below |
 //! | [`relay`] | one request to an upstream and back: the pump, heartbeats, honest endings | `upstream` and below |
 //! | [`upstream`] | choice of upstream, dialing, the per-core pool | `shard`, `net`, the core |
@@ -20,6 +21,7 @@ pub mod config;
 pub mod front;
 pub mod guard;
 pub mod http;
+pub mod load;
 pub mod net;
 pub mod observe;
 pub mod openai;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use sedge::cli::{self, Command, HELP, ServeArgs};
 use sedge::config::{self, Config};
+use sedge::load;
 use sedge::serve;
 use sedge::simulator::Simulator;
 
@@ -37,6 +38,10 @@ fn main() -> ExitCode {
         Command::Simulate(args) => match Simulator::run(args.listen) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(FAILURE, &format!("the simulator at {}: {error}", args.listen)),
+        },
+        Command::Load(args) => match load::run(&args) {
+            Ok(code) => code,
+            Err(error) => complain(error.exit_code(), &error),
         },
         Command::Serve(args) => run(&args),
     }

@@ -59,7 +59,8 @@ impl std::error::Error for ServeError {}
 
 /// Serves until a signal ends it. `reload` reads the configuration again.
 pub fn serve(config: Config, reload: impl Fn() -> Result<Config, String>) -> Result<(), ServeError> {
-    if let Err(error) = process::raise_descriptor_limit().and_then(|()| process::forbid_core_dumps()) {
+    let limits = [process::raise_descriptor_limit, process::forbid_core_dumps, process::forbid_huge_pages];
+    if let Err(error) = limits.iter().try_for_each(|set| set()) {
         eprintln!(
             "sedge: the limits of this process could not be set ({error}); it goes on with those it has"
         );

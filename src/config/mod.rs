@@ -57,6 +57,7 @@ pub use reload::describe_unreloadable;
 pub use route::{Alias, Route};
 pub use secret::{NotASecret, Secret};
 pub use timeouts::Timeouts;
+pub(crate) use units::parse_duration;
 pub use upstream::Upstream;
 pub use url::{NotAUrl, UpstreamUrl};
 

@@ -33,7 +33,8 @@ pub(super) fn size(least: u64) -> impl Fn(&Value<'_>) -> Result<u64, String> {
     }
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+/// A time from a text, as [`duration`] reads it.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text).ok_or_else(|| {
         format!("{text:?} is not a time; write a whole number and its unit, as in \"250ms\", \"15s\", \"5m\" or \"1h\"")
     })?;

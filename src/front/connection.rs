@@ -52,27 +52,66 @@ enum Waited {
     Refused(Reject),
 }
 
+/// What becomes of a request.
+enum Next {
+    /// It goes to an upstream.
+    Relay(Box<Request>),
+    /// All upstreams are asked.
+    Union(Box<Request>),
+    /// It is answered here.
+    Give(Box<Request>, local::Found),
+    /// It cannot be understood.
+    Refuse(Reject),
+}
+
 /// Serves requests until the connection ends.
-pub async fn run(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door) {
-    let mut first = true;
-    loop {
-        let after = match wait(client, core, door, first).await {
-            Waited::Closed => return,
-            Waited::Late => {
-                let limit = core.shared.settings.load().config.timeouts.request_head;
-                refuse(client, core, peer, &ApiError::request_head_timeout(limit)).await;
-                After::Close
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice, and this one is kept by every connection"
+)]
+pub fn run<'a>(
+    client: &'a Client,
+    core: &'a Rc<Core>,
+    peer: IpAddr,
+    door: Door,
+) -> impl Future<Output = ()> + 'a {
+    async move {
+        let mut first = true;
+        loop {
+            let after = match wait(client, core, door, first).await {
+                Waited::Closed => return,
+                Waited::Late => {
+                    let limit = core.shared.settings.load().config.timeouts.request_head;
+                    refuse(client, core, peer, &ApiError::request_head_timeout(limit)).await;
+                    After::Close
+                }
+                Waited::Refused(reject) => {
+                    refuse(client, core, peer, &ApiError::new(reject.status, reject.code, reject.message))
+                        .await;
+                    After::Close
+                }
+                Waited::Head(length) => {
+                    let began = core.shard.clock.micros();
+                    match read(client, core, door, length) {
+                        // Polled from here without a layer between: each one costs every segment of an answer its share.
+                        Next::Relay(mut request) => relay(client, core, &mut request, peer, began).await,
+                        Next::Union(request) => {
+                            Box::pin(models::answer(client, core, &request, peer, began)).await
+                        }
+                        Next::Give(request, found) => give(client, core, peer, &request, began, &found).await,
+                        Next::Refuse(reject) => {
+                            let error = ApiError::new(reject.status, reject.code, reject.message);
+                            refuse(client, core, peer, &error).await;
+                            After::Close
+                        }
+                    }
+                }
+            };
+            match after {
+                After::Next => first = false,
+                After::Close => return linger(client, core).await,
+                After::Abort => return client.stream().reset_on_close(),
             }
-            Waited::Refused(reject) => {
-                refuse(client, core, peer, &ApiError::new(reject.status, reject.code, reject.message)).await;
-                After::Close
-            }
-            Waited::Head(length) => serve(client, core, peer, door, length).await,
-        };
-        match after {
-            After::Next => first = false,
-            After::Close => return linger(client, core).await,
-            After::Abort => return client.stream().reset_on_close(),
         }
     }
 }
@@ -119,46 +158,34 @@ async fn wait(client: &Client, core: &Rc<Core>, door: Door, first: bool) -> Wait
     .await
 }
 
-/// One request, from its complete head to the end of its answer.
-async fn serve(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, length: usize) -> After {
+/// Reads a complete head, and decides what becomes of the request.
+fn read(client: &Client, core: &Rc<Core>, door: Door, length: usize) -> Next {
     client.deadlines.no_phase();
-    let began = core.shard.clock.micros();
-    let parsed = {
-        let mut inbound = client.inbound();
-        let parsed = request::parse(&inbound.bytes()[..length])
-            .map(|head| Box::new(Request::new(&head, &mut core.ids.borrow_mut())));
-        if parsed.is_ok() {
-            inbound.consume(length);
-        }
-        parsed
+    let mut inbound = client.inbound();
+    let mut request = match request::parse(&inbound.bytes()[..length]) {
+        Ok(head) => Box::new(Request::new(&head, &mut core.ids.borrow_mut())),
+        Err(reject) => return Next::Refuse(reject),
     };
-    let mut request = match parsed {
-        Ok(request) => request,
-        Err(reject) => {
-            refuse(client, core, peer, &ApiError::new(reject.status, reject.code, reject.message)).await;
-            return After::Close;
-        }
-    };
-    if let Some(local) = local::find(&request, core, door) {
-        return give(client, core, peer, &request, began, &local).await;
+    inbound.consume(length);
+    drop(inbound);
+    if let Some(found) = local::find(&request, core, door) {
+        return Next::Give(request, found);
     }
-    let error = match admit(&mut request, core, door) {
-        Ok(()) if models::is_union(&request, core) => {
-            return Box::pin(models::answer(client, core, &request, peer, began)).await;
+    match admit(&mut request, core, door) {
+        Ok(()) if models::is_union(&request, core) => Next::Union(request),
+        Ok(()) => Next::Relay(request),
+        Err(error) => {
+            let found = local::Found {
+                status: error.status,
+                content_type: "application/json",
+                body: error.body().into(),
+                fields: challenge(&error),
+                error: error.code,
+                quiet: false,
+            };
+            Next::Give(request, found)
         }
-        Ok(()) => return relay(client, core, &mut request, peer, began).await,
-        Err(error) => error,
-    };
-    let body = error.body();
-    let local = local::Found {
-        status: error.status,
-        content_type: "application/json",
-        body: body.into(),
-        fields: challenge(&error),
-        error: error.code,
-        quiet: false,
-    };
-    give(client, core, peer, &request, began, &local).await
+    }
 }
 
 /// A 401 says how to authenticate (RFC 9110, 15.5.2).

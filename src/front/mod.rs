@@ -91,31 +91,43 @@ async fn shed(core: &Rc<Core>, listener: &TcpListener, reserve: &Reserve, door: 
     core.shard.pause(NO_DESCRIPTOR_REST_MS).await;
 }
 
-async fn welcome(core: Rc<Core>, socket: TcpStream, peer: SocketAddr, seat: Seat, door: Door) {
-    let settings = core.settings();
-    let stream = match settings.server_tls.as_ref().filter(|_| door == Door::Public) {
-        None => Stream::Plain(socket),
-        Some(config) => {
-            let limit = Millis::from(millis(settings.config.timeouts.tls));
-            // Boxed: the handshake's state is large and gone after it.
-            let handshake = Box::pin(TlsAcceptor::from(Arc::clone(config)).accept(socket));
-            let session = tokio::select! {
-                session = handshake => session.ok(),
-                () = core.shard.pause(limit) => None,
-            };
-            let Some(session) = session else {
-                core.metrics.connection_refused(Refusal::TlsFailed);
-                return;
-            };
-            Stream::Tls(Box::new(session.into()))
-        }
-    };
-    drop(settings);
-    let client = Client::new(stream, &core.shard);
-    let present = core.enter(&client);
-    connection::run(&client, &core, peer.ip(), door).await;
-    drop(present);
-    drop(seat);
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice, and this one is kept by every connection"
+)]
+fn welcome(
+    core: Rc<Core>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    seat: Seat,
+    door: Door,
+) -> impl Future<Output = ()> {
+    async move {
+        let settings = core.settings();
+        let stream = match settings.server_tls.as_ref().filter(|_| door == Door::Public) {
+            None => Stream::Plain(socket),
+            Some(config) => {
+                let limit = Millis::from(millis(settings.config.timeouts.tls));
+                // Boxed: the handshake's state is large and gone after it.
+                let handshake = Box::pin(TlsAcceptor::from(Arc::clone(config)).accept(socket));
+                let session = tokio::select! {
+                    session = handshake => session.ok(),
+                    () = core.shard.pause(limit) => None,
+                };
+                let Some(session) = session else {
+                    core.metrics.connection_refused(Refusal::TlsFailed);
+                    return;
+                };
+                Stream::Tls(Box::new(session.into()))
+            }
+        };
+        drop(settings);
+        let client = Client::new(stream, &core.shard);
+        let present = core.enter(&client);
+        connection::run(&client, &core, peer.ip(), door).await;
+        drop(present);
+        drop(seat);
+    }
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

@@ -15,6 +15,7 @@ use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use crate::net::stream::Stream;
@@ -25,6 +26,7 @@ use crate::shard::wheel::{Timed, Timer};
 
 use super::ask::Stop;
 use super::deadline::{Deadlines, Due, Timeout};
+use super::ear::Ear;
 use super::framing::{HEAD_ROOM, TAIL_ROOM};
 
 /// A lone comment line as a chunk of its own; see [`crate::sse::HEARTBEAT`].
@@ -36,6 +38,9 @@ pub struct Client {
     inbound: RefCell<Inbound>,
     pending: RefCell<Pending>,
     waker: RefCell<Option<Waker>>,
+    ear: RefCell<Option<(Arc<Ear>, Waker)>>,
+    /// The ear's waker is the one that the socket calls when there is something to read.
+    listening: Cell<bool>,
     shard: Rc<Shard>,
     timer: Timer,
     /// Every time limit of the connection.
@@ -82,6 +87,8 @@ impl Client {
             inbound: RefCell::default(),
             pending: RefCell::default(),
             waker: RefCell::default(),
+            ear: RefCell::default(),
+            listening: Cell::new(false),
             shard: Rc::clone(shard),
             timer: shard.wheel.timer(weak.clone()),
             deadlines: Deadlines::default(),
@@ -122,6 +129,11 @@ impl Client {
 
     /// Reads more into [`Client::inbound`], up to `limit` bytes held there. `Ok(0)` is the end, or a buffer that is full.
     pub fn poll_fill(&self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
+        self.listening.set(false);
+        self.fill(cx, limit)
+    }
+
+    fn fill(&self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
         let mut inbound = self.inbound.borrow_mut();
         let room = inbound.room(&self.shard, limit);
         if room.is_empty() {
@@ -138,14 +150,29 @@ impl Client {
     /// Ready when the client has left: its end of stream counts, as it does for nginx and Go's server, because a close and
     /// a half-close look alike until it is too late. Bytes of a next request are kept, one block of them.
     pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut ears = self.ear.borrow_mut();
+        let (ear, waker) = match &mut *ears {
+            Some((ear, waker)) if ear.is_of(cx.waker()) => (ear, waker),
+            none => {
+                let ear = Ear::new(cx.waker());
+                let (ear, waker) = none.insert((Arc::clone(&ear), Waker::from(ear)));
+                (ear, waker)
+            }
+        };
+        if !ear.take() && self.listening.get() {
+            return Poll::Pending;
+        }
+        let cx = &mut Context::from_waker(waker);
+        self.listening.set(true);
         loop {
             if self.stream.borrow().poll_read_ready(cx).is_pending() {
                 return Poll::Pending;
             }
             if self.inbound.borrow().is_full() {
+                ear.keep();
                 return Poll::Pending;
             }
-            match ready!(self.poll_fill(cx, usize::MAX)) {
+            match ready!(self.fill(cx, usize::MAX)) {
                 Ok(0) | Err(_) => return Poll::Ready(()),
                 Ok(_) => {}
             }

@@ -2,8 +2,10 @@
 
 use std::future::poll_fn;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::answer::{self, Learnt};
@@ -16,21 +18,17 @@ use super::ledger::{Ledger, outcome_of};
 use super::refusal::Failure;
 use super::request::Request;
 use super::settings::Settings;
-use super::upload::{Upload, WHOLE_BYTES};
-use crate::config::{Route, Timeouts};
+use super::upload::Upload;
+use crate::config::Route;
 use crate::http::body::BodyDecoder;
-use crate::http::request::RequestBody;
 use crate::http::response::{self, ResponseHead};
 use crate::net::stream::Stream;
 use crate::observe::{CoreMetrics, Gauge, Outcome};
-use crate::openai::{ApiError, PeekState, Sideband};
+use crate::openai::{ApiError, Sideband};
 use crate::shard::block::{BLOCK_BYTES, Block};
 use crate::shard::clock::{Micros, Millis};
 use crate::sse::Scanner;
 use crate::upstream::target::Target;
-
-/// A JSON body of unknown length is held up to here, so that it can be sent with its length.
-const HELD_BYTES: u64 = 64 * 1024;
 
 /// Times one request is sent to an upstream: once, and once more over a fresh connection when a pooled one was stale.
 const ATTEMPTS_MAX: u32 = 2;
@@ -59,51 +57,55 @@ pub struct Exchange<'a> {
 }
 
 /// Relays `request`, and leaves nothing of it behind on the connection but what is returned.
-pub async fn relay(
-    client: &Client,
-    core: &Rc<Core>,
-    request: &mut Request,
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice, and this one is kept by every connection"
+)]
+pub fn relay<'a>(
+    client: &'a Client,
+    core: &'a Rc<Core>,
+    request: &'a mut Request,
     peer: IpAddr,
     began: Micros,
-) -> After {
-    let settings = core.settings();
-    let look = request.json && !request.encoded;
-    let decides = settings.config.needs_peek();
-    let limits = &settings.config.timeouts;
-    let now = core.shard.clock.millis();
-    let max = settings.config.limits.max_body;
-    let upload = Upload::new(&request.body, look, decides, max, now, millis(limits.request_body));
-    client.deadlines.stall(millis(limits.client_stall));
-    let ledger = Ledger::new(began);
-    let open = Counted::new(core, |metrics| &metrics.requests_open);
-    let mut exchange = Exchange { client, core, settings, request, upload, ledger, early: None };
-    let (outcome, after) = exchange.run().await;
-    drop(open);
-    core.metrics.heartbeats.add(client.take_beats().into());
-    client.set_beat(Beat::Hold);
-    client.deadlines.reset();
-    exchange.ledger.bytes_in = exchange.upload.received;
-    exchange.note_peek();
-    exchange.ledger.close(outcome, request, peer, core);
-    after
+) -> impl Future<Output = After> + 'a {
+    async move {
+        let settings = core.settings();
+        let look = request.json && !request.encoded;
+        let decides = settings.config.needs_peek();
+        let limits = &settings.config.timeouts;
+        let now = core.shard.clock.millis();
+        let max = settings.config.limits.max_body;
+        let upload = Upload::new(&request.body, look, decides, max, now, millis(limits.request_body));
+        client.deadlines.stall(millis(limits.client_stall));
+        let ledger = Ledger::new(began);
+        let open = Counted::new(core, |metrics| &metrics.requests_open);
+        let mut exchange = Exchange { client, core, settings, request, upload, ledger, early: None };
+        // What it takes to get to an answer, and to tell of its end, is large and soon over, so it is boxed. While the answer
+        // streams the task holds what the pump needs and no more, and the pump is polled from here, without a layer between.
+        let (outcome, after) = match Box::pin(exchange.begin()).await {
+            Ok(mut answer) => {
+                let streaming = exchange.start(&answer);
+                let ending = match answer.over.take() {
+                    Some(ending) => ending,
+                    None => poll_fn(|cx| answer.download.poll(cx, client, core, &mut exchange.upload)).await,
+                };
+                drop(streaming);
+                Box::pin(exchange.finish(answer, ending)).await
+            }
+            Err(failure) => Box::pin(exchange.refuse(failure)).await,
+        };
+        drop(open);
+        core.metrics.heartbeats.add(client.take_beats().into());
+        client.set_beat(Beat::Hold);
+        client.deadlines.reset();
+        exchange.ledger.bytes_in = exchange.upload.received;
+        exchange.note_peek();
+        exchange.ledger.close(outcome, request, peer, core);
+        after
+    }
 }
 
 impl Exchange<'_> {
-    /// What it takes to get to an answer, and to tell of its end, is large and soon over, so it is boxed; while the answer
-    /// streams the task holds what the pump needs and no more.
-    async fn run(&mut self) -> (Outcome, After) {
-        let mut answer = match Box::pin(self.begin()).await {
-            Ok(answer) => answer,
-            Err(failure) => return Box::pin(self.refuse(failure)).await,
-        };
-        self.request.forget_fields();
-        if self.upload.sent {
-            self.note_peek();
-        }
-        let ending = self.pump(&mut answer).await;
-        Box::pin(self.finish(answer, ending)).await
-    }
-
     /// Takes over what the body said of itself, for the log: what stood too far behind to decide anything as well.
     fn note_peek(&mut self) {
         if let Some(peek) = self.upload.take_peek() {
@@ -114,9 +116,15 @@ impl Exchange<'_> {
         }
     }
 
-    async fn begin(&mut self) -> Result<Answer, Failure> {
+    async fn begin(&mut self) -> Result<Box<Answer>, Failure> {
         let (target, stream, answered, limits) = self.ask().await?;
-        self.answer(target, stream, answered, limits)
+        let (mut answer, (block, range)) = self.answer(target, stream, answered, limits)?;
+        let (client, mut block) = (self.client, Some(block));
+        let sent = poll_fn(|cx| Poll::Ready(client.send(cx, &mut block, range.clone()))).await;
+        if sent.is_err() {
+            answer.over = Some(Ending::Gone);
+        }
+        Ok(Box::new(answer))
     }
 
     /// Everything up to the head of the answer.
@@ -150,93 +158,6 @@ impl Exchange<'_> {
         Ok((target, stream, answered, limits))
     }
 
-    /// Receives as much of the body as must be seen before the upstream can be asked: all of a small one, and of a large one
-    /// what it takes to find the model.
-    async fn receive(&mut self) -> Result<(), Failure> {
-        self.check_size(self.settings.config.limits.max_body)?;
-        if self.request.json && self.request.encoded && self.settings.config.needs_peek() {
-            return Err(encoded().into());
-        }
-        if self.request.expect_continue && !self.upload.ended && self.client.inbound().is_empty() {
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()).await?;
-        }
-        let (client, core) = (self.client, Rc::clone(self.core));
-        self.upload.receive(client, &core.shard).map_err(Stop::Upload)?;
-        while self.wants_more()? {
-            guarded_receive(client, &core, &mut self.upload).await?;
-        }
-        self.learn()
-    }
-
-    fn wants_more(&self) -> Result<bool, Failure> {
-        if self.upload.ended {
-            return Ok(false);
-        }
-        if self.upload.must_learn() {
-            let max = self.settings.config.limits.max_model_peek;
-            return if self.upload.held_bytes() < max { Ok(true) } else { Err(too_late(max).into()) };
-        }
-        Ok(match self.request.body {
-            RequestBody::Length(length) => length <= WHOLE_BYTES,
-            RequestBody::Chunked => self.request.json && self.upload.held_bytes() < HELD_BYTES,
-            RequestBody::None => false,
-        })
-    }
-
-    /// Takes over what the body said of itself.
-    fn learn(&mut self) -> Result<(), Failure> {
-        let Some(peek) = self.upload.peek() else { return Ok(()) };
-        self.ledger.model = peek.model().map(str::to_owned);
-        self.ledger.stream = peek.stream() == Some(true);
-        match peek.state() {
-            _ if !self.upload.decides() => Ok(()),
-            PeekState::Malformed | PeekState::NotObject => Err(ApiError::not_a_json_object().into()),
-            _ if peek.model_too_long() => {
-                Err(ApiError::model_too_long(crate::openai::MAX_MODEL_BYTES).into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn route(&self, settings: &Settings) -> Result<(usize, Option<String>), Failure> {
-        let model = self.ledger.model.as_deref();
-        match settings.config.route(model, self.request.path()) {
-            Some((index, rewrite)) => Ok((index, rewrite.map(str::to_owned))),
-            None => Err(match model {
-                Some(model) => ApiError::model_not_found(model).into(),
-                None => ApiError::no_route(&self.request.method, self.request.path()).into(),
-            }),
-        }
-    }
-
-    fn choose(&self, route: &Route, settings: &Settings) -> Arc<Target> {
-        let total: u64 = route.upstreams.iter().map(|(_, weight)| u64::from(*weight)).sum();
-        let mut at =
-            if route.upstreams.len() == 1 { 0 } else { self.core.ids.borrow_mut().next_u64() % total.max(1) };
-        for (index, weight) in &route.upstreams {
-            if at < u64::from(*weight) {
-                return Arc::clone(&settings.targets[*index]);
-            }
-            at -= u64::from(*weight);
-        }
-        Arc::clone(&settings.targets[route.upstreams[0].0])
-    }
-
-    fn check_size(&self, max: u64) -> Result<(), Failure> {
-        match self.request.body {
-            RequestBody::Length(length) if length > max => Err(ApiError::body_too_large(max).into()),
-            _ => Ok(()),
-        }
-    }
-
-    /// The request's total: the route's, or less if the client says so.
-    fn limit_total(&self, timeouts: &Timeouts) {
-        let ours = Some(millis(timeouts.total)).filter(|&limit| limit > 0);
-        if let Some(limit) = ours.into_iter().chain(self.request.timeout_ms).min() {
-            self.client.deadlines.total(self.ledger.began() / 1000 + Millis::from(limit));
-        }
-    }
-
     /// Sends the request until there is the head of an answer.
     async fn send(
         &mut self,
@@ -250,11 +171,15 @@ impl Exchange<'_> {
             self.ledger.attempts += 1;
             let (stream, reused) = connect(client, &core, target, &route.timeouts).await?;
             self.ledger.overhead = core.shard.clock.micros() - self.ledger.began();
-            let mut asking = Asking::new(stream, head, millis(route.timeouts.first_byte));
+            let first_byte = millis(route.timeouts.first_byte);
+            client.deadlines.phase(Timeout::FirstByte, core.shard.clock.millis(), first_byte);
+            client.arm();
+            self.upload.limit_upstream(first_byte);
+            let mut asking = Asking::new(stream, head, first_byte);
             let stop = loop {
                 let answered = guarded(client, |cx| {
                     if client.deadlines.early_due.take() {
-                        return std::task::Poll::Ready(Err(Stop::Early));
+                        return Poll::Ready(Err(Stop::Early));
                     }
                     asking.poll(cx, client, &core, &mut self.upload, self.request.is_head())
                 });
@@ -299,7 +224,7 @@ impl Exchange<'_> {
         stream: Stream,
         answered: Answered,
         limits: Limits,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<(Answer, (Block, Range<usize>)), Failure> {
         let (client, core) = (self.client, Rc::clone(self.core));
         let began = core.shard.clock.micros();
         self.ledger.first_byte = Some(began);
@@ -326,14 +251,14 @@ impl Exchange<'_> {
         } else {
             download.segment(&mut block, rest, client, &core)
         };
-        let (first, cut) = match body {
-            Ok(body) => (Some(join(&core, block, &out, body)), None),
-            Err(cut) => (Some(join(&core, block, &out, 0..0)), Some(cut)),
+        let (first, over) = match body {
+            Ok(body) => (join(&core, block, &out, body), None),
+            Err(cut) => (join(&core, block, &out, 0..0), Some(Ending::Cut(cut))),
         };
         let keep_alive = learnt.keep_alive.map(|seconds| seconds.saturating_mul(1000));
         let events = learnt.events;
         self.ledger.upstream_request_id = learnt.request_id;
-        Ok(Answer { target, download, first, cut, events, limits, keep, reusable, keep_alive })
+        Ok((Answer { target, download, over, events, limits, keep, reusable, keep_alive }, first))
     }
 
     fn download(
@@ -352,38 +277,25 @@ impl Exchange<'_> {
         Download::new(stream, BodyDecoder::from(head.body), framing, look, says_end(self.request.path()), now)
     }
 
-    /// Writes what there is and pumps until the end.
-    async fn pump(&mut self, answer: &mut Answer) -> Ending {
+    /// Everything is ready for the pump.
+    fn start(&mut self, answer: &Answer) -> Option<Counted> {
         let (client, core) = (self.client, self.core);
+        self.request.forget_fields();
+        if self.upload.sent {
+            self.note_peek();
+        }
         let now = core.shard.clock.micros();
         self.ledger.overhead += now - self.ledger.first_byte.unwrap_or(now);
         client.set_beat(answer.download.beat());
-        client.deadlines.streaming(
-            now / 1000,
-            answer.limits.idle,
-            if answer.events { answer.limits.heartbeat } else { 0 },
-        );
+        let heartbeat = if answer.events { answer.limits.heartbeat } else { 0 };
+        client.deadlines.streaming(now / 1000, answer.limits.idle, heartbeat);
         client.arm();
-        let open = answer.events.then(|| Counted::new(core, |metrics| &metrics.streams_open));
-        let ending = poll_fn(|cx| {
-            if let Some((block, range)) = answer.first.take()
-                && client.send(cx, &mut Some(block), range).is_err()
-            {
-                return std::task::Poll::Ready(Ending::Gone);
-            }
-            if answer.cut.is_some() && !client.is_blocked() {
-                return std::task::Poll::Ready(answer.cut.take().map_or(Ending::Gone, Ending::Cut));
-            }
-            answer.download.poll(cx, client, core, &mut self.upload)
-        })
-        .await;
-        drop(open);
-        ending
+        answer.events.then(|| Counted::new(core, |metrics| &metrics.streams_open))
     }
 
     /// Tells the client how it ended, and keeps what can be used again.
-    async fn finish(&mut self, answer: Answer, ending: Ending) -> (Outcome, After) {
-        let Answer { target, download, keep, reusable, keep_alive, .. } = answer;
+    async fn finish(&mut self, answer: Box<Answer>, ending: Ending) -> (Outcome, After) {
+        let Answer { target, download, keep, reusable, keep_alive, .. } = *answer;
         self.ledger.answer(&download);
         let core = Rc::clone(self.core);
         match ending {
@@ -426,10 +338,8 @@ impl Exchange<'_> {
 struct Answer {
     target: Arc<Target>,
     download: Download,
-    /// The head and what came with it, not written yet.
-    first: Option<(Block, std::ops::Range<usize>)>,
-    /// It broke with its first bytes.
-    cut: Option<Cut>,
+    /// It ended with its first bytes: they were broken, or the client had left when they were written.
+    over: Option<Ending>,
     /// It is an event stream.
     events: bool,
     limits: Limits,
@@ -476,24 +386,9 @@ impl Drop for Counted {
     }
 }
 
-async fn guarded_receive(client: &Client, core: &Core, upload: &mut Upload) -> Result<(), Stop> {
-    poll_fn(|cx| {
-        if let std::task::Poll::Ready(timeout) = client.poll_expired(cx) {
-            return std::task::Poll::Ready(Err(Stop::Timeout(timeout)));
-        }
-        upload.poll_receive(cx, client, &core.shard).map_err(Stop::Upload)
-    })
-    .await
-}
-
 /// Puts a head right before the first bytes of its body, so that both leave in one write. Nearly always there is room where
 /// the upstream's head was.
-fn join(
-    core: &Core,
-    mut block: Block,
-    head: &[u8],
-    body: std::ops::Range<usize>,
-) -> (Block, std::ops::Range<usize>) {
+fn join(core: &Core, mut block: Block, head: &[u8], body: Range<usize>) -> (Block, Range<usize>) {
     if body.start >= head.len() {
         let start = body.start - head.len();
         block[start..body.start].copy_from_slice(head);
@@ -509,20 +404,6 @@ fn join(
 /// Streams of these endpoints always say when they are over (`[DONE]`, `response.completed`).
 fn says_end(path: &str) -> bool {
     ["/chat/completions", "/completions", "/responses", "/messages"].iter().any(|end| path.ends_with(end))
-}
-
-fn encoded() -> ApiError {
-    let message = "The body is compressed, and its route depends on the `model` in it. Send it without Content-Encoding.";
-    ApiError::new(415, "unsupported_content_encoding", message)
-}
-
-fn too_late(max: u64) -> ApiError {
-    ApiError::new(
-        413,
-        "model_not_found_in_time",
-        format!("The first {max} bytes of the body hold no `model`, and the route depends on it. Put `model` first."),
-    )
-    .with_param("model")
 }
 
 /// Whole milliseconds, for cells that hold them in 32 bits (49 days).

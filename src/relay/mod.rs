@@ -14,11 +14,12 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | [`client`] | the client's connection, as its task and the wheel see it |
-//! | [`deadline`] | its time limits |
+//! | [`deadline`], [`ear`] | its time limits; whether it has said anything |
 //! | [`request`], [`answer`] | heads, towards the upstream and towards the client |
 //! | [`upload`], [`download`] | bodies; `download` is the pump |
 //! | [`framing`] | chunks made around bytes where they lie |
 //! | [`exchange`], [`ask`] | the course of a request; a connection, the request on it, and the head of its answer |
+//! | `prepare` | what is decided before an upstream is asked |
 //! | `refusal` | what a client is told when there is no answer to pass on |
 //! | [`models`] | the union of what the upstreams offer |
 //! | [`core`], [`settings`] | what the tasks of a core share; a configuration made ready |
@@ -30,10 +31,12 @@ pub mod client;
 pub mod core;
 pub mod deadline;
 pub mod download;
+pub mod ear;
 pub mod exchange;
 pub mod framing;
 pub mod ledger;
 pub mod models;
+mod prepare;
 mod refusal;
 pub mod request;
 pub mod settings;

@@ -47,7 +47,9 @@ impl Exchange<'_> {
         self.ledger.error = error.code;
         self.client.set_beat(Beat::Hold);
         let event = download.parting(&error.event());
-        let told = !event.is_empty() && self.write(event).await.is_ok();
+        let tells = !event.is_empty();
+        // Even without an event: what is still being written comes first.
+        let told = self.write(event).await.is_ok() && tells;
         // A body that ends by close must not end by one now, unless the stream itself has told.
         let abort = download.framing() == Framing::Close && !told;
         (outcome, if abort { After::Abort } else { After::Close })

@@ -46,6 +46,9 @@ pub struct Upload {
     last_chunk_sent: bool,
     time_limit: u32,
     until: Millis,
+    /// How long the upstream may take nothing, and whether that time runs.
+    upstream_limit: u32,
+    blocked: bool,
 }
 
 /// Why a body did not get through.
@@ -89,6 +92,8 @@ impl Upload {
             last_chunk_sent: false,
             time_limit,
             until: now + Millis::from(time_limit),
+            upstream_limit: 0,
+            blocked: false,
         }
     }
 
@@ -96,6 +101,11 @@ impl Upload {
     pub fn limit(&mut self, limit: u64) -> Result<(), UploadError> {
         self.limit = self.limit.min(limit);
         if self.received > self.limit { Err(UploadError::TooLarge) } else { Ok(()) }
+    }
+
+    /// The upstream may take nothing for so long, in milliseconds.
+    pub fn limit_upstream(&mut self, limit: u32) {
+        self.upstream_limit = limit;
     }
 
     /// What was found in the body, if it is looked through.
@@ -237,12 +247,20 @@ impl Upload {
                 break;
             };
             match upstream.poll_write(cx, &block[range.clone()]) {
-                Poll::Ready(Ok(written)) => range.start += written,
+                Poll::Ready(Ok(written)) => {
+                    range.start += written;
+                    self.blocked = false;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(UploadError::Upstream(error))),
                 Poll::Pending => {
                     // It is the upstream that is slow now.
-                    self.until = shard.clock.millis() + Millis::from(self.time_limit);
-                    client.deadlines.no_phase();
+                    let now = shard.clock.millis();
+                    self.until = now + Millis::from(self.time_limit);
+                    if !self.blocked {
+                        self.blocked = true;
+                        client.deadlines.phase(Timeout::FirstByte, now, self.upstream_limit);
+                        client.arm();
+                    }
                     return Poll::Pending;
                 }
             }

@@ -1,5 +1,6 @@
 //! Which endpoint answers, and what an answer is.
 
+use memchr::{memchr, memchr2};
 use serde_json::{Value, json};
 
 use super::knobs::Knobs;
@@ -9,8 +10,12 @@ use crate::openai::ApiError;
 /// When everything was created, as far as the simulator says: a constant, since the same request gets the same bytes.
 pub const CREATED: u64 = 1_735_689_600;
 
-/// Content bytes that are put together in memory at most, for answers that are given whole.
-pub const WHOLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Content bytes that are put together in memory at most, for answers that are given whole; some of them hold it eight times.
+pub const WHOLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// JSON values of a request that are taken in: more than any conversation or batch of embeddings has, and some 100 MB
+/// at the worst (small objects cost most).
+pub const JSON_VALUES_MAX: usize = 512 * 1024;
 
 /// What was asked.
 pub struct Asked<'a> {
@@ -124,7 +129,12 @@ pub fn fits(events: u64, knobs: Knobs) -> Result<(), ApiError> {
     ))
 }
 
+/// A tree of values takes many times the room of its text, so the values are counted before it is grown.
 fn object(body: &[u8]) -> Result<Value, ApiError> {
+    if separators(body) > JSON_VALUES_MAX {
+        let message = format!("The request's JSON has more than {JSON_VALUES_MAX} values. Send fewer.");
+        return Err(ApiError::new(413, "request_too_large", message));
+    }
     let value: Result<Value, _> = serde_json::from_slice(body);
     match value {
         Ok(value) if value.is_object() => Ok(value),
@@ -132,8 +142,53 @@ fn object(body: &[u8]) -> Result<Value, ApiError> {
     }
 }
 
+/// The bytes outside of strings that begin a value: as many as there are values, or up to twice as many.
+fn separators(json: &[u8]) -> usize {
+    let (mut count, mut rest) = (0, json);
+    while let Some(quote) = memchr(b'"', rest) {
+        count += begin_values(&rest[..quote]);
+        rest = &rest[quote + 1..];
+        loop {
+            match memchr2(b'"', b'\\', rest) {
+                Some(at) if rest[at] == b'\\' => rest = rest.get(at + 2..).unwrap_or_default(),
+                Some(at) => break rest = &rest[at + 1..],
+                None => return count,
+            }
+        }
+    }
+    count + begin_values(rest)
+}
+
+fn begin_values(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count()
+}
+
 impl From<ApiError> for Answer {
     fn from(error: ApiError) -> Answer {
         Answer::Whole { status: error.status, content_type: "application/json", body: error.body() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_counted_outside_of_strings_only() {
+        assert_eq!(separators(br#"{"a":"x,[{:\",","b":[1,2]}"#), 6);
+        assert_eq!(separators(b"[1,1,1]"), 3);
+        // Cut anywhere, it ends.
+        assert_eq!(separators(br#"{"a\"#), 1);
+        assert_eq!(separators(br#"{"a"#), 1);
+        assert_eq!(separators(b""), 0);
+    }
+
+    /// Two bytes of text, 32 and more of memory: 64 MiB of these once took gigabytes, in the process of the edge.
+    #[test]
+    fn a_list_of_a_million_values_is_refused_before_it_is_read() {
+        let body = [&b"{\"model\":\"m\",\"messages\":["[..], &b"1,".repeat(JSON_VALUES_MAX), b"1]}"].concat();
+        assert_eq!(object(&body).unwrap_err().status, 413);
+        let long_text = format!(r#"{{"a":"{}"}}"#, ",".repeat(JSON_VALUES_MAX + 1));
+        assert!(object(long_text.as_bytes()).is_ok());
     }
 }

@@ -1,23 +1,13 @@
 //! `POST /v1/chat/completions`: text, tool calls and structured output, streamed or whole.
 
-use std::fmt::Write;
-
 use serde_json::{Value, json};
 
 use super::answer::{Answer, CREATED, Content, Script, data, fits, json, model};
+use super::frame::{Frame, MARK};
 use super::knobs::Knobs;
+use super::schema::{pieces, pieces_of};
 use super::text::{Text, count, name};
 use crate::openai::ApiError;
-
-/// Characters of structured output in one chunk.
-const PIECE_CHARS: usize = 6;
-
-/// Stands for the content while a chunk's frame is made, and how serde_json writes it.
-const MARK: &str = "\u{1}";
-const MARK_IN_JSON: &str = "\"\\u0001\"";
-
-/// How deep a schema is filled in.
-const SCHEMA_DEPTH_MAX: u32 = 8;
 
 /// What the model is going to say.
 enum Saying {
@@ -69,14 +59,14 @@ fn saying(request: &Value, messages: &[Value], prompt: &str, knobs: Knobs) -> Sa
         && !answers_tool
         && let Some(tool) = tools.iter().find(wanted)
     {
-        let arguments = filled(&tool["function"]["parameters"], 0).to_string();
+        let pieces = pieces_of(&tool["function"]["parameters"]);
         let tool = tool["function"]["name"].as_str().unwrap_or("tool").to_owned();
-        return Saying::Call { tool, pieces: pieces(&arguments) };
+        return Saying::Call { tool, pieces };
     }
     let format = &request["response_format"];
     match format["type"].as_str() {
         Some("json_schema") => {
-            return Saying::Json(pieces(&filled(&format["json_schema"]["schema"], 0).to_string()));
+            return Saying::Json(pieces_of(&format["json_schema"]["schema"]));
         }
         Some("json_object") => {
             return Saying::Json(pieces(
@@ -111,18 +101,13 @@ fn stream(
         }
         chunk
     };
-    // A chunk is the same but for its content: rendered once, with a mark in its place, and cut there.
-    let around = |delta: Value| {
-        let text = String::from_utf8_lossy(&data(&chunk(delta, Value::Null))).into_owned();
-        let (before, after) = text.split_once(MARK_IN_JSON).unwrap_or((&text, ""));
-        (before.to_owned(), after.to_owned())
-    };
+    let around = |delta: Value| Frame::of(&chunk(delta, Value::Null));
     let role = json!({"role": "assistant", "content": "", "refusal": null});
     let (opening, count, content, reason): (Vec<Vec<u8>>, u64, Content, &str) = match saying {
         Saying::Text { text, tokens, cut_short } => {
-            let (before, after) = around(json!({"content": MARK}));
+            let frame = around(json!({"content": MARK}));
             let content = move |index: u64, out: &mut Vec<u8>| {
-                write(out, &before, &text.content(index, knobs.bytes), &after);
+                frame.write(out, &text.content(index, knobs.bytes));
             };
             (
                 vec![data(&chunk(role, Value::Null))],
@@ -132,21 +117,18 @@ fn stream(
             )
         }
         Saying::Json(pieces) => {
-            let (before, after) = around(json!({"content": MARK}));
+            let frame = around(json!({"content": MARK}));
             let count = pieces.len() as u64;
-            let content =
-                move |index: u64, out: &mut Vec<u8>| write(out, &before, &pieces[index as usize], &after);
+            let content = move |index: u64, out: &mut Vec<u8>| frame.write(out, &pieces[index as usize]);
             (vec![data(&chunk(role, Value::Null))], count, Box::new(content), "stop")
         }
         Saying::Call { tool, pieces } => {
             let call = json!([{"index": 0, "id": format!("call_{}", name(tool.as_bytes())), "type": "function",
                 "function": {"name": tool, "arguments": ""}}]);
             let begin = json!({"role": "assistant", "content": null, "tool_calls": call});
-            let (before, after) =
-                around(json!({"tool_calls": [{"index": 0, "function": {"arguments": MARK}}]}));
+            let frame = around(json!({"tool_calls": [{"index": 0, "function": {"arguments": MARK}}]}));
             let count = pieces.len() as u64;
-            let content =
-                move |index: u64, out: &mut Vec<u8>| write(out, &before, &pieces[index as usize], &after);
+            let content = move |index: u64, out: &mut Vec<u8>| frame.write(out, &pieces[index as usize]);
             (vec![data(&chunk(begin, Value::Null))], count, Box::new(content), "tool_calls")
         }
     };
@@ -193,57 +175,6 @@ pub(super) fn content(message: &Value) -> String {
         }
         _ => String::new(),
     }
-}
-
-/// A value that fits a JSON schema, as far as simple schemas go.
-fn filled(schema: &Value, depth: u32) -> Value {
-    if let Some(first) = schema["enum"].get(0).or(schema.get("const")).or(schema.get("default")) {
-        return first.clone();
-    }
-    let kind = schema["type"].as_str().or(schema["type"][0].as_str());
-    match kind {
-        Some("string") => json!("sedge"),
-        Some("integer") => json!(1),
-        Some("number") => json!(1.5),
-        Some("boolean") => json!(true),
-        Some("null") => Value::Null,
-        Some("array") if depth < SCHEMA_DEPTH_MAX && schema["items"].is_object() => {
-            json!([filled(&schema["items"], depth + 1)])
-        }
-        Some("array") => json!([]),
-        _ if depth < SCHEMA_DEPTH_MAX => {
-            let properties = schema["properties"].as_object().into_iter().flatten();
-            Value::Object(
-                properties.map(|(name, schema)| (name.clone(), filled(schema, depth + 1))).collect(),
-            )
-        }
-        _ => json!({}),
-    }
-}
-
-fn pieces(text: &str) -> Vec<String> {
-    let characters: Vec<char> = text.chars().collect();
-    characters.chunks(PIECE_CHARS).map(|piece| piece.iter().collect()).collect()
-}
-
-/// `before`, the content as a JSON string, `after`.
-fn write(out: &mut Vec<u8>, before: &str, content: &str, after: &str) {
-    out.extend_from_slice(before.as_bytes());
-    out.push(b'"');
-    for c in content.chars() {
-        match c {
-            '"' => out.extend_from_slice(b"\\\""),
-            '\\' => out.extend_from_slice(b"\\\\"),
-            c if c.is_control() => {
-                let mut escaped = String::new();
-                let _ = write!(escaped, "\\u{:04x}", u32::from(c));
-                out.extend_from_slice(escaped.as_bytes());
-            }
-            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
-    }
-    out.push(b'"');
-    out.extend_from_slice(after.as_bytes());
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 //! A client that leaves while an answer pauses ends it within moments: whatever stands before a model must see its
 //! cancellations arrive.
 
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
 
 use super::answer::{Answer, Asked, Script, answer};
 use super::knobs::Knobs;
@@ -24,6 +25,18 @@ const JSON_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What is written at once when nothing is to be waited for.
 const BURST_BYTES: usize = 16 * 1024;
+
+/// Room for a read of a body. A vector that is only drained is read into by as many bytes as the head happened to be long.
+const BODY_READ_BYTES: usize = 64 * 1024;
+
+/// Room for any other read: it is held while an answer pauses, by every connection.
+const READ_BYTES: usize = 1024;
+
+/// How far behind its pace a stream may fall and still catch up; a client that stalled longer is not flooded.
+const BEHIND_MAX: Duration = Duration::from_millis(50);
+
+/// How long a refused client is listened to, so that the answer is not lost to a reset.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Bytes of next requests that are taken in while an answer is on its way.
 const PIPELINED_BYTES_MAX: usize = 64 * 1024;
@@ -93,11 +106,11 @@ impl Connection {
         drop(body);
         match answer {
             (Answer::Whole { status, content_type, body }, knobs) => {
-                self.wait(knobs.first_ms).await?;
+                self.wait_until(Instant::now() + Duration::from_millis(knobs.first_ms)).await?;
                 self.whole(&manner, status, content_type, &body).await?;
             }
             (Answer::Events(script), knobs) => {
-                self.wait(knobs.first_ms).await?;
+                self.wait_until(Instant::now() + Duration::from_millis(knobs.first_ms)).await?;
                 return Ok(self.events(&manner, &script, knobs).await?
                     && manner.keep_alive
                     && manner.chunked);
@@ -114,11 +127,12 @@ impl Connection {
                 Ok(None) => {}
                 Err(reject) => return Ok(Err(reject)),
             }
-            self.read().await?;
+            self.read(READ_BYTES).await?;
         }
     }
 
-    async fn read(&mut self) -> io::Result<()> {
+    async fn read(&mut self, room: usize) -> io::Result<()> {
+        self.bytes.reserve(room);
         match self.socket.read_buf(&mut self.bytes).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
@@ -135,7 +149,7 @@ impl Connection {
         let (mut body, mut length) = (Vec::new(), 0);
         while !decoder.finished() {
             if self.bytes.is_empty() {
-                self.read().await?;
+                self.read(BODY_READ_BYTES).await?;
             }
             let decoded = match decoder.decode_in_place(&mut self.bytes) {
                 Ok(decoded) => decoded,
@@ -154,22 +168,21 @@ impl Connection {
                 }));
             }
         }
+        self.bytes.shrink_to(READ_BYTES);
         Ok(Ok((body, length)))
     }
 
     /// Waits, and takes note of a client that leaves meanwhile.
-    async fn wait(&mut self, ms: u64) -> io::Result<()> {
-        if ms == 0 {
+    async fn wait_until(&mut self, due: Instant) -> io::Result<()> {
+        if due <= Instant::now() {
             return Ok(());
         }
-        let over = pause(Duration::from_millis(ms));
+        let over = sleep_until(due);
         tokio::pin!(over);
         while self.bytes.len() < PIPELINED_BYTES_MAX {
             tokio::select! {
                 () = &mut over => return Ok(()),
-                read = self.socket.read_buf(&mut self.bytes) => if read? == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                },
+                read = self.read(READ_BYTES) => read?,
             }
         }
         over.await;
@@ -202,6 +215,8 @@ impl Connection {
         }
         out.extend_from_slice(b"Cache-Control: no-cache\r\n\r\n");
         let mut event = Vec::new();
+        let interval = Duration::from_millis(knobs.interval_ms);
+        let mut due = Instant::now();
         let content = script.opening.len() as u64..script.opening.len() as u64 + script.count;
         for index in 0..content.end + script.closing.len() as u64 {
             if knobs.cut_after == Some(index) {
@@ -215,7 +230,9 @@ impl Connection {
             if knobs.interval_ms > 0 && content.contains(&index) {
                 self.socket.write_all(&out).await?;
                 out.clear();
-                self.wait(knobs.interval_ms).await?;
+                // From one due time to the next: a timer's lateness does not add up.
+                due = (due + interval).max(Instant::now() - BEHIND_MAX);
+                self.wait_until(due).await?;
             }
             event.clear();
             match index {
@@ -240,7 +257,7 @@ impl Connection {
     async fn stall(&mut self) -> io::Result<bool> {
         loop {
             self.bytes.clear();
-            self.read().await?;
+            self.read(READ_BYTES).await?;
         }
     }
 
@@ -249,7 +266,21 @@ impl Connection {
         let manner =
             Manner { head_only: false, chunked: true, keep_alive: false, request_id: "req_refused".into() };
         self.whole(&manner, error.status, "application/json", &error.body()).await?;
-        Ok(false)
+        self.linger().await
+    }
+
+    /// Reads what a refused client is still sending: to close on unread bytes is a reset, which may overtake the answer.
+    async fn linger(&mut self) -> io::Result<bool> {
+        self.socket.shutdown().await?;
+        let over = sleep_until(Instant::now() + LINGER);
+        tokio::pin!(over);
+        loop {
+            self.bytes.clear();
+            tokio::select! {
+                () = &mut over => return Ok(false),
+                read = self.read(READ_BYTES) => read?,
+            }
+        }
     }
 }
 
@@ -274,7 +305,8 @@ impl Manner {
             out.extend_from_slice(event);
             return;
         }
-        out.extend_from_slice(format!("{:x}\r\n", event.len()).as_bytes());
+        // Writing into a Vec cannot fail.
+        let _ = write!(out, "{:x}\r\n", event.len());
         out.extend_from_slice(event);
         out.extend_from_slice(b"\r\n");
     }

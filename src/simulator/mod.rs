@@ -10,23 +10,29 @@
 //! | [`knobs`] | what a request's `x-sim-` fields ask for |
 //! | [`answer`] | which endpoint answers, and what an answer is: whole, or a script of events |
 //! | `chat`, `responses`, `others` | the endpoints |
+//! | `frame` | an event that is rendered once and copied with another text in it |
 //! | [`text`] | what it has to say |
+//! | `schema` | what it has to say if that is to fit a JSON schema |
 
 pub mod answer;
 mod chat;
 pub mod connection;
+mod frame;
 pub mod knobs;
 mod others;
 mod responses;
+mod schema;
 pub mod text;
+
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::net::listener::Bound;
 use crate::net::{cpu, process};
@@ -34,7 +40,8 @@ use crate::net::{cpu, process};
 /// A running simulator; dropping it ends it.
 pub struct Simulator {
     address: SocketAddr,
-    stop: Arc<Notify>,
+    /// Its end is what the threads wait for: seen by each of them, however late it looks.
+    alive: Option<watch::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -43,18 +50,18 @@ impl Simulator {
     pub fn start(listen: SocketAddr, workers: usize) -> io::Result<Simulator> {
         let bound = Bound::many(listen, workers.max(1))?;
         let address = bound[0].address();
-        let stop = Arc::new(Notify::new());
+        let (alive, ended) = watch::channel(());
         let mut threads = Vec::with_capacity(bound.len());
         for bound in bound {
-            let stop = Arc::clone(&stop);
+            let ended = ended.clone();
             let thread = std::thread::Builder::new().name("simulator".into());
             threads.push(thread.spawn(move || {
-                if let Err(error) = serve(bound, &stop) {
+                if let Err(error) = serve(bound, ended) {
                     eprintln!("sedge: the simulator has stopped: {error}");
                 }
             })?);
         }
-        Ok(Simulator { address, stop, threads })
+        Ok(Simulator { address, alive: Some(alive), threads })
     }
 
     /// Where it serves.
@@ -83,9 +90,7 @@ impl Simulator {
 
 impl Drop for Simulator {
     fn drop(&mut self) {
-        for _ in &self.threads {
-            self.stop.notify_one();
-        }
+        drop(self.alive.take());
         for thread in self.threads.drain(..) {
             // A panic in there has been told already.
             let _ = thread.join();
@@ -93,7 +98,7 @@ impl Drop for Simulator {
     }
 }
 
-fn serve(bound: Bound, stop: &Notify) -> io::Result<()> {
+fn serve(bound: Bound, mut ended: watch::Receiver<()>) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let listener = bound.into_tokio()?;
@@ -103,7 +108,7 @@ fn serve(bound: Bound, stop: &Notify) -> io::Result<()> {
                     Ok((socket, _)) => drop(tokio::task::spawn_local(connection::run(socket))),
                     Err(_) => connection::pause(std::time::Duration::from_millis(100)).await,
                 },
-                () = stop.notified() => return Ok(()),
+                _ = ended.changed() => return Ok(()),
             }
         }
     })

@@ -1,6 +1,9 @@
 //! What the simulator has to say: a few sentences about water and what grows in it, as often as needed, in tokens that look
 //! like a model's: words with the space before them.
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 const OPENING: &str = "You asked:";
 
 const BODY: &str = " A stream never asks how long it will be. It starts somewhere high up, between stones, and goes on, one \
@@ -8,13 +11,20 @@ small piece after the other, until there is no more of it. Sedges grow along its
 bank together, leaves that bend when the water rises and stand up again when it falls. Nothing passes them unnoticed, and \
 nothing is held back. Where a stream breaks off, the sedge does not pretend that it has reached the sea.";
 
+/// The tokens of [`BODY`].
+static TOKENS: LazyLock<Vec<&str>> = LazyLock::new(|| tokens(BODY));
+
+/// [`BODY`] twice: wherever one begins in it, a body's length of text follows in one piece.
+static TWICE: LazyLock<String> = LazyLock::new(|| BODY.repeat(2));
+
 /// Characters of a prompt that are repeated in the answer.
 const ECHO_CHARS_MAX: usize = 80;
 
-/// The tokens of an answer.
+/// An answer: the prompt once, then the body over and over.
 pub struct Text {
-    tokens: Vec<String>,
-    opening: usize,
+    opening: String,
+    /// Tokens of the opening.
+    opening_tokens: u64,
 }
 
 impl Text {
@@ -22,37 +32,44 @@ impl Text {
     pub fn about(prompt: &str) -> Text {
         let asked: String =
             prompt.chars().map(|c| if c.is_control() { ' ' } else { c }).take(ECHO_CHARS_MAX).collect();
-        let mut tokens = Vec::new();
-        if !asked.trim().is_empty() {
-            tokens.extend(words(&format!("{OPENING} \"{}\".", asked.trim())));
-        }
-        let opening = tokens.len();
-        tokens.extend(words(BODY));
-        Text { tokens, opening }
+        let opening = match asked.trim() {
+            "" => String::new(),
+            asked => format!("{OPENING} \"{asked}\""),
+        };
+        let opening_tokens = if opening.is_empty() { 0 } else { tokens(&opening).len() as u64 };
+        Text { opening, opening_tokens }
     }
 
-    /// The token at `index`: the prompt comes once, the rest over and over.
+    /// The token at `index`.
     pub fn token(&self, index: u64) -> &str {
-        let (opening, all) = (self.opening as u64, self.tokens.len() as u64);
-        let at = if index < all { index } else { opening + (index - opening) % (all - opening) };
-        &self.tokens[at as usize]
+        match index.checked_sub(self.opening_tokens) {
+            None => tokens(&self.opening)[index as usize],
+            Some(index) => TOKENS[(index % TOKENS.len() as u64) as usize],
+        }
     }
 
-    /// The content of a chunk: a token, or exactly `bytes` bytes made of tokens.
-    pub fn content(&self, index: u64, bytes: Option<u64>) -> String {
-        let Some(bytes) = bytes else { return self.token(index).to_owned() };
-        let mut content = String::with_capacity(bytes as usize);
-        for token in (index..).map(|index| self.token(index)) {
-            for c in token.chars() {
-                if content.len() + c.len_utf8() > bytes as usize {
-                    // What is left is shorter than the next character.
-                    content.extend(std::iter::repeat_n('.', bytes as usize - content.len()));
-                    return content;
-                }
-                content.push(c);
-            }
+    /// The content of a chunk: a token, or exactly `bytes` bytes that go on where those of the chunk before ended. They are
+    /// cut anywhere, so every character of them is one byte long.
+    pub fn content(&self, index: u64, bytes: Option<u64>) -> Cow<'_, str> {
+        let Some(bytes) = bytes else { return Cow::Borrowed(self.token(index)) };
+        // Both have bounds that keep their product far below 2^64.
+        let (start, bytes) = (index * bytes, bytes as usize);
+        let opening = self.opening.len() as u64;
+        if start >= opening && bytes <= BODY.len() {
+            let at = ((start - opening) % BODY.len() as u64) as usize;
+            return Cow::Borrowed(&TWICE[at..at + bytes]);
         }
-        content
+        let mut content = String::with_capacity(bytes);
+        if start < opening {
+            let one_byte = self.opening.bytes().map(|byte| if byte.is_ascii() { byte.into() } else { '?' });
+            content.extend(one_byte.skip(start as usize).take(bytes));
+        }
+        while content.len() < bytes {
+            let at = ((start + content.len() as u64 - opening) % BODY.len() as u64) as usize;
+            let piece = &BODY[at..];
+            content.push_str(&piece[..piece.len().min(bytes - content.len())]);
+        }
+        Cow::Owned(content)
     }
 }
 
@@ -69,14 +86,11 @@ pub fn name(of: &[u8]) -> String {
     format!("{hash:016x}")
 }
 
-fn words(text: &str) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
-    for (index, word) in text.split(' ').enumerate() {
-        if !word.is_empty() {
-            all.push(if index == 0 { word.to_owned() } else { format!(" {word}") });
-        }
-    }
-    all
+/// A text at the spaces in it, each with what follows it.
+fn tokens(text: &str) -> Vec<&str> {
+    let starts = text.match_indices(' ').map(|(at, _)| at).filter(|&at| at > 0);
+    let ends = starts.clone().chain([text.len()]);
+    std::iter::once(0).chain(starts).zip(ends).map(|(start, end)| &text[start..end]).collect()
 }
 
 #[cfg(test)]
@@ -87,16 +101,24 @@ mod tests {
     fn the_prompt_comes_once_and_the_text_goes_on() {
         let text = Text::about("What is\na river?");
         let said: String = (0..400).map(|index| text.token(index)).collect();
-        assert!(said.starts_with("You asked: \"What is a river?\". A stream"));
+        assert!(said.starts_with("You asked: \"What is a river?\" A stream"));
         assert_eq!(said.matches("river").count(), 1);
         assert!(said.matches("A stream never").count() >= 2);
     }
 
     #[test]
-    fn chunks_have_the_size_that_was_asked_for() {
-        let text = Text::about("é");
-        for bytes in [0, 1, 17, 1000] {
-            assert_eq!(text.content(3, Some(bytes)).len() as u64, bytes);
+    fn chunks_have_the_size_that_was_asked_for_and_read_on() {
+        for prompt in ["é", "", "a \"b\"", "\n"] {
+            let text = Text::about(prompt);
+            let all: String = (0..100).map(|index| text.content(index, Some(17))).collect();
+            assert_eq!(all.len(), 1700);
+            for bytes in [1, 5, 170, 1700] {
+                let same = (0..1700 / bytes).map(|index| text.content(index, Some(bytes)));
+                assert!(same.clone().all(|content| content.len() as u64 == bytes));
+                assert_eq!(same.collect::<String>(), all, "{bytes}");
+            }
+            assert_eq!(text.content(3, Some(0)), "");
         }
+        assert!(Text::about("é").content(0, Some(40)).starts_with("You asked: \"??\" A stream never"));
     }
 }

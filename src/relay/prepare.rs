@@ -1,0 +1,134 @@
+//! What is decided before an upstream is asked: how much of the body must be seen for it, whether the request may be so large
+//! and take so long, and where it goes.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::ask::Stop;
+use super::client::Client;
+use super::core::Core;
+use super::exchange::{Exchange, millis};
+use super::refusal::Failure;
+use super::settings::Settings;
+use super::upload::{Upload, WHOLE_BYTES};
+use crate::config::{Route, Timeouts};
+use crate::http::request::RequestBody;
+use crate::openai::{ApiError, MAX_MODEL_BYTES, PeekState};
+use crate::shard::clock::Millis;
+use crate::upstream::target::Target;
+
+/// A JSON body of unknown length is held up to here, so that it can be sent with its length.
+const HELD_BYTES: u64 = 64 * 1024;
+
+impl Exchange<'_> {
+    /// Receives as much of the body as must be seen before the upstream can be asked: all of a small one, and of a large one
+    /// what it takes to find the model.
+    pub(super) async fn receive(&mut self) -> Result<(), Failure> {
+        self.check_size(self.settings.config.limits.max_body)?;
+        if self.request.json && self.request.encoded && self.settings.config.needs_peek() {
+            return Err(encoded().into());
+        }
+        if self.request.expect_continue && !self.upload.ended && self.client.inbound().is_empty() {
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()).await?;
+        }
+        let (client, core) = (self.client, Rc::clone(self.core));
+        self.upload.receive(client, &core.shard).map_err(Stop::Upload)?;
+        while self.wants_more()? {
+            guarded_receive(client, &core, &mut self.upload).await?;
+        }
+        self.learn()
+    }
+
+    fn wants_more(&self) -> Result<bool, Failure> {
+        if self.upload.ended {
+            return Ok(false);
+        }
+        if self.upload.must_learn() {
+            let max = self.settings.config.limits.max_model_peek;
+            return if self.upload.held_bytes() < max { Ok(true) } else { Err(too_late(max).into()) };
+        }
+        Ok(match self.request.body {
+            RequestBody::Length(length) => length <= WHOLE_BYTES,
+            RequestBody::Chunked => self.request.json && self.upload.held_bytes() < HELD_BYTES,
+            RequestBody::None => false,
+        })
+    }
+
+    /// Takes over what the body said of itself.
+    fn learn(&mut self) -> Result<(), Failure> {
+        let Some(peek) = self.upload.peek() else { return Ok(()) };
+        self.ledger.model = peek.model().map(str::to_owned);
+        self.ledger.stream = peek.stream() == Some(true);
+        match peek.state() {
+            _ if !self.upload.decides() => Ok(()),
+            PeekState::Malformed | PeekState::NotObject => Err(ApiError::not_a_json_object().into()),
+            _ if peek.model_too_long() => Err(ApiError::model_too_long(MAX_MODEL_BYTES).into()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn route(&self, settings: &Settings) -> Result<(usize, Option<String>), Failure> {
+        let model = self.ledger.model.as_deref();
+        match settings.config.route(model, self.request.path()) {
+            Some((index, rewrite)) => Ok((index, rewrite.map(str::to_owned))),
+            None => Err(match model {
+                Some(model) => ApiError::model_not_found(model).into(),
+                None => ApiError::no_route(&self.request.method, self.request.path()).into(),
+            }),
+        }
+    }
+
+    pub(super) fn choose(&self, route: &Route, settings: &Settings) -> Arc<Target> {
+        let total: u64 = route.upstreams.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let mut at =
+            if route.upstreams.len() == 1 { 0 } else { self.core.ids.borrow_mut().next_u64() % total.max(1) };
+        for (index, weight) in &route.upstreams {
+            if at < u64::from(*weight) {
+                return Arc::clone(&settings.targets[*index]);
+            }
+            at -= u64::from(*weight);
+        }
+        Arc::clone(&settings.targets[route.upstreams[0].0])
+    }
+
+    pub(super) fn check_size(&self, max: u64) -> Result<(), Failure> {
+        match self.request.body {
+            RequestBody::Length(length) if length > max => Err(ApiError::body_too_large(max).into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The request's total: the route's, or less if the client says so.
+    pub(super) fn limit_total(&self, timeouts: &Timeouts) {
+        let ours = Some(millis(timeouts.total)).filter(|&limit| limit > 0);
+        if let Some(limit) = ours.into_iter().chain(self.request.timeout_ms).min() {
+            self.client.deadlines.total(self.ledger.began() / 1000 + Millis::from(limit));
+        }
+    }
+}
+
+async fn guarded_receive(client: &Client, core: &Core, upload: &mut Upload) -> Result<(), Stop> {
+    poll_fn(|cx| {
+        if let Poll::Ready(timeout) = client.poll_expired(cx) {
+            return Poll::Ready(Err(Stop::Timeout(timeout)));
+        }
+        upload.poll_receive(cx, client, &core.shard).map_err(Stop::Upload)
+    })
+    .await
+}
+
+fn encoded() -> ApiError {
+    let message = "The body is compressed, and its route depends on the `model` in it. Send it without Content-Encoding.";
+    ApiError::new(415, "unsupported_content_encoding", message)
+}
+
+fn too_late(max: u64) -> ApiError {
+    ApiError::new(
+        413,
+        "model_not_found_in_time",
+        format!("The first {max} bytes of the body hold no `model`, and the route depends on it. Put `model` first."),
+    )
+    .with_param("model")
+}
