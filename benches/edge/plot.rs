@@ -33,10 +33,10 @@ pub fn svg(title: &str, x_label: &str, y_label: &str, lines: &[Line]) -> String 
     for index in 0..=6 {
         let value = top / 6.0 * f64::from(index);
         let (y, end) = (y_of(value), WIDTH - right);
-        let _ = write!(
+        let _ = writeln!(
             svg,
             "<path d=\"M{left} {y:.1}H{end}\" stroke=\"#e4e4e4\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>\n",
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>",
             left - 8.0,
             y + 4.0
         );

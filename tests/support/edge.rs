@@ -66,7 +66,24 @@ impl Edge {
     /// With these arguments, one worker, and ports of its own for both listeners.
     #[track_caller]
     pub fn start(args: &[&str]) -> Self {
-        let mut child = command()
+        Self::spawn(command(), args)
+    }
+
+    /// In front of one upstream, run by a tool that takes a program and its arguments.
+    #[track_caller]
+    pub fn under(tool: &[&str], upstream: &Upstream) -> Self {
+        let plain = command();
+        let mut under = Command::new(tool[0]);
+        under.args(&tool[1..]).arg(plain.get_program());
+        for (name, _) in plain.get_envs() {
+            under.env_remove(name);
+        }
+        Self::spawn(under, &["--upstream", &upstream.url()])
+    }
+
+    #[track_caller]
+    fn spawn(mut command: Command, args: &[&str]) -> Self {
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1"])
             .args(args)
             .stdin(Stdio::null())
@@ -158,6 +175,10 @@ impl Edge {
 
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("signal");
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for the process to end by itself.
