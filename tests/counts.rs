@@ -7,6 +7,8 @@
 //! The bounds are for the release binary, which `SEDGE_BIN` names; with another, or without valgrind or strace, there is
 //! nothing to hold against them, and a test says so and ends.
 
+#![allow(clippy::print_stdout, reason = "counts are for reading, even when they pass")]
+
 mod support;
 
 use std::io::{BufRead, BufReader};

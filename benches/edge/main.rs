@@ -4,6 +4,7 @@
 //!     cargo bench --bench edge -- paced burst           these scenes
 //!       --rounds N  --peers floor,sedge,...  --no-calls
 //!     cargo bench --bench edge -- plots                 the plots alone
+//!     cargo bench --bench edge -- paced --stacks        record sedge's stacks, into target/bench/SCENE.sedge.perf
 //!
 //! Every peer is a process of its own on one core; the upstream and the clients are this process, on the others. The rounds are
 //! interleaved, so that whatever else the machine does meets all peers alike, and a ratio is taken within its round. What the
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use peers::{Kind, Site};
+use process::Ask;
 use report::Results;
 use scenes::{Certificate, Scene};
 
@@ -43,6 +45,7 @@ struct Options {
     rounds: usize,
     peers: Vec<Kind>,
     calls: bool,
+    stacks: bool,
 }
 
 fn main() {
@@ -73,6 +76,13 @@ fn main() {
     };
     process::stay_on(rest);
     println!("edge: {} on core {}, load on {rest:?}, {} rounds", sedge.display(), edge[0], options.rounds);
+    if options.stacks {
+        for scene in &options.scenes {
+            let sample = scenes::run(*scene, Kind::Sedge, &site, Some(Ask::Stacks)).expect("the scene");
+            println!("{}: {:.2} us for each {}", scene.name(), sample.cpu_us, scene.unit());
+        }
+        return;
+    }
     let mut all = Vec::new();
     for scene in &options.scenes {
         let results = measure(*scene, &options, &site, options.calls);
@@ -92,14 +102,14 @@ fn measure(scene: Scene, options: &Options, site: &Site<'_>, calls: bool) -> Res
     let mut peers: Vec<_> = chosen.map(|kind| (*kind, Vec::new(), Vec::new())).collect();
     for _ in 0..options.rounds {
         for (kind, samples, errors) in &mut peers {
-            match scenes::run(scene, *kind, site, false) {
+            match scenes::run(scene, *kind, site, None) {
                 Ok(sample) => samples.push(sample),
                 Err(error) => errors.push(error),
             }
         }
     }
     for (kind, samples, errors) in peers.iter_mut().filter(|_| calls && process::is_installed("perf")) {
-        match scenes::run(scene, *kind, site, true) {
+        match scenes::run(scene, *kind, site, Some(Ask::SystemCalls)) {
             Ok(counted) => samples.iter_mut().for_each(|sample| sample.calls = counted.calls),
             Err(error) => errors.push(error),
         }
@@ -128,8 +138,14 @@ fn draw(options: &Options, site: &Site<'_>, name: &str, scenes: Vec<(f64, Scene)
 }
 
 fn options(args: &[String]) -> Options {
-    let mut options =
-        Options { scenes: Vec::new(), plots: false, rounds: 3, peers: Kind::ALL.to_vec(), calls: true };
+    let mut options = Options {
+        scenes: Vec::new(),
+        plots: false,
+        rounds: 3,
+        peers: Kind::ALL.to_vec(),
+        calls: true,
+        stacks: false,
+    };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().unwrap_or_else(|| usage(arg));
@@ -142,6 +158,7 @@ fn options(args: &[String]) -> Options {
                 options.peers.retain(|kind| names.contains(&kind.name()));
             }
             "--no-calls" => options.calls = false,
+            "--stacks" => options.stacks = true,
             "plots" => options.plots = true,
             name => match scenes::all().into_iter().find(|scene| scene.name() == name) {
                 Some(scene) => options.scenes.push(scene),
@@ -157,7 +174,7 @@ fn options(args: &[String]) -> Options {
 
 fn usage(arg: &str) -> ! {
     let names: Vec<&str> = scenes::all().iter().map(|scene| scene.name()).collect();
-    eprintln!("edge: {arg}? There are: {} plots --rounds N --peers A,B --no-calls", names.join(" "));
+    eprintln!("edge: {arg}? There are: {} plots --rounds N --peers A,B --no-calls --stacks", names.join(" "));
     std::process::exit(2);
 }
 

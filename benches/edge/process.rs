@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -87,36 +87,49 @@ pub fn is_installed(command: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(command).is_file())
 }
 
-/// A count of the system calls of a process, going on until it is asked for. The kernel's tracepoint through `perf` where it may
-/// be used: it costs the process next to nothing, while `strace` slows it so much that its batches grow.
-pub struct SystemCalls {
-    counter: Child,
-    report: std::path::PathBuf,
+/// What `perf` is asked to do with a process until it is told to stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ask {
+    /// Count its system calls, by the kernel's tracepoint: it costs the process next to nothing, while `strace` slows it so much
+    /// that its batches grow.
+    SystemCalls,
+    /// Record where its time goes, with the stacks.
+    Stacks,
 }
 
-impl SystemCalls {
-    /// Begins to count, if `perf` can.
-    pub fn count(pid: u32, scratch: &Path) -> Option<SystemCalls> {
-        let report = scratch.join("system-calls.csv");
-        let _ = fs::remove_file(&report);
-        let counter = Command::new("perf")
-            .args(["stat", "-x", ";", "-e", "raw_syscalls:sys_enter", "-o"])
-            .arg(&report)
+/// `perf`, at work on a process.
+pub struct Perf {
+    perf: Child,
+    out: PathBuf,
+}
+
+impl Perf {
+    /// Sets it to work, writing to `out`.
+    pub fn start(ask: Ask, pid: u32, out: PathBuf) -> io::Result<Perf> {
+        let args: &[&str] = match ask {
+            Ask::SystemCalls => &["stat", "-x", ";", "-e", "raw_syscalls:sys_enter"],
+            // The clock, for want of a counter of cycles in most virtual machines; a rate that no tick divides.
+            Ask::Stacks => &["record", "--quiet", "-e", "cpu-clock", "-F", "1999", "--call-graph", "fp"],
+        };
+        let perf = Command::new("perf")
+            .args(args)
+            .arg("-o")
+            .arg(&out)
             .args(["-p", &pid.to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        Some(SystemCalls { counter, report })
+            .spawn()?;
+        Ok(Perf { perf, out })
     }
 
-    /// The count.
-    pub fn take(mut self) -> io::Result<Option<u64>> {
-        let pid = Pid::from_child(&self.counter);
-        let _ = kill_process(pid, Signal::INT);
-        self.counter.wait()?;
-        let report = fs::read_to_string(&self.report).unwrap_or_default();
-        let line = report.lines().find(|line| line.contains("raw_syscalls"));
+    /// Stops it. The count, if it was to count.
+    pub fn stop(mut self) -> io::Result<Option<u64>> {
+        let _ = kill_process(Pid::from_child(&self.perf), Signal::INT);
+        self.perf.wait()?;
+        let report = fs::read(&self.out)?;
+        let report = String::from_utf8_lossy(&report);
+        let line =
+            report.lines().find(|line| line.contains(";raw_syscalls") || line.contains("raw_syscalls:"));
         Ok(line.and_then(|line| line.split(';').next()).and_then(|count| count.parse().ok()))
     }
 }

@@ -9,7 +9,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::load::{Load, Pace, Plan};
 use super::peers::{Kind, Peer, Site};
-use super::process::{Cpu, SystemCalls, memory};
+use super::process::{Ask, Cpu, Perf, memory};
 
 /// Bytes of one of OpenAI's events with a token in it.
 const EVENT_BYTES: usize = 220;
@@ -209,16 +209,16 @@ impl Certificate {
     }
 }
 
-/// Runs a scene through a peer that is started for it. With `count`, system calls are counted, which costs some CPU time.
-pub fn run(scene: Scene, kind: Kind, site: &Site<'_>, count: bool) -> Result<Sample, String> {
+/// Runs a scene through a peer that is started for it. What `perf` is asked for costs the peer some CPU time.
+pub fn run(scene: Scene, kind: Kind, site: &Site<'_>, ask: Option<Ask>) -> Result<Sample, String> {
     let mut load = Load::new(scene.plan());
     let site = Site { upstream: load.upstream(), tls: site.tls.filter(|_| scene.tls()), ..*site };
     let peer = Peer::start(kind, &site);
     let tls = site.tls.map(|certificate| &certificate.client);
     let open = |load: &mut Load, count| load.open(peer.addr, tls, count, true);
     let mut sample = NOTHING;
-    let mut watch =
-        Watch { peer: &peer, scratch: site.scratch, count, calls: None, cpu: Cpu::default(), at: 0 };
+    let out = site.scratch.join(format!("{}.{}.perf", scene.name(), kind.name()));
+    let mut watch = Watch { peer: &peer, ask, out, perf: None, cpu: Cpu::default(), at: 0 };
     match scene {
         Scene::Paced(paced) => {
             open(&mut load, 1)?;
@@ -273,18 +273,18 @@ pub fn run(scene: Scene, kind: Kind, site: &Site<'_>, count: bool) -> Result<Sam
 /// What is read off a peer between two points in time.
 struct Watch<'a> {
     peer: &'a Peer,
-    scratch: &'a Path,
-    count: bool,
-    calls: Option<SystemCalls>,
+    ask: Option<Ask>,
+    out: PathBuf,
+    perf: Option<Perf>,
     cpu: Cpu,
     at: u64,
 }
 
 impl Watch<'_> {
     fn start(&mut self, load: &mut Load) {
-        if self.count {
-            self.calls = SystemCalls::count(self.peer.pid(), self.scratch);
-            // The counter has to find its way in first.
+        if let Some(ask) = self.ask {
+            self.perf = Perf::start(ask, self.peer.pid(), self.out.clone()).ok();
+            // It has to find its way in first.
             let _ = load.rest(Duration::from_millis(300));
         }
         self.at = super::load::now();
@@ -296,7 +296,7 @@ impl Watch<'_> {
         sample.cpu_us = cpu.ns as f64 / 1000.0 / units;
         sample.user = cpu.user_share();
         sample.rate = units * 1e9 / (super::load::now() - self.at) as f64;
-        if let Some(calls) = self.calls.take().and_then(|calls| calls.take().ok().flatten()) {
+        if let Some(calls) = self.perf.take().and_then(|perf| perf.stop().ok().flatten()) {
             sample.calls = calls as f64 / units;
         }
     }
