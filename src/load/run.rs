@@ -34,6 +34,9 @@ const PROGRESS_PERIOD: Duration = Duration::from_millis(250);
 /// The share of the warm-up over which users come, so that their requests do not march in step.
 const RAMP_SHARE: f64 = 0.5;
 
+/// A step begins when its threads are up: what is due is not late from the start.
+const HEADWAY_US: Micros = 5000;
+
 /// The exit code of a process that a signal has ended.
 const INTERRUPTED: i32 = 130;
 
@@ -156,7 +159,8 @@ impl<'a> Test<'a> {
     async fn step(&self, load: u32, signals: &mut Signals) -> Result<Step, LoadError> {
         let args = self.args;
         let clock = Clock::default();
-        let from = clock.micros() + args.warmup.as_micros() as Micros;
+        let begin = clock.micros() + HEADWAY_US;
+        let from = begin + args.warmup.as_micros() as Micros;
         let window = Window { from, until: from + args.duration.as_micros() as Micros };
         let pace = match &args.load {
             Load::Users(_) => Pace::Users(load, args.warmup.mul_f64(RAMP_SHARE)),
@@ -168,6 +172,7 @@ impl<'a> Test<'a> {
             wire: self.request.wire.clone(),
             streamed: self.request.streamed,
             timeout: args.timeout,
+            begin,
             window,
             pace,
             threads,
