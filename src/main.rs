@@ -9,6 +9,7 @@ use sedge::config::{self, Config};
 use sedge::load;
 use sedge::serve;
 use sedge::simulator::Simulator;
+use sedge::tell;
 
 /// Streams make many small, short-lived allocations at their beginning and end; what that is worth is in tuning.md.
 #[global_allocator]
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
         Command::Check(args) => match config::check(&args, &env) {
             Ok(summary) => say(&format!("{summary}\n")),
             Err(errors) => {
-                eprintln!("{errors}");
+                tell!("{errors}");
                 ExitCode::from(FAILURE)
             }
         },
@@ -51,12 +52,12 @@ fn run(args: &ServeArgs) -> ExitCode {
     let mut config = match config::load(args, &env) {
         Ok(config) => config,
         Err(errors) => {
-            eprintln!("{errors}");
+            tell!("{errors}");
             return ExitCode::from(USAGE);
         }
     };
     for notice in &config.notices {
-        eprintln!("sedge: {notice}");
+        tell!("sedge: {notice}");
     }
     // Held until the end: it answers as long as it lives.
     let simulator = match simulator(&config) {
@@ -104,6 +105,6 @@ fn say(text: &str) -> ExitCode {
 }
 
 fn complain(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("sedge: {error}");
+    tell!("sedge: {error}");
     ExitCode::from(code)
 }
