@@ -76,9 +76,8 @@ impl std::error::Error for LoadError {}
 pub fn run(args: &LoadArgs) -> Result<ExitCode, LoadError> {
     let test = Test::new(args)?;
     // Before the test, so that a slip in a path does not cost its results.
-    let outputs = [&args.json, &args.svg].map(|path| path.as_deref().map(create).transpose());
-    let [json, svg] = outputs;
-    let (json, svg) = (json?, svg?);
+    let json = args.json.as_deref().map(create).transpose()?;
+    let svg = args.svg.as_deref().map(create).transpose()?;
     // A lower limit is told by the connections that fail for it.
     let _ = process::raise_descriptor_limit();
 
