@@ -24,7 +24,10 @@ const FAILURE: u8 = 1;
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os().skip(1), &env) {
         Ok(command) => command,
-        Err(error) => return complain(USAGE, &error),
+        Err(error) => {
+            tell!("{error}");
+            return ExitCode::from(USAGE);
+        }
     };
     match command {
         Command::Help => say(HELP),
