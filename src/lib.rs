@@ -16,6 +16,8 @@
 //! | [`sse`] | event boundaries, events written | nothing |
 //! | [`openai`] | `model` and `stream` of a request, the side band of an answer, error bodies | `http`, `sse` |
 
+mod tell;
+
 pub mod cli;
 pub mod config;
 pub mod front;

@@ -9,6 +9,7 @@ use sedge::config::{self, Config};
 use sedge::load;
 use sedge::serve;
 use sedge::simulator::Simulator;
+use sedge::tell;
 
 /// Streams make many small, short-lived allocations at their beginning and end; what that is worth is in tuning.md.
 #[global_allocator]
@@ -23,7 +24,10 @@ const FAILURE: u8 = 1;
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os().skip(1), &env) {
         Ok(command) => command,
-        Err(error) => return complain(USAGE, &error),
+        Err(error) => {
+            tell!("{error}");
+            return ExitCode::from(USAGE);
+        }
     };
     match command {
         Command::Help => say(HELP),
@@ -31,7 +35,7 @@ fn main() -> ExitCode {
         Command::Check(args) => match config::check(&args, &env) {
             Ok(summary) => say(&format!("{summary}\n")),
             Err(errors) => {
-                eprintln!("{errors}");
+                tell!("{errors}");
                 ExitCode::from(FAILURE)
             }
         },
@@ -51,12 +55,12 @@ fn run(args: &ServeArgs) -> ExitCode {
     let mut config = match config::load(args, &env) {
         Ok(config) => config,
         Err(errors) => {
-            eprintln!("{errors}");
+            tell!("{errors}");
             return ExitCode::from(USAGE);
         }
     };
     for notice in &config.notices {
-        eprintln!("sedge: {notice}");
+        tell!("sedge: {notice}");
     }
     // Held until the end: it answers as long as it lives.
     let simulator = match simulator(&config) {
@@ -104,6 +108,6 @@ fn say(text: &str) -> ExitCode {
 }
 
 fn complain(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("sedge: {error}");
+    tell!("sedge: {error}");
     ExitCode::from(code)
 }

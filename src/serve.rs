@@ -23,6 +23,7 @@ use crate::observe::{AccessLog, CoreMetrics, Ids, LogTarget, LogWriter, Registry
 use crate::relay::core::{Core, Shared};
 use crate::relay::settings::Settings;
 use crate::shard::runtime;
+use crate::tell;
 
 /// How long the log's writer may take to write its last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -61,9 +62,7 @@ impl std::error::Error for ServeError {}
 pub fn serve(config: Config, reload: impl Fn() -> Result<Config, String>) -> Result<(), ServeError> {
     let limits = [process::raise_descriptor_limit, process::forbid_core_dumps, process::forbid_huge_pages];
     if let Err(error) = limits.iter().try_for_each(|set| set()) {
-        eprintln!(
-            "sedge: the limits of this process could not be set ({error}); it goes on with those it has"
-        );
+        tell!("sedge: the limits of this process could not be set ({error}); it goes on with those it has");
     }
     let cores = cpu::allowed();
     let workers = if config.workers == 0 { cores.len() } else { config.workers };
@@ -111,21 +110,21 @@ pub fn serve(config: Config, reload: impl Fn() -> Result<Config, String>) -> Res
             let _ = listening.await;
         }
         registry.set_ready(true);
-        eprintln!("{first_line}");
+        tell!("{first_line}");
         if let Some(address) = admin_at {
-            eprintln!("sedge admin on http://{address} (/metrics, /readyz, /livez)");
+            tell!("sedge admin on http://{address} (/metrics, /readyz, /livez)");
         }
         signals.until_end(&shared, log.as_ref(), &reload).await;
         let patience = shared.settings.load().config.drain_timeout;
         shared.drain(patience);
-        eprintln!("sedge: draining; requests in flight have {} s", patience.as_secs());
+        tell!("sedge: draining; requests in flight have {} s", patience.as_secs());
         signals.until_drained(threads, patience).await;
         Ok(())
     })?;
     if let Some(log) = log {
         log.close(LOG_PATIENCE);
     }
-    eprintln!("sedge: stopped");
+    tell!("sedge: stopped");
     Ok(())
 }
 
@@ -149,7 +148,7 @@ fn start(
             let _ = started.send(());
         }
         if let Err(error) = front::serve(core, bound, door).await {
-            eprintln!("sedge: core {index} cannot accept connections: {error}");
+            tell!("sedge: core {index} cannot accept connections: {error}");
         }
     });
     thread.map_err(|error| ServeError::System("cannot start a thread", error))
@@ -205,8 +204,8 @@ impl Signals {
         let overdue = patience + Duration::from_secs(3);
         tokio::select! {
             _ = drained => {}
-            _ = self.terminate.recv() => eprintln!("sedge: stopping at once"),
-            _ = self.interrupt.recv() => eprintln!("sedge: stopping at once"),
+            _ = self.terminate.recv() => tell!("sedge: stopping at once"),
+            _ = self.interrupt.recv() => tell!("sedge: stopping at once"),
             () = pause(overdue) => {}
         }
     }
@@ -228,14 +227,14 @@ fn take_up(shared: &Shared, config: Result<Config, String>) {
         Ok((settings, later)) => {
             shared.settings.store(Arc::new(settings));
             registry.reloads_ok.inc();
-            eprintln!("sedge: configuration reloaded");
+            tell!("sedge: configuration reloaded");
             for what in later {
-                eprintln!("sedge: {what} takes effect at the next start");
+                tell!("sedge: {what} takes effect at the next start");
             }
         }
         Err(error) => {
             registry.reloads_failed.inc();
-            eprintln!("sedge: configuration not reloaded, the one before stays in force:\n{error}");
+            tell!("sedge: configuration not reloaded, the one before stays in force:\n{error}");
         }
     }
 }

@@ -73,3 +73,21 @@ fn an_upstream_that_fails_does_not_hide_the_others() {
     let edge = Edge::configured(&config::routes(&[("gpt-*", &one.url()), ("*", &broken.url())]));
     assert!(ids(&edge).contains(&"gpt-x".to_owned()));
 }
+
+/// curl's `-d` without a content type says that the body is a form; what is JSON is routed by its model all the same.
+#[test]
+fn json_that_is_not_called_json_is_routed_by_its_model() {
+    let one = Upstream::serve(|_, _| answer("200 OK", &[], "one"));
+    let two = Upstream::serve(|_, _| answer("200 OK", &[], "two"));
+    let edge = Edge::configured(&config::routes(&[("b-*", &one.url()), ("*", &two.url())]));
+    let body = r#"{"messages":[],"model":"b-1"}"#;
+    for kind in ["Content-Type: application/x-www-form-urlencoded\r\n", ""] {
+        let request = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        assert_eq!(edge.ask(request.as_bytes()).1.text(), "one", "{kind:?}");
+    }
+    let form = "POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\n\r\na=b";
+    assert_eq!(edge.ask(form.as_bytes()).1.text(), "two");
+}

@@ -83,26 +83,27 @@ impl<'a> Exchange<'a> {
     fn note(&mut self, brought: Brought) {
         let now = self.worker.now();
         let events = u64::from(brought.events);
+        let within = self.worker.window().contains(now);
         let mut tally = self.worker.tally();
-        if events > 0 {
-            self.worker.live.add_events(events);
-            if self.worker.window().contains(now) {
-                tally.events_within += events;
-            }
-        }
         if self.measured && brought.payload && !self.body_seen {
             tally.first_byte.record(now.saturating_sub(self.from));
         }
         self.body_seen |= brought.payload;
-        if self.measured && events > 0 {
+        if events == 0 {
+            return;
+        }
+        self.worker.live.add_events(events);
+        if within {
+            tally.events_within += events;
+        }
+        // Streams may be longer than a step: then those that were begun before it tell of the time between their events.
+        if self.measured || within {
             if let Some(last) = self.last_event {
                 tally.between.record(now.saturating_sub(last));
             }
             // The others came with the first one.
             tally.between.record_many(0, events - 1);
         }
-        if events > 0 {
-            self.last_event = Some(now);
-        }
+        self.last_event = Some(now);
     }
 }

@@ -21,8 +21,10 @@
 //!   *due*: a server that stalls is charged for all who would have come meanwhile (no coordinated omission).
 //! - A request is measured if it was begun, or due, between the warm-up and the end of the step. Those in flight at the end
 //!   are waited for, else slow answers would be missing from the figures. Rates are of what arrived within the step.
-//! - *First byte* is the body's: a head alone tells a reader nothing. *Between events* is 0 for events that one read brought.
-//!   *To the end* is of answers that were complete.
+//! - *First byte* is the body's: a head alone tells a reader nothing. *To the end* is of answers that were complete. *Between
+//!   events* is of measured requests and of all that arrived within the step, and 0 for events that one read brought.
+//!
+//! On the server's own machine the test takes its share of the cores: what it finds there is of both together.
 #![forbid(unsafe_code)]
 
 pub mod answer;

@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 
+use super::knee::Because;
 use super::report::{Report, Step};
 use super::table::short;
 
@@ -16,6 +17,9 @@ const RIGHT: f64 = 690.0;
 
 /// Labels of the load's axis are this far apart at least.
 const LABEL_WIDTH: f64 = 44.0;
+
+/// As much of a title as fits the width.
+const TITLE_CHARS_MAX: usize = 64;
 
 const STYLE: &str = "\
 svg{--paper:#fff;--ink:#1f2328;--grid:#d8dee4;--a:#0b5cad;--b:#0f766e;--c:#b93815}
@@ -42,15 +46,16 @@ pub fn svg(report: &Report) -> String {
     let rates = series(report, throughput);
     let above = Axis::linear(&rates, 78.0, 298.0);
     drawing.panel(&above, &format!("throughput, {what} per second"));
-    drawing.line("a", what, &above, &rates);
+    drawing.line("a", what, 4.5, &above, &rates);
 
     let (median, tail) = (series(report, quantile(|s| s.p50)), series(report, quantile(|s| s.p99)));
     let below = Axis::logarithmic(&[&median[..], &tail[..]].concat(), 362.0, 582.0);
     drawing.panel(&below, "time to first byte, milliseconds");
-    drawing.line("b", "p50", &below, &median);
-    drawing.line("c", "p99", &below, &tail);
+    // The p99 is never below the p50: their names keep clear of each other.
+    drawing.line("b", "p50", 11.0, &below, &median);
+    drawing.line("c", "p99", -2.0, &below, &tail);
 
-    if let Some(knee) = report.knee {
+    if let Some(knee) = report.knee.filter(|knee| knee.because != Because::NotReached) {
         drawing.knee(f64::from(knee.load), &[&above, &below]);
     }
     drawing.text((LEFT + RIGHT) / 2.0, below.bottom + 42.0, "middle", "", &load_axis);
@@ -142,7 +147,9 @@ impl Drawing {
              <desc id=\"description\">{description}</desc>\n<style>{STYLE}</style>\n\
              <rect class=\"paper\" width=\"{WIDTH}\" height=\"{HEIGHT}\"/>\n"
         ));
-        self.text(LEFT, 34.0, "start", "title", title);
+        let shown: String = title.chars().take(TITLE_CHARS_MAX).collect();
+        let dots = if shown.len() < title.len() { "…" } else { "" };
+        self.text(LEFT, 34.0, "start", "title", &format!("{shown}{dots}"));
     }
 
     fn text(&mut self, x: f64, y: f64, anchor: &str, class: &str, text: &str) {
@@ -177,7 +184,7 @@ impl Drawing {
         }
     }
 
-    fn line(&mut self, class: &str, name: &str, axis: &Axis, points: &[(f64, f64)]) {
+    fn line(&mut self, class: &str, name: &str, name_drop: f64, axis: &Axis, points: &[(f64, f64)]) {
         let places: Vec<_> =
             points.iter().map(|&(load, value)| (self.x(load), axis.at(value), value)).collect();
         let Some(&(x, y, _)) = places.last() else { return };
@@ -189,7 +196,7 @@ impl Drawing {
                 "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.6\"><title>{value}</title></circle>\n"
             ));
         }
-        self.text(x + 9.0, y + 4.5, "start", class, name);
+        self.text(x + 9.0, y + name_drop, "start", class, name);
     }
 
     fn knee(&mut self, load: f64, panels: &[&Axis]) {
@@ -198,7 +205,8 @@ impl Drawing {
             self.rule("knee", (x, axis.top), (x, axis.bottom));
         }
         if let Some(first) = panels.first() {
-            self.text(x - 6.0, first.bottom - 8.0, "end", "", &format!("knee: {}", label(load)));
+            let (beside, anchor) = if x < LEFT + 120.0 { (6.0, "start") } else { (-6.0, "end") };
+            self.text(x + beside, first.bottom - 8.0, anchor, "", &format!("knee: {}", label(load)));
         }
     }
 }

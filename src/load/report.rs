@@ -13,6 +13,7 @@ use super::knee::{Knee, Point, knee};
 use super::request::Request;
 use super::tally::{Summary, Tally};
 use super::{Load, LoadArgs};
+use crate::config::UpstreamUrl;
 use crate::shard::clock::Micros;
 
 /// A test, from its arguments to its knee.
@@ -83,13 +84,10 @@ pub struct Step {
 
 impl Report {
     pub(super) fn new(args: &LoadArgs, request: &Request, threads: usize) -> Report {
-        let scheme = if args.url.tls { "https" } else { "http" };
-        let mut base = args.url.clone();
-        base.path = request.path.clone();
-        debug_assert!(base.to_string().starts_with(scheme));
+        let url = UpstreamUrl { path: request.path.clone(), ..args.url.clone() };
         Report {
             sedge: env!("CARGO_PKG_VERSION"),
-            url: base.to_string(),
+            url: url.to_string(),
             mode: if let Load::Users(_) = args.load { "users" } else { "rate" },
             streamed: request.streamed,
             duration_us: args.duration.as_micros() as Micros,

@@ -34,6 +34,9 @@ const PROGRESS_PERIOD: Duration = Duration::from_millis(250);
 /// The share of the warm-up over which users come, so that their requests do not march in step.
 const RAMP_SHARE: f64 = 0.5;
 
+/// A step begins when its threads are up: what is due is not late from the start.
+const HEADWAY_US: Micros = 5000;
+
 /// The exit code of a process that a signal has ended.
 const INTERRUPTED: i32 = 130;
 
@@ -73,9 +76,8 @@ impl std::error::Error for LoadError {}
 pub fn run(args: &LoadArgs) -> Result<ExitCode, LoadError> {
     let test = Test::new(args)?;
     // Before the test, so that a slip in a path does not cost its results.
-    let outputs = [&args.json, &args.svg].map(|path| path.as_deref().map(create).transpose());
-    let [json, svg] = outputs;
-    let (json, svg) = (json?, svg?);
+    let json = args.json.as_deref().map(create).transpose()?;
+    let svg = args.svg.as_deref().map(create).transpose()?;
     // A lower limit is told by the connections that fail for it.
     let _ = process::raise_descriptor_limit();
 
@@ -156,7 +158,8 @@ impl<'a> Test<'a> {
     async fn step(&self, load: u32, signals: &mut Signals) -> Result<Step, LoadError> {
         let args = self.args;
         let clock = Clock::default();
-        let from = clock.micros() + args.warmup.as_micros() as Micros;
+        let begin = clock.micros() + HEADWAY_US;
+        let from = begin + args.warmup.as_micros() as Micros;
         let window = Window { from, until: from + args.duration.as_micros() as Micros };
         let pace = match &args.load {
             Load::Users(_) => Pace::Users(load, args.warmup.mul_f64(RAMP_SHARE)),
@@ -168,6 +171,7 @@ impl<'a> Test<'a> {
             wire: self.request.wire.clone(),
             streamed: self.request.streamed,
             timeout: args.timeout,
+            begin,
             window,
             pace,
             threads,

@@ -56,6 +56,9 @@ pub fn footer(report: &Report) -> String {
         for (kind, count) in &step.errors {
             told(*count, kind, step.examples.get(kind).map_or("", String::as_str));
         }
+        if step.requests == 0 {
+            told(0, "requests began in the measured time", "answers take longer; raise --duration");
+        }
         if step.warmup_failed > 0 {
             told(step.warmup_failed, "failed in the warm-up", "");
         }
@@ -68,7 +71,7 @@ pub fn footer(report: &Report) -> String {
     }
     let knee = report.knee.map(|knee| (knee, report.unit));
     text += &match knee {
-        None => "knee: none, the first step brought nothing\n".to_owned(),
+        None => "knee: none, no request of the first step ended well\n".to_owned(),
         Some((knee, unit)) => {
             let why = match knee.because {
                 Because::Goodput => "with more, goodput grew by less than a tenth of its share",
@@ -143,6 +146,11 @@ mod tests {
         let text = footer(&report(vec![step(50, 1000.0, 1500), step(100, 1010.0, 9000)]));
         assert!(text.contains("\n50 users: 1 cut: within <it>\n"), "{text}");
         assert!(text.contains("\n100 users: 2 sent again, over a new connection\n"), "{text}");
+        assert!(!text.contains("began"), "{text}");
+        let idle = report(vec![Step { requests: 0, ..step(50, 1000.0, 1500) }]);
+        assert!(
+            footer(&idle).contains("\n50 users: 0 requests began in the measured time: answers take longer")
+        );
         assert!(text.contains("\nknee: 50 users (with more, goodput grew by less"), "{text}");
     }
 }

@@ -100,7 +100,7 @@ pub struct Tally {
     pub events_within: u64,
     /// From the start to the first byte of the body.
     pub first_byte: Latency,
-    /// Between two events of a stream.
+    /// Between two events of a stream: of measured requests, and of any that arrived within the window.
     pub between: Latency,
     /// From the start to the end of those that ended well.
     pub end: Latency,

@@ -73,6 +73,8 @@ pub struct Plan {
     pub streamed: bool,
     /// How long a request may take.
     pub timeout: Duration,
+    /// When the warm-up begins, and with it the users and the schedule.
+    pub begin: Micros,
     /// What is measured.
     pub window: Window,
     /// What is done.
@@ -190,7 +192,8 @@ impl Worker {
     }
 
     async fn user(&self, after: Duration) {
-        pause(after).await;
+        let begin = Duration::from_micros(self.plan.begin.saturating_sub(self.now()));
+        pause(begin + after).await;
         let mut kept = None;
         loop {
             let now = self.now();
@@ -208,13 +211,13 @@ impl Worker {
     /// Sends this thread's requests when they are due.
     async fn follow(self: &Rc<Self>, rate: u32) -> io::Result<()> {
         let (threads, rate) = (self.plan.threads as u64, u64::from(rate));
-        pause(Duration::from_micros(1_000_000 * self.index as u64 / rate)).await;
         let Window { until, .. } = self.plan.window;
         let most = (IN_FLIGHT_MAX / self.plan.threads).max(1);
-        let origin = self.now();
+        let origin = self.plan.begin + 1_000_000 * self.index as u64 / rate;
         let due = |number: u64| origin + number * 1_000_000 * threads / rate;
         let period = Duration::from_micros(1_000_000 * threads / rate).max(SCHEDULE_PERIOD_LEAST);
-        let ticker = Ticker::new(period)?;
+        let first = Duration::from_micros(origin.saturating_sub(self.now()));
+        let ticker = Ticker::after(first, period)?;
         let mut number = 0;
         while due(number) < until {
             let now = self.now();

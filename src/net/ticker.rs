@@ -15,10 +15,18 @@ pub struct Ticker {
 impl Ticker {
     /// Must be called within a runtime that has I/O enabled.
     pub fn new(period: Duration) -> io::Result<Ticker> {
+        Ticker::after(period, period)
+    }
+
+    /// With the first tick after another time than the period. Must be called within a runtime that has I/O enabled.
+    pub fn after(first: Duration, period: Duration) -> io::Result<Ticker> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        let every = Timespec { tv_sec: period.as_secs() as i64, tv_nsec: period.subsec_nanos().into() };
-        let spec = Itimerspec { it_interval: every, it_value: every };
+        let spec =
+            |time: Duration| Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
+        // A first tick after no time at all would turn the timer off.
+        let first = first.max(Duration::from_nanos(1));
+        let spec = Itimerspec { it_interval: spec(period), it_value: spec(first) };
         rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
         // SAFETY: the descriptor is owned by the `AsyncFd` from here on and `Ticker` never hands it out, so it stays open, and
         // the same, for as long as it is registered.

@@ -70,7 +70,7 @@ pub fn relay<'a>(
 ) -> impl Future<Output = After> + 'a {
     async move {
         let settings = core.settings();
-        let look = request.json && !request.encoded;
+        let look = (request.json || request.unlabelled) && !request.encoded;
         let decides = settings.config.needs_peek();
         let limits = &settings.config.timeouts;
         let now = core.shard.clock.millis();

@@ -63,6 +63,7 @@ impl Exchange<'_> {
         self.ledger.stream = peek.stream() == Some(true);
         match peek.state() {
             _ if !self.upload.decides() => Ok(()),
+            PeekState::NotObject if self.request.unlabelled => Ok(()),
             PeekState::Malformed | PeekState::NotObject => Err(ApiError::not_a_json_object().into()),
             _ if peek.model_too_long() => Err(ApiError::model_too_long(MAX_MODEL_BYTES).into()),
             _ => Ok(()),

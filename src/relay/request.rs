@@ -26,6 +26,8 @@ pub struct Request {
     pub expect_continue: bool,
     /// The body says that it is JSON.
     pub json: bool,
+    /// The body does not say what it is, or says what curl says when it is not told (`-d` without a type): it may be JSON.
+    pub unlabelled: bool,
     /// The body is compressed: it is passed on as it is and cannot be looked into.
     pub encoded: bool,
     /// Its identity: the client's `x-request-id` if it is fit to be passed on, else one made here.
@@ -82,6 +84,7 @@ impl Request {
             keep_alive: false,
             expect_continue: false,
             json: false,
+            unlabelled: true,
             encoded: false,
             id: ids.request_id().to_string(),
             trace: TraceContext::begin(ids),
@@ -117,7 +120,10 @@ impl Request {
                 return parent.is_some();
             }
             b'x' if is("x-request-timeout-ms") => self.timeout_ms = number(value),
-            b'c' if is("content-type") => self.json = is_json(value),
+            b'c' if is("content-type") => {
+                self.json = is_json(value);
+                self.unlabelled = value.eq_ignore_ascii_case(b"application/x-www-form-urlencoded");
+            }
             b'c' if is("content-encoding") => self.encoded = !value.eq_ignore_ascii_case(b"identity"),
             b'i' if is("idempotency-key") => self.repeatable = true,
             _ => {}

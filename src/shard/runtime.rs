@@ -13,6 +13,7 @@ use tokio::runtime::{Builder, LocalOptions};
 
 use super::{Shard, wheel::TICK_MS};
 use crate::net::{cpu, ticker::Ticker};
+use crate::tell;
 
 /// Tasks that are polled between two looks at the sockets. tokio's default of 61 lets the sockets wait while a burst is
 /// worked off; see tuning.md.
@@ -32,7 +33,7 @@ where
             cpu::pin(cpu);
         }
         if let Err(error) = run(index, main) {
-            eprintln!("sedge: core {index} could not start: {error}");
+            tell!("sedge: core {index} could not start: {error}");
         }
     })
 }

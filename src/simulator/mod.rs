@@ -36,6 +36,7 @@ use tokio::sync::watch;
 
 use crate::net::listener::Bound;
 use crate::net::{cpu, process};
+use crate::tell;
 
 /// A running simulator; dropping it ends it.
 pub struct Simulator {
@@ -57,7 +58,7 @@ impl Simulator {
             let thread = std::thread::Builder::new().name("simulator".into());
             threads.push(thread.spawn(move || {
                 if let Err(error) = serve(bound, ended) {
-                    eprintln!("sedge: the simulator has stopped: {error}");
+                    tell!("sedge: the simulator has stopped: {error}");
                 }
             })?);
         }
@@ -73,7 +74,7 @@ impl Simulator {
     pub fn run(listen: SocketAddr) -> io::Result<()> {
         process::raise_descriptor_limit()?;
         let simulator = Simulator::start(listen, cpu::allowed().len())?;
-        eprintln!("sedge {} simulator listening on http://{}", env!("CARGO_PKG_VERSION"), simulator.addr());
+        tell!("sedge {} simulator listening on http://{}", env!("CARGO_PKG_VERSION"), simulator.addr());
         let runtime = Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
