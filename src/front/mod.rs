@@ -4,6 +4,7 @@
 //! core of its own, so that it answers when the others are busy.
 
 pub mod connection;
+pub mod cors;
 pub mod local;
 
 use std::io;
