@@ -97,7 +97,7 @@ fn heads(c: &mut Criterion) {
     let mut ids = Ids::from_seed([7; 32]);
     let head = request::parse(REQUEST).expect("a request");
     group.bench_function("request, taken over", |b| {
-        b.iter(|| Request::new(black_box(&head), false, &mut ids))
+        b.iter(|| Request::new(black_box(&head), false, &mut ids));
     });
     let request = Request::new(&head, false, &mut ids);
     let settings = settings();
