@@ -168,6 +168,8 @@ async fn wait(client: &Client, core: &Rc<Core>, door: Door, first: bool) -> Wait
 fn read(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, length: usize) -> Next {
     client.deadlines.no_phase();
     let settings = core.shared.settings.load();
+    // Our own answers, too, have to be taken.
+    client.deadlines.stall(millis(settings.config.timeouts.client_stall));
     let mut inbound = client.inbound();
     let (mut request, preflight) = match request::parse(&inbound.bytes()[..length]) {
         Ok(head) => take(&head, core, &settings.config, peer, door),
