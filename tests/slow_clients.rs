@@ -1,6 +1,8 @@
 //! Time is the server's, not the client's: however slowly a client sends, and however many do, each phase ends at a time that
 //! was set when it began, and everyone else is served meanwhile.
 
+#![expect(clippy::print_stdout, reason = "the figures of a run, shown when it fails or is asked to")]
+
 mod support;
 
 use std::io::{Read, Write};
@@ -37,6 +39,7 @@ fn many() -> usize {
 }
 
 fn report(what: &str, crowd: &Crowd, times: (Duration, Duration), health: support::crowd::Health) {
+    println!("{what}: {} clients ended after {times:?}; {health:?}", crowd.members.len());
 }
 
 /// Each was told 408 in OpenAI's shape, and nothing else.
@@ -218,6 +221,7 @@ fn a_handshake_that_never_ends_is_closed_at_its_deadline() {
     silent.wait_ended();
     assert!(silent.members.iter().all(|member| member.got.is_empty()));
     let times = silent.assert_ended_at(LIMIT, GRACE);
+    println!("silent handshakes: {times:?}");
 
     let mut dripping = Crowd::connect(edge.addr(), many());
     dripping.drip(&hello[..hello.len() - 1], DRIP);
