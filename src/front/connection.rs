@@ -161,6 +161,8 @@ async fn wait(client: &Client, core: &Rc<Core>, door: Door, first: bool) -> Wait
 /// Reads a complete head, and decides what becomes of the request.
 fn read(client: &Client, core: &Rc<Core>, door: Door, length: usize) -> Next {
     client.deadlines.no_phase();
+    // Our own answers, too, have to be taken.
+    client.deadlines.stall(millis(core.shared.settings.load().config.timeouts.client_stall));
     let mut inbound = client.inbound();
     let mut request = match request::parse(&inbound.bytes()[..length]) {
         Ok(head) => Box::new(Request::new(&head, &mut core.ids.borrow_mut())),
