@@ -39,7 +39,7 @@ fn many() -> usize {
 }
 
 fn report(what: &str, crowd: &Crowd, times: (Duration, Duration), health: support::crowd::Health) {
-    println!("{what}: {} clients ended after {times:?}; {health:?}", crowd.members.len());
+    eprintln!("{what}: {} clients ended after {times:?}; {health:?}", crowd.members.len());
 }
 
 /// Each was told 408 in OpenAI's shape, and nothing else.
@@ -221,7 +221,7 @@ fn a_handshake_that_never_ends_is_closed_at_its_deadline() {
     silent.wait_ended();
     assert!(silent.members.iter().all(|member| member.got.is_empty()));
     let times = silent.assert_ended_at(LIMIT, GRACE);
-    println!("silent handshakes: {times:?}");
+    eprintln!("silent handshakes: {times:?}");
 
     let mut dripping = Crowd::connect(edge.addr(), many());
     dripping.drip(&hello[..hello.len() - 1], DRIP);
