@@ -1,8 +1,6 @@
 //! Time is the server's, not the client's: however slowly a client sends, and however many do, each phase ends at a time that
 //! was set when it began, and everyone else is served meanwhile.
 
-#![expect(clippy::print_stdout, reason = "the figures of a run, shown when it fails or is asked to")]
-
 mod support;
 
 use std::io::{Read, Write};
