@@ -96,8 +96,10 @@ fn heads(c: &mut Criterion) {
     });
     let mut ids = Ids::from_seed([7; 32]);
     let head = request::parse(REQUEST).expect("a request");
-    group.bench_function("request, taken over", |b| b.iter(|| Request::new(black_box(&head), &mut ids)));
-    let request = Request::new(&head, &mut ids);
+    group.bench_function("request, taken over", |b| {
+        b.iter(|| Request::new(black_box(&head), false, &mut ids));
+    });
+    let request = Request::new(&head, false, &mut ids);
     let settings = settings();
     group.bench_function("request, written to the upstream", |b| {
         b.iter(|| request.write(black_box(&settings.targets[0]), &RequestBody::Length(1024)));

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::config::{AccessLog as LogSetting, Config};
+use crate::config::{self, AccessLog as LogSetting, Config};
 use crate::front::{self, Door};
 use crate::net::listener::Bound;
 use crate::net::{cpu, process};
@@ -219,8 +219,10 @@ async fn pause(time: Duration) {
 /// Puts a configuration in force, if it is one.
 fn take_up(shared: &Shared, config: Result<Config, String>) {
     let registry = &shared.registry;
-    let settings = config.and_then(|config| {
-        let later = crate::config::describe_unreloadable(&shared.settings.load().config, &config);
+    let settings = config.and_then(|mut config| {
+        let old = &shared.settings.load().config;
+        let later = config::describe_unreloadable(old, &config);
+        config::keep_unreloadable(old, &mut config)?;
         Settings::new(config, registry).map(|settings| (settings, later)).map_err(|error| error.to_string())
     });
     match settings {

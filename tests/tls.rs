@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustix::process::Signal;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
@@ -127,6 +128,38 @@ fn clients_are_served_over_tls() {
         tls.read_exact(&mut body).expect("a body");
         assert_eq!(&body, b"over TLS");
     }
+}
+
+/// A renewed certificate is shown to whoever connects after the reload, and takes nothing from who is connected; one that does
+/// not fit its key changes nothing.
+#[test]
+fn a_reload_takes_up_a_new_certificate() {
+    let (ca, upstream) = (Ca::new(), Upstream::serve(|_, _| answer("200 OK", &[], "over TLS")));
+    let (first, second) = (ca.issue("localhost"), ca.issue("localhost"));
+    let (cert, key) = (write("cert.pem", &first.cert), write("key.pem", &first.key));
+    let files = format!("tls = {{ cert = \"{}\", key = \"{}\" }}\n", cert.display(), key.display());
+    let edge = Edge::configured(&format!("{files}[[upstream]]\nurl = \"{}\"\n", upstream.url()));
+    let ask = |tls: &mut StreamOwned<ClientConnection, TcpStream>| {
+        tls.write_all(&get("/v1/models", &[])).expect("send");
+        until(tls, b"over TLS").expect("an answer");
+        tls.conn.peer_certificates().expect("a certificate")[0].clone().into_owned()
+    };
+    let der = |identity: &Identity| {
+        CertificateDer::from_pem_slice(identity.cert.as_bytes()).expect("a certificate").into_owned()
+    };
+    let mut before = connect(&edge, &ca, "localhost");
+    assert_eq!(ask(&mut before), der(&first));
+
+    std::fs::write(&cert, &second.cert).expect("write");
+    edge.signal(Signal::HUP);
+    edge.stderr().wait_for("not reloaded");
+    assert_eq!(ask(&mut connect(&edge, &ca, "localhost")), der(&first));
+
+    std::fs::write(&key, &second.key).expect("write");
+    edge.signal(Signal::HUP);
+    edge.stderr().wait_for("configuration reloaded");
+    assert_eq!(ask(&mut connect(&edge, &ca, "localhost")), der(&second));
+    assert_eq!(ask(&mut before), der(&first));
 }
 
 #[test]

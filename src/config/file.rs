@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::address::{address, address_or_off};
+use super::cors::Cors;
 use super::document::{Document, Table, Value};
 use super::error::{Origin, Problem};
 use super::files::{check_parent, check_readable};
 use super::keys::{self, ClientKey};
 use super::limits::Limits;
+use super::network::{Network, network};
 use super::route::{Route, Surroundings};
+use super::secret::{Secret, secret};
 use super::timeouts::Timeouts;
 use super::units::duration;
 use super::upstream::{Upstream, unused_name};
@@ -20,9 +23,11 @@ use super::{AccessLog, Env, ServerTls, did_you_mean};
 pub(crate) const WORKERS_MAX: u64 = 4096;
 
 /// What stands outside of all tables. Beneath a table's name it would belong to that table, which is easily overlooked.
-const TOP_KEYS: [&str; 11] = [
+const TOP_KEYS: [&str; 13] = [
     "listen",
     "admin",
+    "admin_token",
+    "trusted_proxies",
     "open",
     "relay_all",
     "workers",
@@ -39,6 +44,9 @@ const TOP_KEYS: [&str; 11] = [
 pub(super) struct FileSettings {
     pub(super) listen: Option<(SocketAddr, Origin)>,
     pub(super) admin: Option<(Option<SocketAddr>, Origin)>,
+    pub(super) admin_token: Option<Secret>,
+    pub(super) trusted_proxies: Vec<Network>,
+    pub(super) cors: Option<Cors>,
     pub(super) open: bool,
     pub(super) relay_all: bool,
     pub(super) workers: Option<usize>,
@@ -78,6 +86,8 @@ fn read_root(document: &Document<'_>, root: &Table<'_>, upstreams_replaced: bool
     let mut settings = FileSettings {
         listen: root.get("listen", |value| Ok((address(value)?, value.origin()))),
         admin: root.get("admin", |value| Ok((address_or_off(value)?, value.origin()))),
+        admin_token: root.get("admin_token", secret),
+        trusted_proxies: root.get("trusted_proxies", |value| Ok(value.each(network))).unwrap_or_default(),
         open: root.get("open", Value::boolean).unwrap_or_default(),
         relay_all: root.get("relay_all", Value::boolean).unwrap_or_default(),
         workers: root.get("workers", |value| Ok(value.integer(0..=WORKERS_MAX)? as usize)),
@@ -91,6 +101,7 @@ fn read_root(document: &Document<'_>, root: &Table<'_>, upstreams_replaced: bool
     if let Some(table) = root.table("tls", "[tls] ") {
         settings.tls = read_tls(&table);
     }
+    settings.cors = root.table("cors", "[cors] ").map(|table| Cors::read(&table));
     if let Some(table) = root.table("timeouts", "[timeouts] ") {
         settings.timeouts = settings.timeouts.read(&table);
         table.finish(outside);

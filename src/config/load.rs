@@ -72,6 +72,16 @@ pub(super) fn load_in(
         );
     }
 
+    if let Some(address) = admin.filter(|address| !address.ip().is_loopback())
+        && is_file_sound
+        && settings.admin_token.is_none()
+    {
+        problems.push(admin_at.problem(format!(
+            "{address} can be reached from other machines, and its metrics tell what runs here; \
+             set admin_token = \"env:NAME\" or \"file:PATH\" in the configuration file, or listen on 127.0.0.1"
+        )));
+    }
+
     let mut notices = Vec::new();
     if let (Some(by), (upstreams @ 1.., routes)) = (&named_by, settings.replaced) {
         let (upstreams, routes) = (count(upstreams, "upstream"), count(routes, "route"));
@@ -111,6 +121,7 @@ pub(super) fn load_in(
     let config = Config {
         listen,
         admin,
+        admin_token: settings.admin_token,
         open,
         relay_all: args.relay_all || settings.relay_all,
         workers: args.workers.or(settings.workers).unwrap_or_default(),
@@ -126,6 +137,8 @@ pub(super) fn load_in(
         upstreams,
         routes,
         keys: settings.keys,
+        trusted_proxies: settings.trusted_proxies,
+        cors: settings.cors,
         timeouts: settings.timeouts,
         limits: settings.limits,
         heartbeat: settings.heartbeat.unwrap_or(DEFAULT_HEARTBEAT),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::tests::Place;
-use super::{Config, UpstreamUrl, describe_unreloadable};
+use super::{Config, UpstreamUrl, describe_unreloadable, keep_unreloadable};
 use crate::cli::ServeArgs;
 
 const TWO_ROUTES: &str = r#"
@@ -162,6 +162,22 @@ fn beyond_loopback_there_are_keys_or_it_is_said_to_be_open() {
 }
 
 #[test]
+fn an_admin_listener_beyond_loopback_has_a_token() {
+    let file = "\nadmin = \"0.0.0.0:90\"";
+    let error = fails(file, &ServeArgs::default(), &[]);
+    assert!(error.starts_with("sedge.toml:2: admin: 0.0.0.0:90 can be reached"), "{error}");
+    assert!(error.contains("admin_token = \"env:NAME\"") && error.contains("127.0.0.1"), "{error}");
+    let args = ServeArgs { admin: Some(Some(address("[::]:90"))), ..ServeArgs::default() };
+    assert!(fails("", &args, &[]).starts_with("--admin: [::]:90 can be reached"));
+    let token = format!("admin_token = \"env:TOKEN\"{file}");
+    let missing = fails(&token, &ServeArgs::default(), &[]);
+    assert_eq!(missing, "sedge.toml:1: admin_token: the environment variable TOKEN is not set, or empty");
+    let config = load(&token, &ServeArgs::default(), &[("TOKEN", "s3cret")]);
+    assert_eq!(config.admin_token.as_ref().unwrap().expose(), "s3cret");
+    assert!(!format!("{config:?}").contains("s3cret"));
+}
+
+#[test]
 fn the_two_listeners_need_an_address_each() {
     let error = fails("listen = \"127.0.0.1:1\"\nadmin = \"127.0.0.1:1\"", &ServeArgs::default(), &[]);
     assert!(error.starts_with("sedge.toml:2: admin: "), "{error}");
@@ -218,4 +234,24 @@ fn what_a_reload_cannot_change_is_told() {
         "listen = \"127.0.0.1:1\"\nadmin = \"off\"\nworkers = 2\naccess_log = \"off\"\nheartbeat = \"1s\"";
     let told = describe_unreloadable(&old, &load(new, &ServeArgs::default(), &[]));
     assert_eq!(told, ["listen = \"127.0.0.1:1\"", "admin = \"off\"", "workers = 2", "access_log"]);
+}
+
+#[test]
+fn a_reload_keeps_what_protects_a_listener_that_stays() {
+    let (none, open) = (ServeArgs::default(), ServeArgs { open: true, ..ServeArgs::default() });
+    let mut new = load("listen = \"127.0.0.1:1\"\nworkers = 2", &none, &[]);
+    keep_unreloadable(&load("", &none, &[]), &mut new).unwrap();
+    assert_eq!((new.listen, new.workers), (address("127.0.0.1:8080"), 0));
+
+    let old = load("listen = \"0.0.0.0:80\"", &open, &[]);
+    let error = keep_unreloadable(&old, &mut load("", &none, &[])).unwrap_err();
+    assert!(error.starts_with("0.0.0.0:80 is listened on") && error.contains("[[key]]"), "{error}");
+    let mut new = load("", &open, &[]);
+    keep_unreloadable(&old, &mut new).unwrap();
+    assert_eq!(new.listen, old.listen);
+
+    let old = load("admin = \"0.0.0.0:90\"\nadmin_token = \"env:T\"", &none, &[("T", "t")]);
+    let error = keep_unreloadable(&old, &mut load("", &none, &[])).unwrap_err();
+    assert!(error.contains("0.0.0.0:90") && error.contains("admin_token"), "{error}");
+    keep_unreloadable(&old, &mut load("admin_token = \"env:T\"", &none, &[("T", "t")])).unwrap();
 }

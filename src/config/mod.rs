@@ -13,9 +13,10 @@
 //! | [`load`](load()) | the order of precedence, and the checks that need all sources |
 //! | `document` | TOML walked with positions: what a key is, what a table may hold |
 //! | `file` and one file a table | what each table of the file means |
-//! | `units`, `url`, `glob`, `secret`, `address`, `files` | the values |
+//! | `units`, `url`, `glob`, `secret`, `address`, `network`, `files` | the values |
 
 mod address;
+mod cors;
 mod document;
 mod error;
 mod file;
@@ -25,6 +26,7 @@ mod keys;
 mod limits;
 mod load;
 mod nearest;
+mod network;
 mod reload;
 mod route;
 mod secret;
@@ -46,6 +48,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use address::{parse_address, parse_address_or_off};
+pub use cors::Cors;
 pub use error::{ConfigErrors, Origin, Problem};
 pub(crate) use file::WORKERS_MAX;
 pub use glob::Glob;
@@ -53,7 +56,8 @@ pub use keys::ClientKey;
 pub use limits::Limits;
 pub use load::{check, load};
 pub(crate) use nearest::did_you_mean;
-pub use reload::describe_unreloadable;
+pub use network::Network;
+pub use reload::{describe_unreloadable, keep_unreloadable};
 pub use route::{Alias, Route};
 pub use secret::{NotASecret, Secret};
 pub use timeouts::Timeouts;
@@ -71,6 +75,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where metrics and health are served, if at all.
     pub admin: Option<SocketAddr>,
+    /// What opens the metrics there, if not everyone may see them.
+    pub admin_token: Option<Secret>,
     /// Anyone who can connect may use it, although it listens beyond loopback.
     pub open: bool,
     /// Relay every path, not only those below `/v1/`.
@@ -91,6 +97,10 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Who may come in. Empty: everyone.
     pub keys: Vec<ClientKey>,
+    /// Proxies before this one, whose word for a client's address is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Which pages of other origins may read the answers, if any.
+    pub cors: Option<Cors>,
     /// Timeouts, where a route has no others.
     pub timeouts: Timeouts,
     /// Limits on what is held and accepted.

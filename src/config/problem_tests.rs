@@ -141,7 +141,7 @@ fn upstreams_are_checked() {
 #[test]
 fn a_secret_is_looked_up_and_never_repeated() {
     let inline = format!("{UPSTREAM}key = \"sk-hunter2\"");
-    assert_problem_like(&inline, "5: [[upstream]] key", "\"env:OPENAI_API_KEY\" or \"file:");
+    assert_problem_like(&inline, "5: [[upstream]] key", "\"env:NAME\" or \"file:");
     assert_problem_like(
         &format!("{UPSTREAM}key = \"env:NOPE\""),
         "5: [[upstream]] key",

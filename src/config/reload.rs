@@ -17,3 +17,25 @@ pub fn describe_unreloadable(old: &Config, new: &Config) -> Vec<String> {
     compare(old.access_log != new.access_log, "access_log".to_owned());
     settings
 }
+
+/// Puts back into `new` what the process goes on with, so that the settings in force never tell of a listener that is not
+/// there. What protects a listener that stays cannot be taken away from it: that is refused.
+pub fn keep_unreloadable(old: &Config, new: &mut Config) -> Result<(), String> {
+    let is_reachable = !old.listen.ip().is_loopback();
+    if is_reachable && new.keys.is_empty() && !new.open {
+        return Err(format!(
+            "{} is listened on until the next start, and can be reached from other machines: it needs its [[key]] entries, or open = true",
+            old.listen
+        ));
+    }
+    if let Some(address) = old.admin.filter(|address| !address.ip().is_loopback())
+        && new.admin_token.is_none()
+    {
+        return Err(format!(
+            "metrics are served on {address} until the next start, and can be reached from other machines: they need their admin_token"
+        ));
+    }
+    (new.listen, new.admin, new.workers) = (old.listen, old.admin, old.workers);
+    new.access_log = old.access_log.clone();
+    Ok(())
+}

@@ -1,6 +1,10 @@
 //! A value that is sent, and never shown.
 
 use std::fmt;
+use std::path::Path;
+
+use super::document::Value;
+use super::files::read_text;
 
 /// The longest secret that is taken.
 const SECRET_MAX_BYTES: usize = 8 * 1024;
@@ -58,6 +62,23 @@ impl fmt::Display for NotASecret {
 }
 
 impl std::error::Error for NotASecret {}
+
+/// What `env:NAME` or `file:PATH` leads to. Anything else may be a secret, so it is not repeated.
+pub(super) fn secret(value: &Value<'_>) -> Result<Secret, String> {
+    let text = value.string()?;
+    if let Some(name) = text.strip_prefix("env:") {
+        let found = (value.document().env)(name).filter(|found| !found.is_empty());
+        let found = found.ok_or_else(|| format!("the environment variable {name} is not set, or empty"))?;
+        let found = found.to_str().unwrap_or("\0");
+        return Secret::new(found).map_err(|error| format!("the environment variable {name} {error}"));
+    }
+    if let Some(path) = text.strip_prefix("file:") {
+        let path = value.document().directory.join(Path::new(path));
+        return Secret::new(&read_text(&path)?).map_err(|error| format!("{} {error}", path.display()));
+    }
+    Err("must not stand in this file; write where it is, as \"env:NAME\" or \"file:/run/secrets/name\""
+        .to_owned())
+}
 
 #[cfg(test)]
 mod tests {

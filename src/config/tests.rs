@@ -1,6 +1,7 @@
 //! What a file may say, and what that amounts to.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -102,7 +103,14 @@ fn every_key_is_understood() {
             access_log = "./access.log"
             heartbeat = "0"
             drain_timeout = "1m"
+            admin_token = "env:TOKEN"
+            trusted_proxies = ["10.0.0.0/8", "::1"]
             tls = {{ cert = "cert.pem", key = "key.pem" }}
+            [cors]
+            origins = ["https://app.example"]
+            credentials = true
+            allow_headers = ["authorization"]
+            max_age = "1m"
             [timeouts]
             connect = "1s"
             tls = "2s"
@@ -150,13 +158,18 @@ fn every_key_is_understood() {
             "0f".repeat(32)
         ),
     );
-    let config = place.load(&ServeArgs::default(), &[("KEY", "sk-openai")]).unwrap();
+    let config = place.load(&ServeArgs::default(), &[("KEY", "sk-openai"), ("TOKEN", "t")]).unwrap();
 
     assert_eq!((config.listen.to_string(), config.admin), ("0.0.0.0:443".to_owned(), None));
     assert!(!config.open && config.relay_all && !config.playground && !config.simulator);
     assert_eq!((config.workers, config.heartbeat, config.drain_timeout.as_secs()), (3, Duration::ZERO, 60));
     assert_eq!(config.access_log, AccessLog::File(place.path().join("./access.log")));
     assert_eq!(config.upstream_ca, [place.path().join("ca.pem")]);
+    assert_eq!(config.admin_token.unwrap().expose(), "t");
+    assert!(config.trusted_proxies[1].contains(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])));
+    let cors = config.cors.unwrap();
+    assert!(cors.credentials && cors.admits(b"https://app.example") && !cors.admits(b"https://b.example"));
+    assert_eq!((cors.allow_headers.as_deref(), cors.max_age.as_secs()), (Some("authorization"), 60));
     assert_eq!(config.tls.unwrap().key, place.path().join("key.pem"));
     let all = &config.timeouts;
     let times = [all.connect, all.tls, all.request_head, all.request_body, all.first_byte, all.idle];

@@ -1,11 +1,9 @@
 //! Upstreams: who is asked, and with which key.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::document::{Table, Value};
-use super::files::read_text;
-use super::secret::Secret;
+use super::secret::{Secret, secret};
 use super::units::duration;
 use super::url::UpstreamUrl;
 
@@ -90,20 +88,4 @@ pub(super) fn unused_name(name: &str, taken: impl Fn(&str) -> bool) -> String {
 
 fn url(value: &Value<'_>) -> Result<UpstreamUrl, String> {
     UpstreamUrl::parse(value.string()?).map_err(|error| error.to_string())
-}
-
-/// What `env:NAME` or `file:PATH` leads to. Anything else may be a secret, so it is not repeated.
-fn secret(value: &Value<'_>) -> Result<Secret, String> {
-    let text = value.string()?;
-    if let Some(name) = text.strip_prefix("env:") {
-        let found = (value.document().env)(name).filter(|found| !found.is_empty());
-        let found = found.ok_or_else(|| format!("the environment variable {name} is not set, or empty"))?;
-        let found = found.to_str().unwrap_or("\0");
-        return Secret::new(found).map_err(|error| format!("the environment variable {name} {error}"));
-    }
-    if let Some(path) = text.strip_prefix("file:") {
-        let path = value.document().directory.join(Path::new(path));
-        return Secret::new(&read_text(&path)?).map_err(|error| format!("{} {error}", path.display()));
-    }
-    Err("must not stand in this file; write where it is, as \"env:OPENAI_API_KEY\" or \"file:/run/secrets/openai\"".to_owned())
 }

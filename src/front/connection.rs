@@ -13,10 +13,13 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::Door;
-use super::local;
-use crate::guard;
+use super::{cors, local};
+use crate::config::Config;
+use crate::guard::{self, proxies};
 use crate::http::Reject;
-use crate::http::request::{self, FIELD_SECTION_BYTES, HeadScanner, REQUEST_LINE_BYTES, RequestBody};
+use crate::http::request::{
+    self, FIELD_SECTION_BYTES, HeadScanner, REQUEST_LINE_BYTES, RequestBody, RequestHead,
+};
 use crate::observe::Outcome;
 use crate::openai::ApiError;
 use crate::relay::answer::{self, Local};
@@ -29,16 +32,19 @@ use crate::relay::ledger::Ledger;
 use crate::relay::models;
 use crate::relay::request::Request;
 use crate::shard::block::BLOCK_BYTES;
-use crate::shard::clock::Micros;
+use crate::shard::clock::{Micros, Millis};
 
 /// A head never needs more room than this: its bounds, and a line end before it.
 const HEAD_BYTES_MAX: usize = REQUEST_LINE_BYTES + FIELD_SECTION_BYTES + 1024;
 
-/// How long a connection that is being closed still reads, so that the last answer is not lost to a reset.
+/// How long a connection that is being closed waits for more to read, so that the last answer is not lost to a reset.
 const LINGER_MS: u32 = 1000;
 
+/// How long it reads at most: a client that is in the middle of its upload looks for an answer when it is done.
+const LINGER_TOTAL_MS: Millis = 10_000;
+
 /// How much it reads at most meanwhile.
-const LINGER_BYTES_MAX: usize = 256 * 1024;
+const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What came of waiting for a head.
 enum Waited {
@@ -92,7 +98,7 @@ pub fn run<'a>(
                 }
                 Waited::Head(length) => {
                     let began = core.shard.clock.micros();
-                    match read(client, core, door, length) {
+                    match read(client, core, peer, door, length) {
                         // Polled from here without a layer between: each one costs every segment of an answer its share.
                         Next::Relay(mut request) => relay(client, core, &mut request, peer, began).await,
                         Next::Union(request) => {
@@ -159,17 +165,23 @@ async fn wait(client: &Client, core: &Rc<Core>, door: Door, first: bool) -> Wait
 }
 
 /// Reads a complete head, and decides what becomes of the request.
-fn read(client: &Client, core: &Rc<Core>, door: Door, length: usize) -> Next {
+fn read(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, length: usize) -> Next {
     client.deadlines.no_phase();
+    let settings = core.shared.settings.load();
+    // Our own answers, too, have to be taken.
+    client.deadlines.stall(millis(settings.config.timeouts.client_stall));
     let mut inbound = client.inbound();
-    let mut request = match request::parse(&inbound.bytes()[..length]) {
-        Ok(head) => Box::new(Request::new(&head, &mut core.ids.borrow_mut())),
+    let (mut request, preflight) = match request::parse(&inbound.bytes()[..length]) {
+        Ok(head) => take(&head, core, &settings.config, peer, door),
         Err(reject) => return Next::Refuse(reject),
     };
     inbound.consume(length);
     drop(inbound);
     if let Some(found) = local::find(&request, core, door) {
         return Next::Give(request, found);
+    }
+    if preflight && is_relayed(request.path(), &settings.config) {
+        return Next::Give(request, local::preflight());
     }
     match admit(&mut request, core, door) {
         Ok(()) if models::is_union(&request, core) => Next::Union(request),
@@ -188,6 +200,25 @@ fn read(client: &Client, core: &Rc<Core>, door: Door, length: usize) -> Next {
     }
 }
 
+/// Takes what is needed out of a head, and says whether it is a preflight.
+fn take(
+    head: &RequestHead<'_>,
+    core: &Core,
+    config: &Config,
+    peer: IpAddr,
+    door: Door,
+) -> (Box<Request>, bool) {
+    let trusted = proxies::is_trusted(&config.trusted_proxies, peer);
+    let mut request = Box::new(Request::new(head, trusted, &mut core.ids.borrow_mut()));
+    if trusted {
+        request.client = Some(proxies::client(&config.trusted_proxies, peer, &head.fields));
+    }
+    let cors = config.cors.as_ref().filter(|_| door == Door::Public);
+    let Some(said) = cors.and_then(|cors| cors::answer(head, cors)) else { return (request, false) };
+    request.cross_origin = Some(said.fields);
+    (request, said.preflight)
+}
+
 /// A 401 says how to authenticate (RFC 9110, 15.5.2).
 fn challenge(error: &ApiError) -> &'static [(&'static str, &'static str)] {
     match error.status {
@@ -201,14 +232,13 @@ fn challenge(error: &ApiError) -> &'static [(&'static str, &'static str)] {
 fn admit(request: &mut Request, core: &Core, door: Door) -> Result<(), ApiError> {
     let settings = core.shared.settings.load();
     let path = request.path();
-    let relayed = path == "/v1" || path.starts_with("/v1/") || settings.config.relay_all;
-    if door == Door::Admin || !relayed {
+    if door == Door::Admin || !is_relayed(path, &settings.config) {
         return Err(ApiError::no_route(&request.method, path));
     }
     if !settings.config.keys.is_empty() {
-        guard::check(&settings.config.keys, request.authorization.as_deref())?;
-        // It opened this door; it is nobody else's business.
-        request.authorization = None;
+        let api_key = request.api_keys.first().map(|(_, key)| &key[..]);
+        guard::check(&settings.config.keys, request.authorization.as_deref(), api_key)?;
+        request.forget_credentials();
     }
     if core.shared.is_draining() {
         return Err(ApiError::draining());
@@ -218,6 +248,10 @@ fn admit(request: &mut Request, core: &Core, door: Door) -> Result<(), ApiError>
         return Err(ApiError::overloaded());
     }
     Ok(())
+}
+
+fn is_relayed(path: &str, config: &Config) -> bool {
+    path == "/v1" || path.starts_with("/v1/") || config.relay_all
 }
 
 /// Gives an answer of our own. A body that was sent with the request is not read: the connection is closed after the answer.
@@ -274,7 +308,9 @@ async fn refuse(client: &Client, core: &Rc<Core>, peer: IpAddr, error: &ApiError
 /// take the last answer with it (RFC 9112, 9.6).
 async fn linger(client: &Client, core: &Rc<Core>) {
     client.deadlines.reset();
-    client.deadlines.phase(Timeout::KeepAlive, core.shard.clock.millis(), LINGER_MS);
+    let now = core.shard.clock.millis();
+    client.deadlines.total(now + LINGER_TOTAL_MS);
+    client.deadlines.phase(Timeout::KeepAlive, now, LINGER_MS);
     client.arm();
     let mut read = 0;
     let mut shut = false;
@@ -298,7 +334,11 @@ async fn linger(client: &Client, core: &Rc<Core>) {
             }
             match client.poll_fill(cx, BLOCK_BYTES) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(_)) => {
+                    let now = core.shard.clock.micros() / 1000;
+                    client.deadlines.phase(Timeout::KeepAlive, now, LINGER_MS);
+                    client.arm();
+                }
                 Poll::Pending => return Poll::Pending,
             }
         }

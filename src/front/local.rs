@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::Door;
+use crate::guard;
 use crate::observe::render;
 use crate::page;
 use crate::relay::core::Core;
@@ -34,7 +35,7 @@ pub fn find(request: &Request, core: &Core, door: Door) -> Option<Found> {
     let found = match (request.path(), door) {
         ("/livez", _) => text(200, "alive\n"),
         ("/readyz" | "/healthz", _) => ready(core),
-        ("/metrics", Door::Admin) => metrics(core),
+        ("/metrics", Door::Admin) => metrics(request, core),
         ("/", Door::Public) if has_playground(core) => playground(),
         _ => return None,
     };
@@ -67,7 +68,24 @@ fn ready(core: &Core) -> Found {
     }
 }
 
-fn metrics(core: &Core) -> Found {
+/// The answer to a browser's question what a page may ask for; all that it says stands in its fields.
+pub fn preflight() -> Found {
+    Found { fields: &[], quiet: false, ..text(204, "") }
+}
+
+fn metrics(request: &Request, core: &Core) -> Found {
+    if let Some(token) = &core.shared.settings.load().config.admin_token
+        && !guard::opens(token, request.authorization.as_deref())
+    {
+        return Found {
+            fields: &[("WWW-Authenticate", "Bearer"), ("Cache-Control", "no-store")],
+            error: Some("invalid_admin_token"),
+            ..text(
+                401,
+                "the metrics need `Authorization: Bearer TOKEN`, the admin_token of the configuration\n",
+            )
+        };
+    }
     let mut out = String::new();
     render(&core.shared.registry, &mut out);
     Found {

@@ -4,6 +4,7 @@
 //! core of its own, so that it answers when the others are busy.
 
 pub mod connection;
+pub mod cors;
 pub mod local;
 
 use std::io;
@@ -108,11 +109,17 @@ fn welcome(
             None => Stream::Plain(socket),
             Some(config) => {
                 let limit = Millis::from(millis(settings.config.timeouts.tls));
+                let late = async {
+                    match limit {
+                        0 => std::future::pending().await,
+                        limit => core.shard.pause(limit).await,
+                    }
+                };
                 // Boxed: the handshake's state is large and gone after it.
                 let handshake = Box::pin(TlsAcceptor::from(Arc::clone(config)).accept(socket));
                 let session = tokio::select! {
                     session = handshake => session.ok(),
-                    () = core.shard.pause(limit) => None,
+                    () = late => None,
                 };
                 let Some(session) = session else {
                     core.metrics.connection_refused(Refusal::TlsFailed);

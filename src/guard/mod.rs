@@ -1,19 +1,29 @@
-//! Who may come in: client keys, known by their SHA-256 alone, and how many at a time ([`seats`]).
+//! Who may come in: client keys, known by their SHA-256 alone, the operators' token, how many at a time ([`seats`]), and
+//! who may say for whom it asks ([`proxies`]).
 //!
 //! Every known key is compared, in constant time, whether or not one has matched: how long it takes tells nothing about the
 //! keys there are.
 
+pub mod proxies;
 pub mod seats;
 
 use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
 
-use crate::config::ClientKey;
+use crate::config::{ClientKey, Secret};
 use crate::openai::ApiError;
 
-/// The key that `authorization` presents, by its index.
-pub fn check(keys: &[ClientKey], authorization: Option<&[u8]>) -> Result<usize, ApiError> {
-    let token = authorization.and_then(bearer).ok_or_else(ApiError::missing_key)?;
+/// The key that a request presents, by its index: the one in `authorization`, or, if there is no such field, `api_key`.
+pub fn check(
+    keys: &[ClientKey],
+    authorization: Option<&[u8]>,
+    api_key: Option<&[u8]>,
+) -> Result<usize, ApiError> {
+    let token = match authorization {
+        Some(authorization) => bearer(authorization),
+        None => api_key.filter(|key| !key.is_empty()),
+    };
+    let token = token.ok_or_else(ApiError::missing_key)?;
     let hash = digest(&SHA256, token);
     let mut found = None;
     for (index, key) in keys.iter().enumerate() {
@@ -22,6 +32,14 @@ pub fn check(keys: &[ClientKey], authorization: Option<&[u8]>) -> Result<usize, 
         }
     }
     found.ok_or_else(ApiError::wrong_key)
+}
+
+/// Whether `authorization` presents the operators' token. Hashed first, so that not even its length can be measured.
+pub fn opens(token: &Secret, authorization: Option<&[u8]>) -> bool {
+    let sha256 = |bytes: &[u8]| digest(&SHA256, bytes);
+    let known = sha256(token.expose().as_bytes());
+    let theirs = authorization.and_then(bearer).map(sha256);
+    theirs.is_some_and(|theirs| bool::from(theirs.as_ref().ct_eq(known.as_ref())))
 }
 
 /// The token of a `Bearer` credential (RFC 6750, 2.1; the scheme's case does not matter, RFC 9110, 11.1).
@@ -44,16 +62,46 @@ mod tests {
     #[test]
     fn a_known_key_opens() {
         let keys = [key("one", "sk-one"), key("two", "sk-two")];
-        assert_eq!(check(&keys, Some(b"Bearer sk-two")).unwrap(), 1);
-        assert_eq!(check(&keys, Some(b"bearer  sk-one")).unwrap(), 0);
+        assert_eq!(check(&keys, Some(b"Bearer sk-two"), None).unwrap(), 1);
+        assert_eq!(check(&keys, Some(b"bearer  sk-one"), None).unwrap(), 0);
     }
 
     #[test]
     fn anything_else_does_not() {
         let keys = [key("one", "sk-one")];
         for wrong in [None, Some(&b""[..]), Some(b"Bearer "), Some(b"Basic sk-one"), Some(b"sk-one")] {
-            assert_eq!(check(&keys, wrong).unwrap_err().status, 401);
+            assert_eq!(check(&keys, wrong, None).unwrap_err().status, 401);
         }
-        assert_eq!(check(&keys, Some(b"Bearer sk-on")).unwrap_err().status, 401);
+        assert_eq!(check(&keys, Some(b"Bearer sk-on"), None).unwrap_err().status, 401);
+    }
+
+    #[test]
+    fn an_api_key_opens_where_there_is_no_authorization() {
+        let keys = [key("one", "sk-one"), key("two", "sk-two")];
+        assert_eq!(check(&keys, None, Some(b"sk-two")).unwrap(), 1);
+        for (authorization, api_key) in [
+            (None, &b""[..]),
+            (None, b"sk-three"),
+            (None, b"Bearer sk-one"),
+            (Some(&b"Bearer sk-three"[..]), b"sk-one"),
+            (Some(b"Basic x"), b"sk-one"),
+        ] {
+            assert_eq!(check(&keys, authorization, Some(api_key)).unwrap_err().status, 401);
+        }
+    }
+
+    #[test]
+    fn the_token_opens_and_nothing_else() {
+        let token = Secret::new("admin-token").unwrap();
+        assert!(opens(&token, Some(b"Bearer admin-token")));
+        for wrong in [
+            None,
+            Some(&b"Bearer admin-toke"[..]),
+            Some(b"Bearer admin-token2"),
+            Some(b"admin-token"),
+            Some(b""),
+        ] {
+            assert!(!opens(&token, wrong), "{wrong:?}");
+        }
     }
 }

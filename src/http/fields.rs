@@ -25,6 +25,28 @@ pub fn find<'b>(fields: &[Field<'b>], name: &str) -> Option<&'b [u8]> {
     fields.iter().find(|field| field.is(name)).map(|field| field.value)
 }
 
+/// Whether `bytes` are a token (RFC 9110, 5.6.2): what names of fields and methods are.
+pub fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&byte| line::is_token_byte(byte))
+}
+
+/// Whether `name` says through which proxies a request came, and for whom: a claim that only a proxy can make. Underscores
+/// count as hyphens, since many servers make them the same.
+pub fn is_of_a_proxy(name: &str) -> bool {
+    const FAMILY: &[u8] = b"x-forwarded-";
+    let same = |name: &[u8], known: &[u8]| {
+        let like =
+            |(&one, &other): (&u8, &u8)| one.eq_ignore_ascii_case(&other) || (one == b'_' && other == b'-');
+        name.len() == known.len() && name.iter().zip(known).all(like)
+    };
+    let name = name.as_bytes();
+    match name[0] | 0x20 {
+        b'f' => same(name, b"forwarded"),
+        b'x' => same(name, b"x-real-ip") || name.len() > FAMILY.len() && same(&name[..FAMILY.len()], FAMILY),
+        _ => false,
+    }
+}
+
 /// Whether `name` is of this hop alone, whatever `Connection` says (RFC 9110, 7.6.1): such a field is never forwarded.
 #[inline]
 pub fn is_hop_by_hop(name: &str) -> bool {

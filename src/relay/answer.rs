@@ -76,7 +76,8 @@ pub fn relayed(
     let mut dated = false;
     for field in head.forwarded() {
         dated |= field.is("date");
-        let ours = learnt.events && (field.is(CACHE_CONTROL.0) || field.is(NO_BUFFERING.0));
+        let ours = learnt.events && (field.is(CACHE_CONTROL.0) || field.is(NO_BUFFERING.0))
+            || request.cross_origin.is_some() && is_cross_origin(field.name);
         if !ours {
             write_field(&mut out, field.name, field.value);
         }
@@ -104,6 +105,7 @@ pub fn relayed(
         }
         _ => {}
     }
+    cross_origin(&mut out, request);
     connection(&mut out, request, keep);
     out.extend_from_slice(b"\r\n");
     out
@@ -121,6 +123,7 @@ pub fn early(request: &Request, framing: Framing, keep: bool, core: &Core) -> Ve
     if framing == Framing::Chunked {
         write_field(&mut out, "Transfer-Encoding", b"chunked");
     }
+    cross_origin(&mut out, request);
     connection(&mut out, request, keep);
     out.extend_from_slice(b"\r\n");
     out
@@ -143,6 +146,7 @@ impl Local<'_> {
     pub fn write(&self, request: &Request, keep: bool, core: &Core) -> Vec<u8> {
         let mut out = self.head(core);
         write_field(&mut out, "X-Request-Id", request.id.as_bytes());
+        cross_origin(&mut out, request);
         connection(&mut out, request, keep);
         out.extend_from_slice(b"\r\n");
         if !request.is_head() {
@@ -154,8 +158,11 @@ impl Local<'_> {
     fn head(&self, core: &Core) -> Vec<u8> {
         let mut out = Vec::with_capacity(512 + self.body.len());
         status_line(&mut out, self.status, reason(self.status));
-        write_field(&mut out, "Content-Type", self.content_type.as_bytes());
-        write_field(&mut out, "Content-Length", self.body.len().to_string().as_bytes());
+        // A 204 has no body, nor a length of one (RFC 9110, 8.6).
+        if self.status != 204 {
+            write_field(&mut out, "Content-Type", self.content_type.as_bytes());
+            write_field(&mut out, "Content-Length", self.body.len().to_string().as_bytes());
+        }
         write_field(&mut out, "Date", &core.date());
         for (name, value) in self.fields {
             write_field(&mut out, name, value.as_bytes());
@@ -178,6 +185,15 @@ fn status_line(out: &mut Vec<u8>, status: u16, reason: &str) {
     out.push(b' ');
     out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\r\n");
+}
+
+fn cross_origin(out: &mut Vec<u8>, request: &Request) {
+    out.extend_from_slice(request.cross_origin.as_deref().unwrap_or_default());
+}
+
+/// Whether `name` tells browsers about pages of other origins: where the edge does, an upstream's own word is dropped.
+fn is_cross_origin(name: &str) -> bool {
+    name.get(..15).is_some_and(|start| start.eq_ignore_ascii_case("access-control-"))
 }
 
 fn connection(out: &mut Vec<u8>, request: &Request, keep: bool) {

@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use crate::net::stream::Stream;
 use crate::shard::Shard;
-use crate::shard::block::Block;
+use crate::shard::block::{BULK_BYTES, Block};
 use crate::shard::clock::Millis;
 use crate::shard::wheel::{Timed, Timer};
 
@@ -363,7 +363,7 @@ impl Inbound {
         let block = match self.block.take() {
             None => {
                 (self.start, self.end) = (HEAD_ROOM, HEAD_ROOM);
-                shard.blocks.take()
+                if limit == BULK_BYTES { shard.blocks.take_bulk() } else { shard.blocks.take() }
             }
             Some(block) if self.end < block.len() - TAIL_ROOM => block,
             Some(mut block) if self.start > HEAD_ROOM => {

@@ -141,6 +141,14 @@ impl Deadlines {
         }
     }
 
+    /// No limit of the request counts any more, passed or not, but the client may take no longer than its stall for what
+    /// it is still told. Every such end goes through here: a limit that has passed is not armed again, so without another
+    /// one the last words would wait for as long as the client likes.
+    pub fn last_words(&self, now: Millis) {
+        self.reset();
+        self.phase(Timeout::ClientStall, now, self.stall.get());
+    }
+
     /// The request is over: nothing of it limits the next.
     pub fn reset(&self) {
         self.expired.set(None);

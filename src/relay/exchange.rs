@@ -76,7 +76,6 @@ pub fn relay<'a>(
         let now = core.shard.clock.millis();
         let max = settings.config.limits.max_body;
         let upload = Upload::new(&request.body, look, decides, max, now, millis(limits.request_body));
-        client.deadlines.stall(millis(limits.client_stall));
         let ledger = Ledger::new(began);
         let open = Counted::new(core, |metrics| &metrics.requests_open);
         let mut exchange = Exchange { client, core, settings, request, upload, ledger, early: None };

@@ -78,7 +78,7 @@ impl Ledger {
         self.finish_reason = download.sideband().and_then(|sideband| sideband.finish_reason());
     }
 
-    /// Closes them.
+    /// Closes them. The client is who asked, or for whom a trusted proxy asked.
     pub fn close(self, outcome: Outcome, request: &Request, client: std::net::IpAddr, core: &Core) {
         let now = core.shard.clock.micros();
         let metrics = &core.metrics;
@@ -101,7 +101,7 @@ impl Ledger {
             unix_ms: unix_millis(),
             request_id: &request.id,
             trace_id: &trace_id,
-            client: Some(client),
+            client: Some(request.client.unwrap_or(client)),
             method: &request.method,
             path: request.path(),
             route: route.as_deref().unwrap_or_default(),

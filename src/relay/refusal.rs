@@ -45,7 +45,7 @@ impl Exchange<'_> {
         outcome: Outcome,
     ) -> (Outcome, After) {
         self.ledger.error = error.code;
-        self.client.set_beat(Beat::Hold);
+        self.last_words();
         let event = download.parting(&error.event());
         let tells = !event.is_empty();
         // Even without an event: what is still being written comes first.
@@ -53,6 +53,12 @@ impl Exchange<'_> {
         // A body that ends by close must not end by one now, unless the stream itself has told.
         let abort = download.framing() == Framing::Close && !told;
         (outcome, if abort { After::Abort } else { After::Close })
+    }
+
+    fn last_words(&self) {
+        self.client.set_beat(Beat::Hold);
+        self.client.deadlines.last_words(self.core.shard.clock.millis());
+        self.client.arm();
     }
 
     /// Answers with an error, if there is still anyone to answer.
@@ -68,7 +74,7 @@ impl Exchange<'_> {
             },
         };
         self.ledger.error = error.code;
-        self.client.set_beat(Beat::Hold);
+        self.last_words();
         let keep = self.upload.ended
             && error.status != 408
             && answer::keeps(self.request, Framing::Length, self.core);

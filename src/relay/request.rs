@@ -1,8 +1,10 @@
 //! A request as it is kept while it is on its way: what must be forwarded, already written out, and what is needed to
 //! decide, count and log. Made in one pass over the head, which can then be forgotten.
 
+use std::net::IpAddr;
+
 use crate::http::Version;
-use crate::http::fields::write_field;
+use crate::http::fields::{is_of_a_proxy, write_field};
 use crate::http::request::{RequestBody, RequestHead};
 use crate::observe::{Ids, TraceContext, valid_request_id};
 use crate::upstream::target::Target;
@@ -38,6 +40,12 @@ pub struct Request {
     pub timeout_ms: Option<u32>,
     /// What the client says who it is.
     pub authorization: Option<Vec<u8>>,
+    /// The same in the fields that Anthropic's and Azure's SDKs use: each with its name.
+    pub api_keys: Vec<(&'static str, Vec<u8>)>,
+    /// The client that a trusted proxy asks for.
+    pub client: Option<IpAddr>,
+    /// Lines for the answer that tell a browser which pages may read it; `None` is that nobody asked, or nothing is to be told.
+    pub cross_origin: Option<Box<[u8]>>,
     /// Sending it twice has the effect of sending it once (RFC 9110, 9.2.2), or it says so by an `Idempotency-Key`.
     pub repeatable: bool,
     /// The fields to forward, as lines, without those that are written for each upstream.
@@ -45,8 +53,9 @@ pub struct Request {
 }
 
 impl Request {
-    /// Takes what is needed out of a head.
-    pub fn new(head: &RequestHead<'_>, ids: &mut Ids) -> Request {
+    /// Takes what is needed out of a head. What only a proxy can say is believed of one that is trusted, and dropped
+    /// otherwise: from here on it would be taken for our word.
+    pub fn new(head: &RequestHead<'_>, from_trusted_proxy: bool, ids: &mut Ids) -> Request {
         let mut request = Request {
             method: head.method.to_owned(),
             target: head.target.to_owned(),
@@ -61,7 +70,9 @@ impl Request {
         };
         let mut traced = false;
         for field in head.forwarded() {
-            traced |= request.field(field.name, field.value, ids);
+            if from_trusted_proxy || !is_of_a_proxy(field.name) {
+                traced |= request.field(field.name, field.value, ids);
+            }
         }
         if !traced {
             // A tracestate belongs to a traceparent; without a valid one it means nothing (W3C Trace Context, 3.3).
@@ -90,6 +101,9 @@ impl Request {
             trace: TraceContext::begin(ids),
             timeout_ms: None,
             authorization: None,
+            api_keys: Vec::new(),
+            client: None,
+            cross_origin: None,
             repeatable: false,
             fields: Vec::new(),
         }
@@ -104,6 +118,14 @@ impl Request {
             b'a' if is("accept-encoding") => return false,
             b'a' if is("authorization") => {
                 self.authorization = Some(value.to_vec());
+                return false;
+            }
+            b'a' if is("api-key") => {
+                self.api_keys.push(("Api-Key", value.to_vec()));
+                return false;
+            }
+            b'x' if is("x-api-key") => {
+                self.api_keys.push(("X-Api-Key", value.to_vec()));
                 return false;
             }
             b'x' if is("x-request-id") => {
@@ -145,9 +167,16 @@ impl Request {
         self.target.split('?').next().unwrap_or("")
     }
 
+    /// What the client says who it is has opened this door, and is nobody else's business.
+    pub fn forget_credentials(&mut self) {
+        self.authorization = None;
+        self.api_keys = Vec::new();
+    }
+
     /// The fields have been sent for the last time.
     pub fn forget_fields(&mut self) {
         self.fields = Vec::new();
+        self.forget_credentials();
     }
 
     /// Whether the method is HEAD, so that the answer has no body.
@@ -165,12 +194,19 @@ impl Request {
         write_field(&mut head, "Host", target.authority.as_bytes());
         head.extend_from_slice(&self.fields);
         // A client's key is not shown to an upstream that has one of its own.
-        match (target.authorization(), &self.authorization) {
-            (Some((_, true)), Some(theirs)) | (None, Some(theirs)) => {
-                write_field(&mut head, "Authorization", theirs);
+        let carries_key = self.authorization.is_some() || !self.api_keys.is_empty();
+        match target.authorization() {
+            Some((ours, yields)) if !(yields && carries_key) => {
+                write_field(&mut head, "Authorization", ours.as_bytes());
             }
-            (Some((ours, _)), _) => write_field(&mut head, "Authorization", ours.as_bytes()),
-            (None, None) => {}
+            _ => {
+                if let Some(theirs) = &self.authorization {
+                    write_field(&mut head, "Authorization", theirs);
+                }
+                for (name, theirs) in &self.api_keys {
+                    write_field(&mut head, name, theirs);
+                }
+            }
         }
         write_field(&mut head, "Accept-Encoding", b"identity");
         write_field(&mut head, "X-Request-Id", self.id.as_bytes());

@@ -17,11 +17,14 @@ use crate::http::request::RequestBody;
 use crate::net::stream::Stream;
 use crate::openai::{Peek, PeekState};
 use crate::shard::Shard;
-use crate::shard::block::{BLOCK_BYTES, Block};
+use crate::shard::block::{BLOCK_BYTES, BULK_BYTES, Block};
 use crate::shard::clock::Millis;
 
 /// A body of up to this many bytes is received whole before it is sent, with its length and in one write with the head.
 pub const WHOLE_BYTES: u64 = (BLOCK_BYTES - 2048) as u64;
+
+/// From here on a body is received in blocks of 128 KiB instead of 16.
+const BULK_FROM_BYTES: u64 = 64 * 1024;
 
 /// The least a client must send, in bytes a millisecond (16 KB/s), to keep its time limit from running down.
 const MINIMUM_RATE: u64 = 16;
@@ -139,7 +142,9 @@ impl Upload {
         if client.inbound().is_empty() {
             client.deadlines.phase_at(Timeout::RequestBody, self.until, self.time_limit);
             client.arm();
-            match ready!(client.poll_fill(cx, BLOCK_BYTES)) {
+            // A body that has shown that it is large is read in large pieces.
+            let bulk = self.received >= BULK_FROM_BYTES;
+            match ready!(client.poll_fill(cx, if bulk { BULK_BYTES } else { BLOCK_BYTES })) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(UploadError::Gone)),
                 Ok(_) => {}
             }

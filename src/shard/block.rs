@@ -13,10 +13,17 @@ pub const BLOCK_BYTES: usize = 16 * 1024;
 /// Free blocks that a core keeps for reuse (4 MiB); beyond it they go back to the allocator.
 pub const FREE_BLOCKS_MAX: usize = 256;
 
+/// Bytes in a block for a large body on its way in: eight times fewer system calls for it.
+pub const BULK_BYTES: usize = 128 * 1024;
+
+/// Free bulk blocks that a core keeps (2 MiB).
+pub const FREE_BULK_MAX: usize = 16;
+
 /// A core's blocks, and the count of everything that it holds for its streams.
 #[derive(Default)]
 pub struct Pool {
     free: RefCell<Vec<Box<[u8]>>>,
+    free_bulk: RefCell<Vec<Box<[u8]>>>,
     held_bytes: Cell<usize>,
     blocks: Cell<usize>,
     allocated: Cell<u64>,
@@ -28,6 +35,14 @@ impl Pool {
         match self.free.borrow_mut().pop() {
             Some(bytes) => self.adopt(bytes),
             None => self.take_large(BLOCK_BYTES),
+        }
+    }
+
+    /// Takes a bulk block.
+    pub fn take_bulk(self: &Rc<Self>) -> Block {
+        match self.free_bulk.borrow_mut().pop() {
+            Some(bytes) => self.adopt(bytes),
+            None => self.take_large(BULK_BYTES),
         }
     }
 
@@ -84,8 +99,13 @@ impl Drop for Block {
         let bytes = std::mem::take(&mut self.bytes);
         self.pool.held_bytes.set(self.pool.held_bytes.get() - bytes.len());
         self.pool.blocks.set(self.pool.blocks.get() - 1);
-        let mut free = self.pool.free.borrow_mut();
-        if bytes.len() == BLOCK_BYTES && free.len() < FREE_BLOCKS_MAX {
+        let (free, max) = match bytes.len() {
+            BLOCK_BYTES => (&self.pool.free, FREE_BLOCKS_MAX),
+            BULK_BYTES => (&self.pool.free_bulk, FREE_BULK_MAX),
+            _ => return,
+        };
+        let mut free = free.borrow_mut();
+        if free.len() < max {
             free.push(bytes);
         }
     }

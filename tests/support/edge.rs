@@ -81,6 +81,14 @@ impl Edge {
         Self::spawn(under, &["--upstream", &upstream.url()])
     }
 
+    /// The same, in a process that may have this many descriptors and no more.
+    #[track_caller]
+    pub fn start_with_descriptors(descriptors: u32, args: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]).arg(binary());
+        Self::spawn(shell, args)
+    }
+
     #[track_caller]
     fn spawn(mut command: Command, args: &[&str]) -> Self {
         let mut child = command
@@ -196,9 +204,26 @@ impl Edge {
 
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most resident memory it has ever had, in bytes.
+    pub fn peak_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("status");
-        let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find(|l| l.starts_with(name)).expect("the line");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("KiB") * 1024
+    }
+
+    /// Processor time that it has used, in ticks of 10 ms.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("stat");
+        // The name, in parentheses, may hold anything: what follows it begins with field 3. 14 and 15 are utime and stime.
+        let fields = stat.rsplit_once(") ").expect("a name").1.split(' ');
+        fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks")).sum()
     }
 }
 

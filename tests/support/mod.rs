@@ -1,5 +1,6 @@
 //! What the black-box tests stand on: the real binary as a child process ([`edge`]), both ends of a connection held in
-//! the test's own hands ([`wire`]), and an upstream that does exactly what the test says, when it says so ([`upstream`]).
+//! the test's own hands ([`wire`]), and an upstream that does exactly what the test says, when it says so ([`upstream`]);
+//! for what takes many, a [`crowd`].
 //!
 //! A test holds the client's socket and the upstream's socket and moves them in turn, on one thread. So "this segment
 //! reached the client before the upstream sent the next one" needs no clock: had the edge kept it back, the
@@ -17,12 +18,14 @@
 )]
 
 pub mod config;
+pub mod crowd;
 pub mod edge;
 pub mod upstream;
 pub mod wire;
 
 use std::time::Duration;
 
+pub use crowd::{Crowd, Probe};
 pub use edge::Edge;
 pub use upstream::Upstream;
 pub use wire::{Body, End, Head, Wire};
