@@ -110,8 +110,10 @@ fn median(samples: &[Sample], read: fn(&Sample) -> f64) -> Option<f64> {
 }
 
 fn middle(mut values: Vec<f64>) -> Option<f64> {
+    values.retain(|value| value.is_finite());
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+    let (low, high) = (values.get(values.len().saturating_sub(1) / 2)?, values.get(values.len() / 2)?);
+    Some((low + high) / 2.0)
 }
 
 fn range(samples: &[Sample], read: fn(&Sample) -> f64) -> Option<(f64, f64)> {
