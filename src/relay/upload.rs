@@ -155,11 +155,12 @@ impl Upload {
         }
         let decoded = self.decoder.decode_in_place(inbound.bytes_mut());
         let decoded = decoded.map_err(|error| UploadError::Malformed(error.message()))?;
-        self.ended = decoded.ended;
         self.received += decoded.payload as u64;
         if self.received > self.limit {
             return Err(UploadError::TooLarge);
         }
+        // Only now: whoever ends here leaves the connection's buffer right behind the body.
+        self.ended = decoded.ended;
         let now = shard.clock.millis();
         let earned = decoded.payload as u64 / MINIMUM_RATE;
         self.until = (self.until + earned).min(now + Millis::from(self.time_limit));
