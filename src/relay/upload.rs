@@ -38,8 +38,9 @@ pub struct Upload {
     decides: bool,
     /// All of it has been received.
     pub ended: bool,
-    /// All of it has been handed to the upstream.
+    /// All of it that will be has been handed to the upstream.
     pub sent: bool,
+    broken: bool,
     chunked_out: bool,
     /// The front of `held` has its framing already.
     framed: bool,
@@ -87,6 +88,7 @@ impl Upload {
             decides: look && decides,
             ended: matches!(body, RequestBody::None | RequestBody::Length(0)),
             sent: matches!(body, RequestBody::None | RequestBody::Length(0)),
+            broken: false,
             chunked_out: false,
             framed: false,
             last_chunk_sent: false,
@@ -127,6 +129,18 @@ impl Upload {
     /// Whether its way depends on what is in it.
     pub fn decides(&self) -> bool {
         self.decides
+    }
+
+    /// The rest will not be sent, whoever is to blame. The upstream's connection stands somewhere in the body and can carry
+    /// nothing else.
+    pub fn give_up(&mut self) {
+        self.held.clear();
+        (self.sent, self.broken) = (true, true);
+    }
+
+    /// Whether the upstream has been handed the body to its end.
+    pub fn reached(&self) -> bool {
+        self.sent && self.ended && !self.broken
     }
 
     /// Receives what the client has sent: bytes read already first, then one read. Ready when something came.
