@@ -154,7 +154,7 @@ impl<'a> Asking<'a> {
         if let Poll::Ready(Err(error)) = self.poll_send(cx, client, core, upload) {
             match error {
                 // It may have answered before it closed: 413, mostly. What it said counts more than that it left.
-                UploadError::Upstream(_) if self.written > 0 => upload.sent = true,
+                UploadError::Upstream(_) if self.written > 0 => upload.give_up(),
                 UploadError::Upstream(_) => return Poll::Ready(Err(Stop::Closed { untouched: true })),
                 other => return Poll::Ready(Err(Stop::Upload(other))),
             }

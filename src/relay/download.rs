@@ -172,7 +172,7 @@ impl Download {
                 == Poll::Ready(true)
         {
             // An upstream that has begun its answer may stop reading; a client that broke off its own request has left.
-            upload.sent = true;
+            upload.give_up();
         }
         client.poll_gone(cx).map(|()| Ending::Gone)
     }

@@ -301,7 +301,7 @@ impl Exchange<'_> {
             Ending::Finished => {
                 let outcome = if download.error_seen() { Outcome::UpstreamError } else { Outcome::Finished };
                 let complete = self.upload.sent && self.upload.ended;
-                if let Some(stream) = download.into_reusable().filter(|_| reusable && self.upload.sent) {
+                if let Some(stream) = download.into_reusable().filter(|_| reusable && self.upload.reached()) {
                     core.pool.put(&target, stream, core.shard.clock.millis(), keep_alive);
                 }
                 (outcome, if keep && complete { After::Next } else { After::Close })

@@ -41,8 +41,9 @@ pub struct Upload {
     decides: bool,
     /// All of it has been received.
     pub ended: bool,
-    /// All of it has been handed to the upstream.
+    /// All of it that will be has been handed to the upstream.
     pub sent: bool,
+    broken: bool,
     chunked_out: bool,
     /// The front of `held` has its framing already.
     framed: bool,
@@ -90,6 +91,7 @@ impl Upload {
             decides: look && decides,
             ended: matches!(body, RequestBody::None | RequestBody::Length(0)),
             sent: matches!(body, RequestBody::None | RequestBody::Length(0)),
+            broken: false,
             chunked_out: false,
             framed: false,
             last_chunk_sent: false,
@@ -132,6 +134,18 @@ impl Upload {
         self.decides
     }
 
+    /// The rest will not be sent, whoever is to blame. The upstream's connection stands somewhere in the body and can carry
+    /// nothing else.
+    pub fn give_up(&mut self) {
+        self.held.clear();
+        (self.sent, self.broken) = (true, true);
+    }
+
+    /// Whether the upstream has been handed the body to its end.
+    pub fn reached(&self) -> bool {
+        self.sent && self.ended && !self.broken
+    }
+
     /// Receives what the client has sent: bytes read already first, then one read. Ready when something came.
     pub fn poll_receive(
         &mut self,
@@ -160,11 +174,12 @@ impl Upload {
         }
         let decoded = self.decoder.decode_in_place(inbound.bytes_mut());
         let decoded = decoded.map_err(|error| UploadError::Malformed(error.message()))?;
-        self.ended = decoded.ended;
         self.received += decoded.payload as u64;
         if self.received > self.limit {
             return Err(UploadError::TooLarge);
         }
+        // Only now: whoever ends here leaves the connection's buffer right behind the body.
+        self.ended = decoded.ended;
         let now = shard.clock.millis();
         let earned = decoded.payload as u64 / MINIMUM_RATE;
         self.until = (self.until + earned).min(now + Millis::from(self.time_limit));

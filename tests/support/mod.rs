@@ -23,7 +23,7 @@ pub mod edge;
 pub mod upstream;
 pub mod wire;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use crowd::{Crowd, Probe};
 pub use edge::Edge;
@@ -98,6 +98,23 @@ pub fn answer(status: &str, fields: &[&str], body: impl AsRef<[u8]>) -> Vec<u8> 
     let mut wire = wire.into_bytes();
     wire.extend_from_slice(body);
     wire
+}
+
+/// Asks again and again until it is so; gives back how long that took.
+#[track_caller]
+pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !so() {
+        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::yield_now();
+    }
+    started.elapsed()
+}
+
+/// What comes of it, and how long it took.
+pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let started = Instant::now();
+    (work(), started.elapsed())
 }
 
 /// Sends `request` to the edge and takes it at the upstream: both ends, and the request as the upstream saw it.
