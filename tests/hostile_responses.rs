@@ -256,9 +256,9 @@ fn a_body_shorter_than_its_length_is_a_cut() {
         let head = client.read_head();
         assert_eq!(client.read_exact(8), b"{\"data\":");
         if reset {
-            peer.reset()
+            peer.reset();
         } else {
-            peer.close()
+            peer.close();
         }
         let body = client.read_body(&head);
         assert_ne!(body.end, End::Whole);

@@ -126,7 +126,7 @@ impl Crowd {
     }
 
     /// Takes in what comes within `limit`.
-    fn hear(&mut self, limit: Duration) {
+    pub fn hear(&mut self, limit: Duration) {
         let mut living: Vec<&mut Member> = self.members.iter_mut().filter(|m| m.ended.is_none()).collect();
         let mut polled: Vec<PollFd<'_>> =
             living.iter().map(|member| PollFd::new(&member.stream, PollFlags::IN)).collect();
