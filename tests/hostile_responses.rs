@@ -4,8 +4,8 @@
 mod support;
 
 use support::{
-    Edge, End, LAST_CHUNK, OUTCOMES, SSE_HEAD, Upstream, Wire, answer, chunk, error_code, error_event_code,
-    get, relayed, stream_request, streaming,
+    Edge, End, LAST_CHUNK, OUTCOMES, SSE_HEAD, Upstream, Wire, answer, chunk, config, error_code,
+    error_event_code, get, post, relayed, stream_request, streaming,
 };
 
 /// The client's next request, on the same connection, goes to a fresh upstream connection and is answered there.
@@ -181,6 +181,30 @@ fn an_answer_before_its_request_is_an_answer_to_one_request_at_most() {
     let _ = peer.try_send(answer("200 OK", &[], "too late"));
     goes_on(&mut client, &upstream);
     peer.wait_closed();
+}
+
+/// What an upstream said behind its list of models was dropped and its connection kept, in the middle of who knows what.
+#[test]
+fn what_follows_a_list_of_models_ends_its_connection() {
+    let lists = [(r#"{"data":[]}"#, "200 OK"), ("", "500 Internal Server Error")];
+    for (list, status) in lists {
+        let (one, two) = (Upstream::listen(), Upstream::listen());
+        let edge = Edge::configured(&config::routes(&[("a", &one.url()), ("b", &two.url())]));
+        let mut client = edge.connect();
+        client.send(get("/v1/models", &[]));
+        let mut peers = [one.accept(), two.accept()];
+        for peer in &mut peers {
+            peer.read_head();
+            peer.send([answer(status, &[], list), b"HTTP/1.1 200 OK\r\nX: ".to_vec()].concat());
+        }
+        client.read_answer();
+        client.send(post("/v1/embeddings", &[], r#"{"model":"a"}"#));
+        let mut fresh = one.accept();
+        fresh.read_head();
+        fresh.send(answer("200 OK", &[], "mine"));
+        assert_eq!(client.read_answer().1.text(), "mine");
+        peers[0].wait_closed();
+    }
 }
 
 /// A stream that has begun, and one event of it.

@@ -221,6 +221,7 @@ fn a_handshake_that_never_ends_is_closed_at_its_deadline() {
     let times = silent.assert_ended_at(LIMIT, GRACE);
     eprintln!("silent handshakes: {times:?}");
 
+    drop(silent);
     let mut dripping = Crowd::connect(edge.addr(), many());
     dripping.drip(&hello[..hello.len() - 1], DRIP);
     let times = dripping.assert_ended_at(LIMIT, GRACE);

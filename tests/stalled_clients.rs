@@ -1,8 +1,6 @@
 //! A client that does not read costs one buffer: its upstream is not read meanwhile, memory does not grow, and after
 //! `client_stall` it is gone. One that reads on in time has lost nothing.
 
-#![expect(clippy::disallowed_methods, reason = "a test measures limits of time from outside")]
-
 mod support;
 
 use std::io::{ErrorKind, Read, Write};

@@ -243,11 +243,7 @@ fn admit(request: &mut Request, core: &Core, door: Door) -> Result<(), ApiError>
     if core.shared.is_draining() {
         return Err(ApiError::draining());
     }
-    let share = settings.config.limits.stream_memory / core.shared.registry.cores().len() as u64;
-    if core.shard.blocks.held_bytes() as u64 > share {
-        return Err(ApiError::overloaded());
-    }
-    Ok(())
+    if core.has_room(&settings) { Ok(()) } else { Err(ApiError::overloaded()) }
 }
 
 fn is_relayed(path: &str, config: &Config) -> bool {

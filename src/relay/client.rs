@@ -239,7 +239,10 @@ impl Client {
             ready!(stream.poll_flush(cx))?;
             pending.flush = false;
         }
-        self.deadlines.unblocked();
+        if self.deadlines.unblocked(self.shard.clock.millis()) {
+            // The wheel may have been set to the client's limit, which lies behind the upstream's.
+            self.arm();
+        }
         Poll::Ready(Ok(()))
     }
 

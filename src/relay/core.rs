@@ -125,6 +125,12 @@ impl Core {
         self.shared.settings.load_full()
     }
 
+    /// Whether it holds no more than its share of what may be held for all requests and streams.
+    pub fn has_room(&self, settings: &Settings) -> bool {
+        let share = settings.config.limits.stream_memory / self.shared.registry.cores().len() as u64;
+        self.shard.blocks.held_bytes() as u64 <= share
+    }
+
     /// The value of `Date`, at most a second old.
     pub fn date(&self) -> [u8; DATE_BYTES] {
         self.date.get()

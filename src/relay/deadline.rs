@@ -132,13 +132,14 @@ impl Deadlines {
         self.blocked_since.set(now.max(1));
     }
 
-    /// The client has read everything.
-    pub fn unblocked(&self) {
-        if self.blocked_since.get() != 0 {
-            self.blocked_since.set(0);
+    /// The client has read everything, as of `now`. Says whether it had not before.
+    pub fn unblocked(&self, now: Millis) -> bool {
+        let was_blocked = self.blocked_since.replace(0) != 0;
+        if was_blocked {
             // The upstream was not read meanwhile: its silence counts from here.
-            self.activity.set(self.activity.get().max(self.last_heartbeat.get()));
+            self.activity.set(now);
         }
+        was_blocked
     }
 
     /// No limit of the request counts any more, passed or not, but the client may take no longer than its stall for what
@@ -245,6 +246,10 @@ mod tests {
         limits.blocked(1400);
         assert_eq!(limits.check(1600), None);
         assert_eq!(limits.check(2100), Some(Due::Timeout(Timeout::ClientStall)));
+        assert!(limits.unblocked(2050));
+        assert!(!limits.unblocked(2060));
+        assert_eq!(limits.check(2549), None);
+        assert_eq!(limits.check(2550), Some(Due::Timeout(Timeout::Idle)));
     }
 
     #[test]

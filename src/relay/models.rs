@@ -133,9 +133,12 @@ async fn fetch(core: Rc<Core>, target: Arc<Target>, head: Vec<u8>) -> Option<Val
     let mut block = answered.block;
     let mut list = Vec::new();
     let mut read = answered.rest;
+    // More than the answer: whatever it is, the next request's answer would come behind it.
+    let mut surplus = decoder.finished() && !read.is_empty();
     while status == 200 && !decoder.finished() {
         let decoded = decoder.decode_in_place(&mut block[read.clone()]).ok()?;
         list.extend_from_slice(&block[read.start..read.start + decoded.payload]);
+        surplus = decoded.ended && decoded.consumed < read.len();
         if decoded.ended || list.len() > LIST_BYTES_MAX {
             break;
         }
@@ -145,7 +148,7 @@ async fn fetch(core: Rc<Core>, target: Arc<Target>, head: Vec<u8>) -> Option<Val
             Ok(more) => read = 0..more,
         }
     }
-    if decoder.finished() && reusable {
+    if decoder.finished() && reusable && !surplus {
         core.pool.put(&target, asking.stream, core.shard.clock.millis(), None);
     }
     serde_json::from_slice(&list).ok().filter(|list: &Value| list["data"].is_array())

@@ -45,6 +45,10 @@ impl Exchange<'_> {
         if self.upload.ended {
             return Ok(false);
         }
+        // What is held here is held before anyone has agreed to take it: it ends where new requests do.
+        if !self.core.has_room(&self.settings) {
+            return Err(ApiError::overloaded().into());
+        }
         if self.upload.must_learn() {
             let max = self.settings.config.limits.max_model_peek;
             return if self.upload.held_bytes() < max { Ok(true) } else { Err(too_late(max).into()) };

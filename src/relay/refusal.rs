@@ -65,7 +65,8 @@ impl Exchange<'_> {
     pub(super) async fn refuse(&mut self, failure: Failure) -> (Outcome, After) {
         let (error, outcome) = match failure {
             Failure::Error(error) => {
-                let outcome = if error.status < 500 { Outcome::Refused } else { Outcome::UpstreamError };
+                let ours = error.status < 500 || error.status == 503;
+                let outcome = if ours { Outcome::Refused } else { Outcome::UpstreamError };
                 (error, outcome)
             }
             Failure::Stop(stop) => match self.explain(stop) {

@@ -72,8 +72,10 @@ impl Crowd {
     #[track_caller]
     pub fn drip(&mut self, wire: &[u8], every: Duration) {
         let started = Instant::now();
+        let mut next = started;
         for turn in 0.. {
-            let next = started + every * turn;
+            // At least once each time, however long speaking takes: the time of an end is when it is heard.
+            self.hear(next.saturating_duration_since(Instant::now()));
             while self.living() > 0 && Instant::now() < next {
                 self.hear(next.saturating_duration_since(Instant::now()));
             }
@@ -81,7 +83,8 @@ impl Crowd {
                 return;
             }
             self.patience(started);
-            let at = (turn as usize).min(wire.len() - 1);
+            next = Instant::now() + every;
+            let at = turn.min(wire.len() - 1);
             self.say(&wire[at..=at]);
         }
     }
@@ -126,7 +129,7 @@ impl Crowd {
     }
 
     /// Takes in what comes within `limit`.
-    fn hear(&mut self, limit: Duration) {
+    pub fn hear(&mut self, limit: Duration) {
         let mut living: Vec<&mut Member> = self.members.iter_mut().filter(|m| m.ended.is_none()).collect();
         let mut polled: Vec<PollFd<'_>> =
             living.iter().map(|member| PollFd::new(&member.stream, PollFlags::IN)).collect();

@@ -1,0 +1,223 @@
+//! More than there is room for: what is already being served goes on, what is new is told at once, and nothing spins.
+
+mod support;
+
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use support::{
+    Crowd, Edge, LAST_CHUNK, Upstream, Wire, answer, chunk, error_code, get, post, stream_request, streaming,
+    timed, wait_until,
+};
+
+/// The least that can be configured.
+const STREAM_MEMORY: usize = 1 << 20;
+
+const BLOCK: usize = 16 * 1024;
+
+fn limited(url: &str, limits: &str) -> Edge {
+    Edge::configured(&format!("[[upstream]]\nname = \"u\"\nurl = \"{url}\"\n\n[limits]\n{limits}\n"))
+}
+
+#[track_caller]
+fn alive(client: &mut Wire) {
+    client.send(get("/livez", &[]));
+    assert_eq!(client.read_answer().0.status(), 200);
+}
+
+/// Whether a new connection from `from` is served, or closed without a word.
+fn is_served(edge: &Edge, from: [u8; 4]) -> Option<Wire> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
+    socket.bind(&SocketAddr::new(IpAddr::from(from), 0).into()).expect("bind");
+    socket.connect(&edge.addr().into()).expect("connect");
+    let mut client = Wire::new(TcpStream::from(socket));
+    let _ = client.try_send(get("/livez", &[]));
+    match client.try_read_head() {
+        Ok(head) => {
+            client.read_body(&head);
+            Some(client)
+        }
+        Err(_) => None,
+    }
+}
+
+#[test]
+fn no_more_connections_than_allowed() {
+    let upstream = Upstream::listen();
+    let edge = limited(&upstream.url(), "max_connections = 3");
+    let here = [127, 0, 0, 1];
+    let mut held: Vec<Wire> = (0..3).map(|_| is_served(&edge, here).expect("a place")).collect();
+    for from in [here, [127, 0, 0, 2]] {
+        assert!(is_served(&edge, from).is_none(), "a fourth place");
+    }
+    edge.wait_metric("sedge_connections_refused_total", &["reason=\"limit\""], 2.0);
+    held.iter_mut().for_each(alive);
+    assert_eq!(edge.ask_admin("/livez").0.status(), 200);
+    held.pop();
+    edge.wait_metric("sedge_connections_open", &[], 2.0);
+    assert!(is_served(&edge, here).is_some());
+}
+
+#[test]
+fn no_more_connections_from_one_address_than_allowed() {
+    let upstream = Upstream::listen();
+    let edge = limited(&upstream.url(), "max_connections_per_address = 2");
+    let (one, two) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+    let mut held: Vec<Wire> = (0..2).map(|_| is_served(&edge, one).expect("a place")).collect();
+    assert!(is_served(&edge, one).is_none(), "a third place for one address");
+    let mut other: Vec<Wire> = (0..2).map(|_| is_served(&edge, two).expect("a place")).collect();
+    assert!(is_served(&edge, two).is_none());
+    held.iter_mut().chain(&mut other).for_each(alive);
+    held.pop();
+    edge.wait_metric("sedge_connections_open", &[], 3.0);
+    assert!(is_served(&edge, two).is_none(), "the other's place");
+    assert!(is_served(&edge, one).is_some());
+}
+
+/// Clients that each hold a block by half a head, more of them than `stream_memory` allows.
+fn use_up_memory(edge: &Edge) -> Crowd {
+    let mut crowd = Crowd::connect(edge.addr(), STREAM_MEMORY / BLOCK + 10);
+    crowd.say(b"GET /v1/models HTTP/1.1\r\nHost: e\r\nX-Half: ");
+    wait_until("they are all let in", || {
+        edge.metric("sedge_buffers_in_use", &[]) > (STREAM_MEMORY / BLOCK) as f64
+    });
+    crowd
+}
+
+#[test]
+fn beyond_its_memory_new_requests_wait_and_streams_go_on() {
+    let upstream = Upstream::listen();
+    let edge = limited(&upstream.url(), &format!("stream_memory = {STREAM_MEMORY}"));
+    let (mut client, mut peer, _) = streaming(&edge, &upstream);
+    let mut idle = edge.connect();
+    alive(&mut idle);
+
+    let crowd = use_up_memory(&edge);
+    for request in [get("/v1/models", &[]), stream_request()] {
+        let (head, body) = edge.ask(&request);
+        assert_eq!(head.status(), 503, "{}", body.text());
+        let seconds: u32 = head.get("retry-after").expect("Retry-After").parse().expect("seconds");
+        assert!((1..=60).contains(&seconds));
+        error_code(&body.bytes());
+    }
+    assert!(upstream.idle_for(Duration::ZERO), "a refused request reached the upstream");
+    alive(&mut idle);
+    // What has begun goes on to its end.
+    for n in 0..10 {
+        let event = format!("data: {n}\n\n");
+        peer.send(chunk(&event));
+        assert_eq!(client.read_chunk(), event.as_bytes());
+    }
+    peer.send(chunk("data: [DONE]\n\n"));
+    peer.send(LAST_CHUNK);
+    assert_eq!(client.read_chunk(), b"data: [DONE]\n\n");
+    client.read_last_chunk();
+
+    // And when there is room again, so is everyone.
+    drop(crowd);
+    wait_until("the memory comes back", || edge.metric("sedge_buffers_in_use", &[]) < 10.0);
+    idle.send(get("/v1/models", &[]));
+    peer.read_head();
+    peer.send(answer("200 OK", &[], "{}"));
+    assert_eq!(idle.read_answer().1.text(), "{}");
+}
+
+/// Memory was looked at when a request began, and a body whose model is looked for is held after that: requests that all
+/// began while there was room could together hold any amount.
+#[test]
+fn bodies_that_are_being_looked_through_stay_within_the_memory_together() {
+    const EACH: usize = 512 * 1024;
+    let upstream = Upstream::listen();
+    let url = upstream.url();
+    let routes = support::config::routes(&[("a", &url), ("b", &url)]);
+    let edge = Edge::configured(&format!("{routes}[limits]\nstream_memory = {STREAM_MEMORY}\n"));
+    let before = edge.resident_bytes();
+    let head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: e\r\nContent-Type: application/json\r\n\
+                 Content-Length: 10000000\r\n\r\n{\"input\":\"";
+    let mut clients: Vec<Wire> = (0..40).map(|_| edge.connect()).collect();
+    clients.iter_mut().for_each(|client| client.send(head));
+    // Every one of them has begun before any of them grows.
+    edge.wait_metric("sedge_requests_open", &[], 40.0);
+    let mut refused = 0;
+    for client in &mut clients {
+        let _ = client.try_send(vec![b'x'; EACH]);
+    }
+    wait_until("most are refused", || edge.metric("sedge_requests_open", &[]) <= 4.0);
+    for client in &mut clients {
+        if client.silent_for(Duration::from_millis(1)) {
+            continue;
+        }
+        let answer = client.read_head();
+        assert_eq!((answer.status(), answer.get("retry-after")), (503, Some("1")));
+        refused += 1;
+    }
+    assert!(refused >= 36, "{refused} of 40 were refused");
+    let grown = edge.peak_bytes().saturating_sub(before);
+    eprintln!("40 bodies of {EACH} bytes: {refused} refused, memory grew by {grown} bytes at its peak");
+    assert!(grown < 4 * STREAM_MEMORY as u64, "grew by {grown} bytes");
+    assert!(upstream.idle_for(Duration::ZERO));
+}
+
+#[test]
+fn without_descriptors_it_does_not_spin_and_comes_back() {
+    const DESCRIPTORS: u32 = 64;
+    let upstream = Upstream::serve(|_, _| answer("200 OK", &[], "{}"));
+    let edge = Edge::start_with_descriptors(DESCRIPTORS, &["--upstream", &upstream.url()]);
+    assert_eq!(edge.ask(&get("/v1/models", &[])).0.status(), 200);
+
+    // More clients than descriptors. Those that were let in before are served; the rest wait or are turned away.
+    let mut crowd = Crowd::connect(edge.addr(), 2 * DESCRIPTORS as usize);
+    wait_until("descriptors run out", || edge.metric("sedge_connections_refused_total", &["no_fd"]) >= 1.0);
+    let before = edge.cpu_ticks();
+    let (answers, took) = timed(|| {
+        // Time in which nothing happens is what is measured here; the admin's answers mark its passing.
+        (0..8)
+            .map(|_| {
+                let mut quiet = Wire::connect(edge.addr());
+                quiet.silent_for(Duration::from_millis(250));
+                edge.ask_admin("/livez").0.status()
+            })
+            .collect::<Vec<_>>()
+    });
+    let ticks = edge.cpu_ticks() - before;
+    eprintln!("without descriptors: {ticks} ticks of 10 ms in {took:?}");
+    assert!(answers.iter().all(|status| *status == 200), "{answers:?}");
+    // 5 % of a core.
+    assert!((ticks * 10) as u128 * 20 <= took.as_millis(), "{ticks} ticks in {took:?}");
+
+    // Those who were let in are served.
+    crowd.say(&get("/livez", &[]));
+    wait_until("those inside are served", || {
+        crowd.hear(Duration::from_millis(10));
+        crowd.members.iter().filter(|member| member.got.ends_with(b"alive\n")).count() > 10
+    });
+    drop(crowd);
+    let came_back = wait_until("new clients are served", || {
+        let mut client = Wire::connect(edge.addr());
+        client.try_send(get("/v1/models", &[])).is_ok()
+            && client.try_read_head().is_ok_and(|h| h.status() == 200)
+    });
+    eprintln!("served again after {came_back:?}");
+    assert!(came_back < Duration::from_secs(2), "{came_back:?}");
+}
+
+/// A connection to an upstream needs a descriptor as well: without one the client is told, and can try again.
+#[test]
+fn without_a_descriptor_for_the_upstream_it_is_a_502() {
+    const DESCRIPTORS: u32 = 64;
+    let upstream = Upstream::serve(|_, _| answer("200 OK", &[], "{}"));
+    let edge = Edge::start_with_descriptors(DESCRIPTORS, &["--upstream", &upstream.url()]);
+    let mut client = edge.connect();
+    alive(&mut client);
+    let crowd = Crowd::connect(edge.addr(), 2 * DESCRIPTORS as usize);
+    wait_until("descriptors run out", || edge.metric("sedge_connections_refused_total", &["no_fd"]) >= 1.0);
+    client.send(post("/v1/chat/completions", &[], "{}"));
+    let (head, body) = client.read_answer();
+    assert_eq!(head.status(), 502, "{}", body.text());
+    error_code(&body.bytes());
+    drop(crowd);
+    wait_until("it is served again", || {
+        client.send(get("/v1/models", &[]));
+        client.read_answer().0.status() == 200
+    });
+}
