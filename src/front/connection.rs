@@ -92,8 +92,7 @@ pub fn run<'a>(
                     After::Close
                 }
                 Waited::Refused(reject) => {
-                    refuse(client, core, peer, &ApiError::new(reject.status, reject.code, reject.message))
-                        .await;
+                    refuse(client, core, peer, &reject.into()).await;
                     After::Close
                 }
                 Waited::Head(length) => {
@@ -106,8 +105,7 @@ pub fn run<'a>(
                         }
                         Next::Give(request, found) => give(client, core, peer, &request, began, &found).await,
                         Next::Refuse(reject) => {
-                            let error = ApiError::new(reject.status, reject.code, reject.message);
-                            refuse(client, core, peer, &error).await;
+                            refuse(client, core, peer, &reject.into()).await;
                             After::Close
                         }
                     }
@@ -125,12 +123,15 @@ pub fn run<'a>(
 /// Waits for the head of a request.
 async fn wait(client: &Client, core: &Rc<Core>, door: Door, first: bool) -> Waited {
     let mut scanner = HeadScanner::default();
-    let timeouts = core.shared.settings.load().config.timeouts.clone();
+    let (head_limit, idle_limit) = {
+        let timeouts = &core.shared.settings.load().config.timeouts;
+        (millis(timeouts.request_head), millis(timeouts.keep_alive))
+    };
     let now = core.shard.clock.millis();
     let mut begun = first || !client.inbound().is_empty();
     match begun {
-        true => client.deadlines.phase(Timeout::RequestHead, now, millis(timeouts.request_head)),
-        false => client.deadlines.phase(Timeout::KeepAlive, now, millis(timeouts.keep_alive)),
+        true => client.deadlines.phase(Timeout::RequestHead, now, head_limit),
+        false => client.deadlines.phase(Timeout::KeepAlive, now, idle_limit),
     }
     client.arm();
     poll_fn(|cx| {
@@ -156,7 +157,7 @@ async fn wait(client: &Client, core: &Rc<Core>, door: Door, first: bool) -> Wait
             if !begun {
                 begun = true;
                 let now = core.shard.clock.micros() / 1000;
-                client.deadlines.phase(Timeout::RequestHead, now, millis(timeouts.request_head));
+                client.deadlines.phase(Timeout::RequestHead, now, head_limit);
                 client.arm();
             }
         }
@@ -191,7 +192,7 @@ fn read(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, length: usiz
                 status: error.status,
                 content_type: "application/json",
                 body: error.body().into(),
-                fields: challenge(&error),
+                fields: answer::error_fields(&error),
                 error: error.code,
                 quiet: false,
             };
@@ -217,15 +218,6 @@ fn take(
     let Some(said) = cors.and_then(|cors| cors::answer(head, cors)) else { return (request, false) };
     request.cross_origin = Some(said.fields);
     (request, said.preflight)
-}
-
-/// A 401 says how to authenticate (RFC 9110, 15.5.2).
-fn challenge(error: &ApiError) -> &'static [(&'static str, &'static str)] {
-    match error.status {
-        401 => &[("WWW-Authenticate", "Bearer")],
-        503 => &[("Retry-After", "1")],
-        _ => &[],
-    }
 }
 
 /// Whether the request may go on: its path is relayed, its key is known, and the process has room for it.
@@ -277,11 +269,7 @@ async fn give(
         ledger.close(outcome, request, peer, core);
     }
     client.deadlines.reset();
-    match written {
-        Ok(()) if keep => After::Next,
-        Ok(()) => After::Close,
-        Err(_) => After::Abort,
-    }
+    After::written(&written, keep)
 }
 
 /// Answers a request that could not be understood.

@@ -5,7 +5,6 @@
 //! `try_read` and `try_write` do not, and are banned by lint.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -79,11 +78,6 @@ impl Stream {
     /// Makes the coming close a reset, so that a peer whose body ends by close cannot take a cut for an end.
     pub fn reset_on_close(&self) {
         let _ = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
-    }
-
-    /// The peer's address.
-    pub fn peer(&self) -> io::Result<SocketAddr> {
-        self.socket().peer_addr()
     }
 
     fn socket(&self) -> &TcpStream {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::http::Reject;
+
 /// One error, as an answer of its own ([`ApiError::body`]) or inside a stream ([`ApiError::event`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
@@ -249,6 +251,13 @@ impl ApiError {
     /// The process is about to end.
     pub fn draining() -> ApiError {
         ApiError::new(503, "draining", "This instance is shutting down. Try again: another one will answer.")
+    }
+}
+
+/// A message that was refused, told as an API does.
+impl From<Reject> for ApiError {
+    fn from(reject: Reject) -> ApiError {
+        ApiError::new(reject.status, reject.code, reject.message)
     }
 }
 

@@ -173,10 +173,18 @@ impl Local<'_> {
 
 /// An error made here, as a whole answer.
 pub fn error(error: &ApiError, request: &Request, keep: bool, core: &Core) -> Vec<u8> {
-    let retry: &[(&str, &str)] = if error.status == 503 { &[("Retry-After", "1")] } else { &[] };
     let body = error.body();
-    Local { status: error.status, content_type: "application/json", body: &body, fields: retry }
+    Local { status: error.status, content_type: "application/json", body: &body, fields: error_fields(error) }
         .write(request, keep, core)
+}
+
+/// What an error says beside its body: how to authenticate (RFC 9110, 15.5.2), when to come again.
+pub fn error_fields(error: &ApiError) -> &'static [(&'static str, &'static str)] {
+    match error.status {
+        401 => &[("WWW-Authenticate", "Bearer")],
+        503 => &[("Retry-After", "1")],
+        _ => &[],
+    }
 }
 
 fn status_line(out: &mut Vec<u8>, status: u16, reason: &str) {

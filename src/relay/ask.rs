@@ -130,16 +130,10 @@ impl<'a> Asking<'a> {
 
     /// The same for a request without a body, for which somebody else keeps the time.
     pub fn poll_alone(&mut self, cx: &mut Context<'_>, core: &Core) -> Poll<Result<Answered, Stop>> {
-        while self.written < self.head.len() {
-            match ready!(self.stream.poll_write(cx, &self.head[self.written..])) {
-                Ok(more) => self.written += more,
-                Err(_) => return Poll::Ready(Err(Stop::Closed { untouched: false })),
-            }
+        match ready!(self.poll_send_head(cx)) {
+            Ok(()) => self.poll_head(cx, core, false),
+            Err(_) => Poll::Ready(Err(Stop::Closed { untouched: false })),
         }
-        if self.stream.poll_flush(cx).map_err(|_| Stop::Closed { untouched: false })?.is_pending() {
-            return Poll::Pending;
-        }
-        self.poll_head(cx, core, false)
     }
 
     /// Ready with the answer's head, or with what came between.
@@ -187,15 +181,7 @@ impl<'a> Asking<'a> {
         core: &Core,
         upload: &mut Upload,
     ) -> Poll<Result<(), UploadError>> {
-        while self.written < self.head.len() {
-            let more = ready!(self.stream.poll_write(cx, &self.head[self.written..]))
-                .map_err(UploadError::Upstream)?;
-            self.written += more;
-        }
-        if !self.flushed {
-            ready!(self.stream.poll_flush(cx)).map_err(UploadError::Upstream)?;
-            self.flushed = true;
-        }
+        ready!(self.poll_send_head(cx)).map_err(UploadError::Upstream)?;
         if !upload.sent {
             ready!(upload.poll_transmit(cx, &mut self.stream, client, &core.shard))?;
         }
@@ -203,6 +189,17 @@ impl<'a> Asking<'a> {
             self.waiting = true;
             client.deadlines.phase(Timeout::FirstByte, core.shard.clock.millis(), self.first_byte);
             client.arm();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_send_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.head.len() {
+            self.written += ready!(self.stream.poll_write(cx, &self.head[self.written..]))?;
+        }
+        if !self.flushed {
+            ready!(self.stream.poll_flush(cx))?;
+            self.flushed = true;
         }
         Poll::Ready(Ok(()))
     }

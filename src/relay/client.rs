@@ -97,7 +97,7 @@ impl Client {
         })
     }
 
-    /// Replaces the socket, once: a plain one by the TLS session on it.
+    /// The socket itself, for closing it.
     pub fn stream(&self) -> RefMut<'_, Stream> {
         self.stream.borrow_mut()
     }

@@ -9,8 +9,6 @@ use crate::shard::clock::Millis;
 /// Which time limit passed. Each has a name of its own in configuration, metrics, log and error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Timeout {
-    /// The TLS handshake with the client.
-    ClientTls,
     /// The request head did not arrive in time.
     RequestHead,
     /// The request body did not arrive in time.
@@ -83,11 +81,6 @@ impl Deadlines {
     /// When the request must be over, absolute; 0 for never.
     pub fn total(&self, at: Millis) {
         self.total.set(at);
-    }
-
-    /// What is left of the total, if it is limited.
-    pub fn remaining(&self, now: Millis) -> Option<Millis> {
-        (self.total.get() > 0).then(|| self.total.get().saturating_sub(now))
     }
 
     /// The process ends at `at`.

@@ -25,7 +25,7 @@ use std::task::{Context, Poll};
 use super::client::{Beat, Client};
 use super::core::Core;
 use super::deadline::Timeout;
-use super::framing::{self, HEAD_ROOM, LAST_CHUNK, TAIL_ROOM};
+use super::framing::{self, HEAD_ROOM, TAIL_ROOM};
 use super::upload::Upload;
 use crate::http::body::BodyDecoder;
 use crate::http::chunked;
@@ -46,6 +46,26 @@ pub enum Framing {
     Chunked,
     /// By closing: HTTP/1.0.
     Close,
+}
+
+impl Framing {
+    /// How a heartbeat is written between two events of such a body.
+    pub fn beat(self) -> Beat {
+        match self {
+            Framing::Chunked => Beat::Chunk,
+            Framing::Close => Beat::Bare,
+            Framing::None | Framing::Length => Beat::Hold,
+        }
+    }
+
+    /// An event of our own, as such a body carries it; one whose length is told already has no room for it.
+    pub fn event(self, event: &[u8]) -> Vec<u8> {
+        match self.beat() {
+            Beat::Hold => Vec::new(),
+            Beat::Chunk => [format!("{:x}\r\n", event.len()).as_bytes(), event, b"\r\n"].concat(),
+            Beat::Bare => event.to_vec(),
+        }
+    }
 }
 
 /// What an answer is, as far as its bytes are looked at.
@@ -252,11 +272,7 @@ impl Download {
     /// Whether a heartbeat may follow what was written last.
     pub fn beat(&self) -> Beat {
         match (&self.look, self.framing) {
-            (Look::Events(scanner, _), framing) if scanner.at_boundary() && !self.ended => match framing {
-                Framing::Chunked => Beat::Chunk,
-                Framing::Close => Beat::Bare,
-                Framing::None | Framing::Length => Beat::Hold,
-            },
+            (Look::Events(scanner, _), framing) if scanner.at_boundary() && !self.ended => framing.beat(),
             _ => Beat::Hold,
         }
     }
@@ -264,11 +280,7 @@ impl Download {
     /// The event that tells the client of a break, framed; none where it would stand in the middle of an event, or where
     /// there is no event stream. A last chunk never follows it.
     pub fn parting(&self, event: &[u8]) -> Vec<u8> {
-        match self.beat() {
-            Beat::Hold => Vec::new(),
-            Beat::Chunk => [format!("{:x}\r\n", event.len()).as_bytes(), event, b"\r\n"].concat(),
-            Beat::Bare => event.to_vec(),
-        }
+        if self.beat() == Beat::Hold { Vec::new() } else { self.framing.event(event) }
     }
 
     /// Whether the stream has said that it is over, so that a client which then leaves has not missed anything.
@@ -299,9 +311,4 @@ impl Download {
         let complete = self.ended && !self.surplus && !matches!(self.decoder, BodyDecoder::Close);
         complete.then_some(self.upstream)
     }
-}
-
-/// The last chunk of an answer that needs no pump.
-pub fn last_chunk(framing: Framing) -> &'static [u8] {
-    if framing == Framing::Chunked { LAST_CHUNK } else { b"" }
 }

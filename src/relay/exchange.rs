@@ -44,6 +44,17 @@ pub enum After {
     Abort,
 }
 
+impl After {
+    /// What follows an answer of our own: the next request, if the client was told so and got it.
+    pub fn written(written: &Result<(), Stop>, keep: bool) -> After {
+        match written {
+            Ok(()) if keep => After::Next,
+            Ok(()) => After::Close,
+            Err(_) => After::Abort,
+        }
+    }
+}
+
 /// A request and all that surrounds it while it is on its way.
 pub struct Exchange<'a> {
     pub(super) client: &'a Client,
@@ -209,7 +220,7 @@ impl Exchange<'_> {
         self.write(answer::early(self.request, framing, keep, self.core)).await?;
         self.early = Some(framing);
         self.ledger.status = 200;
-        self.client.set_beat(if framing == Framing::Close { Beat::Bare } else { Beat::Chunk });
+        self.client.set_beat(framing.beat());
         let every = route.heartbeat.unwrap_or(self.settings.config.heartbeat);
         self.client.deadlines.heartbeat(self.core.shard.clock.millis(), millis(every));
         self.client.arm();

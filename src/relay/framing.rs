@@ -4,16 +4,13 @@
 use std::ops::Range;
 
 use crate::http::body::BodyDecoder;
-use crate::http::chunked::{self, ChunkError};
+use crate::http::chunked::{self, ChunkError, LAST_CHUNK, SIZE_LINE_BYTES};
 
 /// Bytes kept free before what is read into a block: a chunk's size line.
-pub const HEAD_ROOM: usize = 18;
+pub const HEAD_ROOM: usize = SIZE_LINE_BYTES;
 
 /// Bytes kept free behind it: the end of a chunk, and the last chunk.
 pub const TAIL_ROOM: usize = 8;
-
-/// The last chunk, without trailers.
-pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// What became of a segment.
 #[derive(Debug, PartialEq, Eq)]

@@ -131,9 +131,7 @@ pub fn outcome_of(timeout: Timeout) -> Outcome {
     match timeout {
         Timeout::Connect => Outcome::TimeoutConnect,
         Timeout::UpstreamTls => Outcome::TimeoutTls,
-        Timeout::RequestBody | Timeout::RequestHead | Timeout::ClientTls | Timeout::KeepAlive => {
-            Outcome::TimeoutRequestBody
-        }
+        Timeout::RequestBody | Timeout::RequestHead | Timeout::KeepAlive => Outcome::TimeoutRequestBody,
         Timeout::FirstByte => Outcome::TimeoutFirstByte,
         Timeout::Idle => Outcome::TimeoutIdle,
         Timeout::Total => Outcome::TimeoutTotal,

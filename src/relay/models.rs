@@ -82,11 +82,7 @@ pub async fn answer(
     let written = write_all(client, &core.shard, &bytes).await;
     client.deadlines.reset();
     ledger.close(if written.is_ok() { outcome } else { Outcome::ClientGone }, request, peer, core);
-    match written {
-        Ok(()) if keep => After::Next,
-        Ok(()) => After::Close,
-        Err(_) => After::Abort,
-    }
+    After::written(&written, keep)
 }
 
 /// Each upstream's list, in the order of the configuration; `None` if the client left meanwhile.

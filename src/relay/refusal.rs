@@ -81,11 +81,7 @@ impl Exchange<'_> {
             && answer::keeps(self.request, Framing::Length, self.core);
         let (bytes, after) = match self.early {
             // The status is out; the stream says it.
-            Some(framing) => {
-                let event = error.event();
-                let chunk = [format!("{:x}\r\n", event.len()).as_bytes(), &event, b"\r\n"].concat();
-                (if framing == Framing::Close { event } else { chunk }, After::Close)
-            }
+            Some(framing) => (framing.event(&error.event()), After::Close),
             None => {
                 self.ledger.status = error.status;
                 let after = if keep { After::Next } else { After::Close };
@@ -134,9 +130,7 @@ impl Exchange<'_> {
             Timeout::Idle => ApiError::idle_timeout(limits.idle),
             Timeout::RequestBody => ApiError::request_body_timeout(limits.request_body),
             Timeout::Drain => ApiError::draining(),
-            Timeout::RequestHead | Timeout::KeepAlive | Timeout::ClientTls => {
-                ApiError::request_head_timeout(limits.request_head)
-            }
+            Timeout::RequestHead | Timeout::KeepAlive => ApiError::request_head_timeout(limits.request_head),
             Timeout::Total | Timeout::ClientStall => {
                 let theirs = self.request.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
                 ApiError::total_timeout(theirs.map_or(limits.total, |theirs| theirs.min(limits.total)))

@@ -15,10 +15,6 @@ use super::{Shard, wheel::TICK_MS};
 use crate::net::{cpu, ticker::Ticker};
 use crate::tell;
 
-/// Tasks that are polled between two looks at the sockets. tokio's default of 61 lets the sockets wait while a burst is
-/// worked off; see tuning.md.
-const EVENT_INTERVAL: u32 = 61;
-
 /// Threads that may look up host names at once on a core; every other call is made on the core itself.
 const RESOLVER_THREADS_MAX: usize = 4;
 
@@ -45,7 +41,6 @@ where
 {
     let runtime = Builder::new_current_thread()
         .enable_io()
-        .event_interval(EVENT_INTERVAL)
         .max_blocking_threads(RESOLVER_THREADS_MAX)
         .build_local(LocalOptions::default())?;
     runtime.block_on(async {

@@ -43,7 +43,6 @@ const PIPELINED_BYTES_MAX: usize = 64 * 1024;
 
 /// Serves requests until the connection ends.
 pub async fn run(socket: TcpStream) {
-    let _ = socket.set_nodelay(true);
     let mut connection = Connection { socket, bytes: Vec::new() };
     // However it ends, there is nobody to tell.
     while let Ok(true) = connection.serve().await {}
@@ -262,7 +261,7 @@ impl Connection {
     }
 
     async fn refuse(&mut self, reject: &Reject) -> io::Result<bool> {
-        let error = ApiError::new(reject.status, reject.code, reject.message);
+        let error = ApiError::from(*reject);
         let manner =
             Manner { head_only: false, chunked: true, keep_alive: false, request_id: "req_refused".into() };
         self.whole(&manner, error.status, "application/json", &error.body()).await?;
