@@ -46,7 +46,10 @@ pub async fn serve(core: Rc<Core>, bound: Bound, door: Door) -> io::Result<()> {
     while !core.shared.is_draining() || door == Door::Admin {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((socket, peer)) => admit(&core, socket, peer, door),
+                Ok((socket, peer)) => {
+                    reserve.hold();
+                    admit(&core, socket, peer, door);
+                }
                 // The peer gave up while it waited; nothing to do with us.
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(_) => shed(&core, &listener, &reserve, door).await,
@@ -87,8 +90,8 @@ async fn shed(core: &Rc<Core>, listener: &TcpListener, reserve: &Reserve, door: 
         {
             welcome(Rc::clone(core), socket, peer, seat, door).await;
         }
-        reserve.hold();
     }
+    reserve.hold();
     core.shard.pause(NO_DESCRIPTOR_REST_MS).await;
 }
 

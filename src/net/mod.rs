@@ -5,7 +5,7 @@
 //! - [`tls`]: rustls configurations from PEM files.
 //! - [`ticker`]: the timerfd that drives a core's wheel. tokio's own timers are not enabled on a core: with them each park
 //!   takes the timer's lock to ask for the next deadline.
-//! - [`cpu`] pins; [`process`] limits; [`reserve`] is the descriptor for when there are no others.
+//! - [`cpu`] pins; [`process`] limits; [`reserve`] keeps descriptors for when there are no others.
 
 pub mod cpu;
 pub mod listener;

@@ -1,35 +1,42 @@
-//! A descriptor kept for the moment when there are no others.
+//! Descriptors kept for the moment when there are no others.
 //!
 //! A process without descriptors cannot accept, and cannot refuse either: clients hang in the backlog until they give up.
-//! Giving up the reserve lets one be accepted; it is taken back as soon as there is room.
+//! Giving up a reserved one lets one client be accepted. Other threads accept at the same time and may take what was meant for
+//! this one, so there are several, and what is missing is taken back whenever there is room.
 
 use std::cell::RefCell;
 use std::fs::File;
 
-/// The descriptor.
+/// Descriptors in reserve: those that other threads may take between two moments with room, and one.
+const RESERVED: usize = 4;
+
+/// The descriptors of one listener.
 pub struct Reserve {
-    held: RefCell<Option<File>>,
+    held: RefCell<Vec<File>>,
 }
 
 impl Default for Reserve {
     fn default() -> Reserve {
-        let reserve = Reserve { held: RefCell::new(None) };
+        let reserve = Reserve { held: RefCell::default() };
         reserve.hold();
         reserve
     }
 }
 
 impl Reserve {
-    /// Gives the descriptor up, so that the next call which needs one succeeds. Says whether there was one to give.
+    /// Gives one up, so that the next call which needs one succeeds. Says whether there was one to give.
     pub fn release(&self) -> bool {
-        self.held.take().is_some()
+        self.held.borrow_mut().pop().is_some()
     }
 
-    /// Takes a descriptor back, if there is one to take.
+    /// Takes back what is missing, as far as there is room.
     pub fn hold(&self) {
         let mut held = self.held.borrow_mut();
-        if held.is_none() {
-            *held = File::open("/dev/null").ok();
+        while held.len() < RESERVED {
+            match File::open("/dev/null") {
+                Ok(file) => held.push(file),
+                Err(_) => return,
+            }
         }
     }
 }
