@@ -91,3 +91,17 @@ fn json_that_is_not_called_json_is_routed_by_its_model() {
     let form = "POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\n\r\na=b";
     assert_eq!(edge.ask(form.as_bytes()).1.text(), "two");
 }
+
+/// A request for the list that nobody waits for any more is in the books like any other.
+#[test]
+fn a_client_that_leaves_before_the_list_is_there_is_counted() {
+    let (one, two) = (Upstream::listen(), Upstream::listen());
+    let edge = Edge::configured(&config::routes(&[("b-*", &one.url()), ("*", &two.url())]));
+    let mut client = edge.connect();
+    client.send(get("/v1/models", &[]));
+    let mut asked = one.accept();
+    asked.read_head();
+    client.close();
+    edge.wait_metric(support::OUTCOMES, &["outcome=\"client_gone\""], 1.0);
+    asked.wait_closed();
+}

@@ -14,13 +14,13 @@ use std::task::Poll;
 use serde_json::{Value, json};
 
 use super::answer::{self, Local};
-use super::ask::{Asking, guarded};
+use super::ask::{Asking, Stop, guarded};
 use super::client::{Client, write_all};
 use super::core::Core;
 use super::download::Framing;
 use super::exchange::After;
 use super::framing::TAIL_ROOM;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, outcome_of};
 use super::request::Request;
 use super::settings::Settings;
 use crate::http::body::BodyDecoder;
@@ -65,13 +65,21 @@ pub async fn answer(
     let lists = gather(client, core, request, &settings).await;
     let keep = answer::keeps(request, Framing::Length, core);
     let (bytes, outcome) = match lists {
-        None => return After::Abort,
-        Some(lists) if lists.iter().all(Option::is_none) => {
+        Err(stop) => {
+            let outcome = match stop {
+                Stop::Timeout(timeout) => outcome_of(timeout),
+                _ => Outcome::ClientGone,
+            };
+            client.deadlines.reset();
+            ledger.close(outcome, request, peer, core);
+            return After::Abort;
+        }
+        Ok(lists) if lists.iter().all(Option::is_none) => {
             let error = ApiError::upstream_connect_failed("list of models", "no upstream gave one");
             (ledger.status, ledger.error) = (error.status, error.code);
             (answer::error(&error, request, keep, core), Outcome::UpstreamError)
         }
-        Some(lists) => {
+        Ok(lists) => {
             let body = union(lists.into_iter().flatten(), &settings).to_string();
             (ledger.status, ledger.bytes_out) = (200, body.len() as u64);
             let local =
@@ -85,13 +93,13 @@ pub async fn answer(
     After::written(&written, keep)
 }
 
-/// Each upstream's list, in the order of the configuration; `None` if the client left meanwhile.
+/// Each upstream's list, in the order of the configuration, unless the client leaves meanwhile.
 async fn gather(
     client: &Client,
     core: &Rc<Core>,
     request: &Request,
     settings: &Settings,
-) -> Option<Vec<Option<Value>>> {
+) -> Result<Vec<Option<Value>>, Stop> {
     let mut lists: Vec<Option<Value>> = vec![None; settings.targets.len()];
     let mut pending: Vec<(usize, Fetching)> = Vec::new();
     for (index, target) in settings.targets.iter().enumerate() {
@@ -109,8 +117,8 @@ async fn gather(
         });
         if pending.is_empty() { Poll::Ready(()) } else { limit.as_mut().poll(cx) }
     });
-    done.await.ok()?;
-    Some(lists)
+    done.await?;
+    Ok(lists)
 }
 
 /// One upstream's list.
