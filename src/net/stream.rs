@@ -9,6 +9,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -68,6 +70,13 @@ impl Stream {
     /// Ready when bytes, an end or an error wait to be read. Costs no system call.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket().poll_read_ready(cx)
+    }
+
+    /// Whether nothing has arrived, asked of the kernel: readiness only tells of what the last `epoll_wait` brought, and an end
+    /// may have come since.
+    pub fn is_silent(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        matches!(rustix::net::recv(self.socket(), &mut [0u8; 1], flags), Err(Errno::WOULDBLOCK))
     }
 
     /// Whether the session is encrypted.

@@ -1,7 +1,8 @@
 //! A core's idle connections, last in first out, so that the warmest is used and the rest may grow old and go.
 //!
-//! The kernel's readiness tells, without a system call, whether an idle socket has something to say: an end, a reset or
-//! bytes nobody asked for. Such a socket is thrown away when it is about to be used, and by a sweep meanwhile.
+//! A socket that has something to say while nobody has asked it, an end, a reset or bytes, is thrown away. A sweep sees that by
+//! readiness, without a system call. The one that is about to be used is looked at by one: an end that arrived together with the
+//! request is not in the readiness yet, and a request that is sent behind it is lost, which a POST cannot make good.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -29,7 +30,7 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(&target.pool)?;
         while let Some(mut last) = list.pop() {
-            if last.until > now && is_silent(&mut last.stream) {
+            if last.until > now && seems_silent(&mut last.stream) && last.stream.is_silent() {
                 return Some(last.stream);
             }
             self.discarded.set(self.discarded.get() + 1);
@@ -40,7 +41,7 @@ impl Pool {
     /// Keeps a connection whose last answer was complete. `keep_alive` is how long the upstream said that it keeps it.
     pub fn put(&self, target: &Target, mut stream: Stream, now: Millis, keep_alive: Option<Millis>) {
         // Asking also takes the last request's waker out of the socket, which would keep that task's memory.
-        if !is_silent(&mut stream) {
+        if !seems_silent(&mut stream) {
             self.discarded.set(self.discarded.get() + 1);
             return;
         }
@@ -59,7 +60,7 @@ impl Pool {
         let mut discarded = 0;
         self.idle.borrow_mut().retain(|_, list| {
             let before = list.len();
-            list.retain_mut(|idle| idle.until > now && is_silent(&mut idle.stream));
+            list.retain_mut(|idle| idle.until > now && seems_silent(&mut idle.stream));
             discarded += before - list.len();
             !list.is_empty()
         });
@@ -87,7 +88,7 @@ impl Pool {
     }
 }
 
-fn is_silent(stream: &mut Stream) -> bool {
+fn seems_silent(stream: &mut Stream) -> bool {
     let mut cx = Context::from_waker(Waker::noop());
     if stream.poll_read_ready(&mut cx).is_pending() {
         return true;
