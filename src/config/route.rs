@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::did_you_mean;
 use super::document::{Table, Value};
 use super::glob::Glob;
+use super::retry::Retry;
 use super::timeouts::Timeouts;
 use super::units::{duration, size};
 use super::upstream::NAME_MAX_BYTES;
@@ -40,6 +41,8 @@ pub struct Route {
     pub timeouts: Timeouts,
     /// Bytes of a request's body.
     pub max_body: u64,
+    /// When a request is sent again.
+    pub retry: Retry,
 }
 
 /// A model's other name.
@@ -72,6 +75,7 @@ impl Route {
             heartbeat: None,
             timeouts: timeouts.clone(),
             max_body,
+            retry: Retry::failover(),
         }
     }
 
@@ -129,6 +133,9 @@ impl Route {
         if let Some(timeouts) = table.table("timeouts", "[[route]] timeouts.") {
             route.timeouts = route.timeouts.read_route(&timeouts);
             timeouts.finish(|_| None);
+        }
+        if let Some(retry) = table.table("retry", "[[route]] retry.") {
+            route.retry = Retry::read(&retry);
         }
         table.finish(|key| {
             (key == "model").then(|| "write models = [\"...\"], of which there may be several".to_owned())

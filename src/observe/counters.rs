@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::again::Again;
 use super::histogram::{Histogram, Overhead, RequestDuration, TimePerOutputToken, TimeToFirstToken};
 use super::labels::LabelId;
 use super::outcome::{Outcome, Refusal};
@@ -125,8 +126,11 @@ pub struct CoreMetrics {
     pub upstream_discarded_stale: Counter,
     /// Pooled connections waiting for a request.
     pub upstream_idle: Gauge,
-    /// Requests sent again, to the same upstream or another.
-    pub upstream_retried: Counter,
+    retried: [Counter; Again::ALL.len()],
+    /// Requests that were not sent again although another attempt was allowed: the route's budget was used up.
+    pub retries_over_budget: Counter,
+    /// Likewise: what was left of their time would not have sufficed.
+    pub retries_too_late: Counter,
 
     /// Access-log lines dropped because the log's reader could not keep up.
     pub access_log_dropped: Counter,
@@ -163,6 +167,16 @@ impl CoreMetrics {
     /// The connections refused for `reason`.
     pub fn connections_refused(&self, reason: Refusal) -> u64 {
         self.refused[reason as usize].get()
+    }
+
+    /// Counts a request that is sent again.
+    pub fn retried(&self, reason: Again) {
+        self.retried[reason as usize].inc();
+    }
+
+    /// The requests sent again for `reason`.
+    pub fn retries(&self, reason: Again) -> u64 {
+        self.retried[reason as usize].get()
     }
 
     /// Counts a request at its end. `upstream` is [`LabelId::NONE`] when none was asked; `status` is what the client

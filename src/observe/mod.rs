@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access_log;
+mod again;
 pub mod counters;
 pub mod histogram;
 pub mod ids;
@@ -26,6 +27,7 @@ pub mod trace;
 mod tests;
 
 pub use access_log::{AccessLog, Record};
+pub use again::Again;
 pub use counters::{CoreMetrics, Counter, Gauge, SharedCounter};
 pub use histogram::Histogram;
 pub use ids::{Ids, RequestId, valid_request_id};

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
+use super::again::Again;
 use super::counters::{CoreMetrics, RequestKey};
 use super::histogram::{Histogram, Scale, Totals};
 use super::labels::LabelId;
@@ -124,11 +125,15 @@ fn upstreams(registry: &Registry, page: &mut Page<'_>) {
         "Pooled connections waiting for a request.",
         sum(|core| core.upstream_idle.get()),
     );
-    page.counter(
-        "sedge_upstream_retries_total",
-        "Requests sent again, to the same upstream or another.",
-        sum(|core| core.upstream_retried.get()),
-    );
+    let name = "sedge_upstream_retries_total";
+    page.family(name, "counter", "Requests sent again, to the same upstream or another.");
+    for reason in Again::ALL {
+        page.labelled(name, &[("reason", reason.label())], registry.sum(|core| core.retries(reason)));
+    }
+    let name = "sedge_upstream_retries_withheld_total";
+    page.family(name, "counter", "Requests that could have been sent again and were not.");
+    page.labelled(name, &[("reason", "budget")], sum(|core| core.retries_over_budget.get()));
+    page.labelled(name, &[("reason", "time")], sum(|core| core.retries_too_late.get()));
 }
 
 fn latencies(registry: &Registry, page: &mut Page<'_>) {

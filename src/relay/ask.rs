@@ -50,6 +50,8 @@ pub struct Answered {
     pub head: Range<usize>,
     /// What followed it.
     pub rest: Range<usize>,
+    /// Its status.
+    pub status: u16,
 }
 
 /// Waits for `poll`, for a limit or for the client to leave, whichever comes first.
@@ -163,9 +165,9 @@ impl<'a> Asking<'a> {
         to_head: bool,
     ) -> Poll<Result<Answered, Stop>> {
         loop {
-            if let Some(head) = self.head_end(to_head)? {
+            if let Some((head, status)) = self.head_end(to_head)? {
                 let block = self.block.take().unwrap_or_else(|| core.shard.blocks.take());
-                return Poll::Ready(Ok(Answered { block, rest: head.end..self.end, head }));
+                return Poll::Ready(Ok(Answered { block, rest: head.end..self.end, head, status }));
             }
             match ready!(self.poll_read(cx, core)) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(self.closed())),
@@ -227,7 +229,7 @@ impl<'a> Asking<'a> {
 
     /// The final head, if it is there. Interim answers are dropped: the client was told to continue before the upstream was
     /// asked, and an early hint would disturb the clients that take it for the answer.
-    fn head_end(&mut self, to_head: bool) -> Result<Option<Range<usize>>, Stop> {
+    fn head_end(&mut self, to_head: bool) -> Result<Option<(Range<usize>, u16)>, Stop> {
         loop {
             let Some(block) = &self.block else { return Ok(None) };
             let bytes = &block[self.start..self.end];
@@ -245,7 +247,7 @@ impl<'a> Asking<'a> {
                     self.start += end;
                     self.scanned = 0;
                 }
-                _ => return Ok(Some(self.start..self.start + end)),
+                status => return Ok(Some((self.start..self.start + end, status))),
             }
         }
     }

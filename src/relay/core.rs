@@ -4,6 +4,7 @@
 //! Each looks at both when it has something to do anyway, on its tick or at the start of a request; nobody is woken.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,11 +14,12 @@ use arc_swap::ArcSwap;
 use slab::Slab;
 use tokio::sync::Notify;
 
+use super::budget::Budget;
 use super::client::Client;
 use super::settings::Settings;
 use crate::guard::seats::Seats;
 use crate::http::date::imf_fixdate;
-use crate::observe::{AccessLog, CoreMetrics, Ids, Registry};
+use crate::observe::{AccessLog, CoreMetrics, Ids, LabelId, Registry};
 use crate::shard::Shard;
 use crate::shard::clock::{Millis, unix_millis};
 use crate::shard::wheel::{Timed, Timer};
@@ -83,6 +85,8 @@ pub struct Core {
     pub ids: RefCell<Ids>,
     /// Its lines of the access log.
     pub log: RefCell<Option<AccessLog>>,
+    /// The retries that are left to each route; as many as there are labels at most.
+    budgets: RefCell<HashMap<LabelId, Budget>>,
     /// Told when the process begins to go down, and when the last client has left after that.
     pub draining: Notify,
     date: Cell<[u8; DATE_BYTES]>,
@@ -110,6 +114,7 @@ impl Core {
             metrics,
             ids: RefCell::new(ids),
             log: RefCell::new(log),
+            budgets: RefCell::default(),
             draining: Notify::new(),
             date: Cell::new(imf_fixdate(unix_millis() / 1000)),
             clients: RefCell::default(),
@@ -129,6 +134,12 @@ impl Core {
     pub fn has_room(&self, settings: &Settings) -> bool {
         let share = settings.config.limits.stream_memory / self.shared.registry.cores().len() as u64;
         self.shard.blocks.held_bytes() as u64 <= share
+    }
+
+    /// What is left to `route` to be sent again.
+    pub fn budget<T>(&self, route: LabelId, use_it: impl FnOnce(&mut Budget, Millis) -> T) -> T {
+        let now = self.shard.clock.millis();
+        use_it(self.budgets.borrow_mut().entry(route).or_insert_with(|| Budget::new(now)), now)
     }
 
     /// The value of `Date`, at most a second old.

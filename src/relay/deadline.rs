@@ -83,6 +83,11 @@ impl Deadlines {
         self.total.set(at);
     }
 
+    /// When the request must be over; 0 for never.
+    pub fn until(&self) -> Millis {
+        self.total.get()
+    }
+
     /// The process ends at `at`.
     pub fn drain(&self, at: Millis) {
         self.drain.set(at);

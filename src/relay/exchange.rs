@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::answer::{self, Learnt};
-use super::ask::{Answered, Asking, Stop, connect, guarded};
+use super::ask::{Answered, Stop};
 use super::client::{Beat, Client};
 use super::core::Core;
 use super::deadline::Timeout;
@@ -25,13 +25,10 @@ use crate::http::response::{self, ResponseHead};
 use crate::net::stream::Stream;
 use crate::observe::{CoreMetrics, Gauge, Outcome};
 use crate::openai::{ApiError, Sideband};
-use crate::shard::block::{BLOCK_BYTES, Block};
+use crate::shard::block::Block;
 use crate::shard::clock::{Micros, Millis};
 use crate::sse::Scanner;
 use crate::upstream::target::Target;
-
-/// Times one request is sent to an upstream: once, and once more over a fresh connection when a pooled one was stale.
-const ATTEMPTS_MAX: u32 = 2;
 
 /// What becomes of the client's connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -154,77 +151,13 @@ impl Exchange<'_> {
             let token = serde_json::Value::from(with).to_string();
             self.upload.splice(span, token.as_bytes(), &self.core.shard);
         }
-        let target = self.choose(route, &settings);
-        self.ledger.upstream = target.label;
-        let framing = self.upload.framing(&self.request.body);
-        let mut head = self.request.write(&target, &framing);
-        self.upload.join(&mut head, BLOCK_BYTES);
         if let Some(after) = route.early_heartbeat
             && self.ledger.stream
         {
             self.client.deadlines.early(self.core.shard.clock.millis() + u64::from(millis(after)));
         }
-        let (stream, answered) = self.send(&target, &head, route).await?;
+        let (target, stream, answered) = self.attempt(route, &settings).await?;
         Ok((target, stream, answered, limits))
-    }
-
-    /// Sends the request until there is the head of an answer.
-    async fn send(
-        &mut self,
-        target: &Target,
-        head: &[u8],
-        route: &Route,
-    ) -> Result<(Stream, Answered), Failure> {
-        let (client, core) = (self.client, Rc::clone(self.core));
-        let whole = self.upload.sent;
-        loop {
-            self.ledger.attempts += 1;
-            let (stream, reused) = connect(client, &core, target, &route.timeouts).await?;
-            self.ledger.overhead = core.shard.clock.micros() - self.ledger.began();
-            let first_byte = millis(route.timeouts.first_byte);
-            client.deadlines.phase(Timeout::FirstByte, core.shard.clock.millis(), first_byte);
-            client.arm();
-            self.upload.limit_upstream(first_byte);
-            let mut asking = Asking::new(stream, head, first_byte);
-            let stop = loop {
-                let answered = guarded(client, |cx| {
-                    if client.deadlines.early_due.take() {
-                        return Poll::Ready(Err(Stop::Early));
-                    }
-                    asking.poll(cx, client, &core, &mut self.upload, self.request.is_head())
-                });
-                match answered.await.and_then(|answered| answered) {
-                    Ok(answered) => return Ok((asking.stream, answered)),
-                    Err(Stop::Early) => self.begin_early(route).await?,
-                    Err(stop) => break stop,
-                }
-            };
-            let again = match &stop {
-                Stop::Closed { untouched } => reused && whole && (*untouched || self.request.repeatable),
-                _ => false,
-            };
-            if !again || self.ledger.attempts >= ATTEMPTS_MAX {
-                return Err(stop.into());
-            }
-            core.metrics.upstream_retried.inc();
-        }
-    }
-
-    /// Begins the stream before the upstream has answered, so that heartbeats can keep the client's connection.
-    async fn begin_early(&mut self, route: &Route) -> Result<(), Failure> {
-        let framing = match self.request.version {
-            crate::http::Version::Http10 => Framing::Close,
-            crate::http::Version::Http11 => Framing::Chunked,
-        };
-        let keep = answer::keeps(self.request, framing, self.core);
-        self.write(answer::early(self.request, framing, keep, self.core)).await?;
-        self.early = Some(framing);
-        self.ledger.status = 200;
-        self.client.set_beat(framing.beat());
-        let every = route.heartbeat.unwrap_or(self.settings.config.heartbeat);
-        self.client.deadlines.heartbeat(self.core.shard.clock.millis(), millis(every));
-        self.client.arm();
-        Ok(())
     }
 
     /// The answer's head, rewritten for the client, with the first bytes of its body behind it.
@@ -238,7 +171,7 @@ impl Exchange<'_> {
         let (client, core) = (self.client, Rc::clone(self.core));
         let began = core.shard.clock.micros();
         self.ledger.first_byte = Some(began);
-        let Answered { mut block, head: range, rest } = answered;
+        let Answered { mut block, head: range, rest, .. } = answered;
         let head = response::parse(&block[range], self.request.is_head())
             .map_err(|reject| Stop::Invalid(reject.message))?;
         let learnt = answer::learn(&head);
@@ -291,6 +224,7 @@ impl Exchange<'_> {
     fn start(&mut self, answer: &Answer) -> Option<Counted> {
         let (client, core) = (self.client, self.core);
         self.request.forget_fields();
+        self.upload.forget();
         if self.upload.sent {
             self.note_peek();
         }

@@ -1,5 +1,7 @@
 //! What is remembered of a request for its line in the log and its place in the metrics.
 
+use std::fmt::{self, Write};
+
 use super::core::Core;
 use super::deadline::Timeout;
 use super::download::Download;
@@ -34,6 +36,8 @@ pub struct Ledger {
     pub events: u64,
     /// Times an upstream was asked.
     pub attempts: u32,
+    /// The attempts that failed and were followed by another: the upstream and why. Boxed, since there are none mostly.
+    pub tried: Option<Box<String>>,
     /// The upstream's own name for the request.
     pub upstream_request_id: Option<String>,
     /// The `code` of the error that was answered here.
@@ -58,6 +62,7 @@ impl Ledger {
             bytes_out: 0,
             events: 0,
             attempts: 0,
+            tried: None,
             upstream_request_id: None,
             error: None,
             usage: None,
@@ -68,6 +73,14 @@ impl Ledger {
     /// When the request's head was complete.
     pub fn began(&self) -> Micros {
         self.began
+    }
+
+    /// The attempt at the upstream asked last has failed, and another follows.
+    pub fn failed(&mut self, why: impl fmt::Display, core: &Core) {
+        let name = core.shared.registry.labels.name(self.upstream);
+        let tried = self.tried.get_or_insert_default();
+        let separator = if tried.is_empty() { "" } else { ", " };
+        let _ = write!(tried, "{separator}{name}: {why}");
     }
 
     /// Takes over what an answer amounted to.
@@ -114,6 +127,7 @@ impl Ledger {
             bytes_out: self.bytes_out,
             events: self.events,
             attempts: self.attempts,
+            tried: self.tried.as_deref().map(String::as_str),
             first_byte_us: self.first_byte.map(|first| first - self.began),
             total_us: total,
             prompt_tokens: self.usage.map(|usage| usage.prompt),

@@ -18,6 +18,7 @@
 //! | [`request`], [`answer`] | heads, towards the upstream and towards the client |
 //! | [`upload`], [`download`] | bodies; `download` is the pump |
 //! | [`framing`] | chunks made around bytes where they lie |
+//! | [`attempts`], [`retry`], [`budget`] | one upstream after the other until there is an answer; whether, when, how often |
 //! | [`exchange`], [`ask`] | the course of a request; a connection, the request on it, and the head of its answer |
 //! | `prepare` | what is decided before an upstream is asked |
 //! | `refusal` | what a client is told when there is no answer to pass on |
@@ -27,6 +28,8 @@
 
 pub mod answer;
 pub mod ask;
+pub mod attempts;
+pub mod budget;
 pub mod client;
 pub mod core;
 pub mod deadline;
@@ -39,5 +42,6 @@ pub mod models;
 mod prepare;
 mod refusal;
 pub mod request;
+pub mod retry;
 pub mod settings;
 pub mod upload;

@@ -3,7 +3,6 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 
 use super::ask::Stop;
@@ -17,7 +16,6 @@ use crate::config::{Route, Timeouts};
 use crate::http::request::RequestBody;
 use crate::openai::{ApiError, MAX_MODEL_BYTES, PeekState};
 use crate::shard::clock::Millis;
-use crate::upstream::target::Target;
 
 /// A JSON body of unknown length is held up to here, so that it can be sent with its length.
 const HELD_BYTES: u64 = 64 * 1024;
@@ -85,17 +83,25 @@ impl Exchange<'_> {
         }
     }
 
-    pub(super) fn choose(&self, route: &Route, settings: &Settings) -> Arc<Target> {
-        let total: u64 = route.upstreams.iter().map(|(_, weight)| u64::from(*weight)).sum();
-        let mut at =
-            if route.upstreams.len() == 1 { 0 } else { self.core.ids.borrow_mut().next_u64() % total.max(1) };
-        for (index, weight) in &route.upstreams {
-            if at < u64::from(*weight) {
-                return Arc::clone(&settings.targets[*index]);
-            }
-            at -= u64::from(*weight);
+    /// Who is asked, by weight: one that has not been tried, or else the one whose trial is the longest ago.
+    pub(super) fn choose(&self, route: &Route, tried: &[usize]) -> Option<usize> {
+        let fresh = || route.upstreams.iter().filter(|(index, weight)| *weight > 0 && !tried.contains(index));
+        let total: u64 = fresh().map(|(_, weight)| u64::from(*weight)).sum();
+        if total == 0 {
+            return tried.first().copied();
         }
-        Arc::clone(&settings.targets[route.upstreams[0].0])
+        let mut at =
+            if route.upstreams.len() == 1 { 0 } else { self.core.ids.borrow_mut().next_u64() % total };
+        let at_last = fresh().next_back().map(|(index, _)| *index);
+        let mut chosen = fresh().filter_map(|(index, weight)| {
+            let weight = u64::from(*weight);
+            if at < weight {
+                return Some(*index);
+            }
+            at -= weight;
+            None
+        });
+        chosen.next().or(at_last)
     }
 
     pub(super) fn check_size(&self, max: u64) -> Result<(), Failure> {

@@ -23,6 +23,9 @@ use crate::shard::clock::Millis;
 /// A body of up to this many bytes is received whole before it is sent, with its length and in one write with the head.
 pub const WHOLE_BYTES: u64 = (BLOCK_BYTES - 2048) as u64;
 
+/// The most memory in which a body is kept for another attempt after it has been sent.
+pub const KEPT_BYTES_MAX: u64 = 1024 * 1024;
+
 /// From here on a body is received in blocks of 128 KiB instead of 16.
 const BULK_FROM_BYTES: u64 = 64 * 1024;
 
@@ -48,6 +51,14 @@ pub struct Upload {
     /// The front of `held` has its framing already.
     framed: bool,
     last_chunk_sent: bool,
+    /// What has been sent and is kept for another attempt; none if it is not, or has become too much.
+    kept: Option<Vec<(Block, Range<usize>)>>,
+    kept_bytes: u64,
+    /// Where the front of `held` began before parts of it were sent.
+    front: usize,
+    begun: bool,
+    /// Some of `held` may have been sent, or framed to be.
+    touched: bool,
     time_limit: u32,
     until: Millis,
     /// How long the upstream may take nothing, and whether that time runs.
@@ -95,6 +106,11 @@ impl Upload {
             chunked_out: false,
             framed: false,
             last_chunk_sent: false,
+            kept: None,
+            kept_bytes: 0,
+            front: 0,
+            begun: false,
+            touched: false,
             time_limit,
             until: now + Millis::from(time_limit),
             upstream_limit: 0,
@@ -137,8 +153,69 @@ impl Upload {
     /// The rest will not be sent, whoever is to blame. The upstream's connection stands somewhere in the body and can carry
     /// nothing else.
     pub fn give_up(&mut self) {
-        self.held.clear();
+        if self.kept.is_none() {
+            self.held.clear();
+        }
         (self.sent, self.broken) = (true, true);
+    }
+
+    /// From here on what is sent is kept, up to [`KEPT_BYTES_MAX`], so that it can be sent to somebody else. Not a body that
+    /// goes out in chunks: its length is not known, nor whether it will be small.
+    pub fn keep(&mut self) {
+        if !self.chunked_out && self.held_bytes() <= KEPT_BYTES_MAX {
+            self.kept = Some(Vec::new());
+        }
+    }
+
+    /// There will be no other attempt.
+    pub fn forget(&mut self) {
+        self.kept = None;
+        if self.broken {
+            self.held.clear();
+        }
+    }
+
+    /// Whether all that was received is still here.
+    pub fn can_rewind(&self) -> bool {
+        self.kept.is_some() || !self.touched
+    }
+
+    /// Takes everything back, to be sent again from its beginning. `joined` is what left with the head.
+    pub fn rewind(&mut self, joined: &[u8], shard: &Shard) {
+        let kept = self.kept.take().unwrap_or_default();
+        if self.begun
+            && let Some((_, range)) = self.held.front_mut()
+        {
+            range.start = self.front;
+        }
+        let held = std::mem::take(&mut self.held);
+        self.held.extend((!joined.is_empty()).then(|| piece(joined, shard)));
+        self.held.extend(kept);
+        self.held.extend(held);
+        self.sent = self.ended && self.held.is_empty();
+        (self.broken, self.blocked, self.begun, self.touched) = (false, false, false, false);
+        (self.chunked_out, self.kept_bytes) = (false, 0);
+    }
+
+    /// The front of what is held has been sent.
+    fn spend(&mut self) {
+        let Some((block, mut range)) = self.held.pop_front() else { return };
+        (self.framed, range.start) = (false, self.front);
+        self.begun = false;
+        let Some(kept) = &mut self.kept else { return };
+        // Small pieces share a block here, too: what a client dribbles would hold 16 KiB for each of its bytes.
+        if let Some((last, end)) = kept.last_mut()
+            && end.end + range.len() <= last.len() - framing::TAIL_ROOM
+        {
+            last[end.end..end.end + range.len()].copy_from_slice(&block[range.clone()]);
+            end.end += range.len();
+            return;
+        }
+        self.kept_bytes += block.len() as u64;
+        match self.kept_bytes <= KEPT_BYTES_MAX {
+            true => kept.push((block, range)),
+            false => self.kept = None,
+        }
     }
 
     /// Whether the upstream has been handed the body to its end.
@@ -261,11 +338,15 @@ impl Upload {
                 ready!(self.poll_receive(cx, client, shard))?;
                 continue;
             }
+            self.touched = true;
             self.frame(shard);
             let Some((block, range)) = self.held.front_mut() else {
                 self.sent = true;
                 break;
             };
+            if !self.begun {
+                (self.begun, self.front) = (true, range.start);
+            }
             match upstream.poll_write(cx, &block[range.clone()]) {
                 Poll::Ready(Ok(written)) => {
                     range.start += written;
@@ -285,8 +366,7 @@ impl Upload {
                 }
             }
             if range.start == range.end {
-                self.held.pop_front();
-                self.framed = false;
+                self.spend();
             }
         }
         upstream.poll_flush(cx).map_err(UploadError::Upstream)

@@ -1,0 +1,81 @@
+//! A route's word on asking again: how often, after what, how soon.
+
+use std::time::Duration;
+
+use super::document::{Table, Value};
+
+/// The most times that a request may be sent.
+const ATTEMPTS_MAX: u64 = 10;
+
+/// The longest time to wait before another attempt.
+const BACKOFF_MAX_MS: u64 = 60_000;
+
+/// Statuses that say "not now" or "not here", and not that the request is wrong.
+const STATUSES: [u16; 6] = [408, 429, 500, 502, 503, 504];
+
+/// When and how a request is sent again. It never is once a byte of an answer is committed to the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// The most upstreams asked for one request, the first included.
+    pub attempts: u32,
+    /// The answers that are not passed on while another attempt is left.
+    pub on: Vec<u16>,
+    /// A request that an upstream may have acted upon without an answer (it closed, or fell silent) is sent again, too, whatever
+    /// its method. Without it only those are whose repetition is harmless (RFC 9110, 9.2.2).
+    pub repeat: bool,
+    /// An upstream that has failed is asked again if there is no other.
+    pub same: bool,
+    /// The mean of the first wait is half of this; each next one is twice as long.
+    pub backoff: Duration,
+    /// The longest wait, an upstream's own `Retry-After` included.
+    pub max_backoff: Duration,
+    /// The share of a route's requests, in percent, that may be sent again.
+    pub budget: u32,
+}
+
+impl Retry {
+    /// For a route that says nothing: what has certainly not been acted upon goes to another upstream, once each.
+    pub(super) fn failover() -> Retry {
+        Retry { on: Vec::new(), same: false, ..Retry::asked_for() }
+    }
+
+    /// For a route that says `retry = {}`.
+    fn asked_for() -> Retry {
+        Retry {
+            attempts: 3,
+            on: STATUSES.to_vec(),
+            repeat: false,
+            same: true,
+            backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(5),
+            budget: 20,
+        }
+    }
+
+    /// From a route's `retry`.
+    pub(super) fn read(table: &Table<'_>) -> Retry {
+        let mut retry = Retry::asked_for();
+        let millis = |value: &Value<'_>| value.integer(1..=BACKOFF_MAX_MS).map(Duration::from_millis);
+        table.set("attempts", |value| Ok(value.integer(1..=ATTEMPTS_MAX)? as u32), &mut retry.attempts);
+        table.set("on", |value| Ok(value.each(status)), &mut retry.on);
+        table.set("repeat", Value::boolean, &mut retry.repeat);
+        table.set("backoff_ms", millis, &mut retry.backoff);
+        table.set("max_backoff_ms", millis, &mut retry.max_backoff);
+        table.set("budget_percent", |value| Ok(value.integer(0..=100)? as u32), &mut retry.budget);
+        if retry.backoff > retry.max_backoff && table.is_sound() {
+            table.fault("backoff_ms", "is longer than max_backoff_ms; raise that one, too");
+        }
+        table.finish(|_| None);
+        retry
+    }
+}
+
+fn status(value: &Value<'_>) -> Result<u16, String> {
+    let status = value.integer(400..=599)? as u16;
+    match status {
+        408 | 409 | 425 | 429 | 500.. => Ok(status),
+        _ => Err(format!(
+            "has {status}, which tells that the request itself is refused: it would be everywhere; name 408, 409, 425, 429 or from 500 on"
+        )),
+    }
+}

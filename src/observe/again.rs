@@ -1,0 +1,63 @@
+//! Why a request was sent to an upstream once more, as the words that appear in metrics.
+
+/// Why a request was sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Again {
+    /// A pooled connection turned out to be closed.
+    Stale,
+    /// No connection.
+    Connect,
+    /// No connection in time.
+    ConnectTimeout,
+    /// The connection ended without an answer.
+    Closed,
+    /// No answer in time.
+    Silence,
+    /// The answer was not HTTP.
+    Invalid,
+    /// The answer was 429.
+    RateLimited,
+    /// The answer was another status that the route retries.
+    Status,
+}
+
+impl Again {
+    /// All reasons, in the order of their discriminants.
+    pub const ALL: [Again; 8] = [
+        Again::Stale,
+        Again::Connect,
+        Again::ConnectTimeout,
+        Again::Closed,
+        Again::Silence,
+        Again::Invalid,
+        Again::RateLimited,
+        Again::Status,
+    ];
+
+    /// The word for it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Again::Stale => "stale",
+            Again::Connect => "connect",
+            Again::ConnectTimeout => "connect_timeout",
+            Again::Closed => "closed",
+            Again::Silence => "silence",
+            Again::Invalid => "invalid",
+            Again::RateLimited => "rate_limited",
+            Again::Status => "status",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_stands_at_its_own_place() {
+        for (place, reason) in Again::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, place, "{}", reason.label());
+        }
+    }
+}

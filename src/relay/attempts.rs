@@ -1,0 +1,207 @@
+//! One upstream after the other, until there is the head of an answer for the client or nobody left to ask.
+//!
+//! ```text
+//!            ┌──────────────── another: rewind the body, wait if need be ◄───────────────┐
+//!            ▼                                                                          │ yes
+//!  choose ► connect ► send ► head ──── a status that is passed on ──► the answer        │
+//!              │        │      │                                                        │
+//!              └────────┴──────┴─ it failed, or answered a status of `on` ──► may it be sent again?
+//!                                                                                       │ no
+//!                                                             what there is: that answer, or the error
+//! ```
+//!
+//! Nothing of an attempt has reached the client when it is followed by another; at most the head of a stream that was begun
+//! early, which belongs to no upstream. An attempt that failed is dropped, and its connection with it, before the next begins.
+//! Whether it is sent again is [`retry`]'s decision; what it costs is taken from the route's [`budget`](super::budget).
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::answer;
+use super::ask::{Answered, Asking, Stop, connect, guarded};
+use super::deadline::Timeout;
+use super::download::Framing;
+use super::exchange::{Exchange, millis};
+use super::refusal::Failure;
+use super::retry::{self, Why};
+use super::settings::Settings;
+use crate::config::Route;
+use crate::http::response;
+use crate::net::stream::Stream;
+use crate::observe::Again;
+use crate::shard::block::BLOCK_BYTES;
+use crate::shard::clock::Millis;
+use crate::upstream::target::Target;
+
+/// An attempt that failed.
+struct Failed {
+    why: Why,
+    /// The upstream may have acted upon the request.
+    acted_upon: bool,
+    /// How long it wants to be left alone.
+    retry_after: Option<Millis>,
+}
+
+impl Exchange<'_> {
+    /// Asks until there is an answer to pass on.
+    pub(super) async fn attempt(
+        &mut self,
+        route: &Route,
+        settings: &Settings,
+    ) -> Result<(Arc<Target>, Stream, Answered), Failure> {
+        let core = Rc::clone(self.core);
+        core.budget(self.ledger.route, |budget, now| budget.deposit(route.retry.budget, now));
+        let mut tried = Vec::new();
+        let mut waits = 0;
+        let mut index = self.choose(route, &tried).unwrap_or(route.upstreams[0].0);
+        loop {
+            let target = Arc::clone(&settings.targets[index]);
+            self.ledger.upstream = target.label;
+            let framing = self.upload.framing(&self.request.body);
+            if tried.len() as u32 + 1 < self.attempts_max(route) && core.has_room(settings) {
+                self.upload.keep();
+            }
+            let mut head = self.request.write(&target, &framing);
+            let body = head.len();
+            self.upload.join(&mut head, BLOCK_BYTES);
+            let result = self.send(&target, &head, route).await;
+            let Some(failed) = failed(&result, route, self.request.is_head()) else {
+                return result.map(|(stream, answered)| (target, stream, answered)).map_err(Failure::from);
+            };
+            tried.push(index);
+            let Some((next, wait)) = self.another(route, &failed, &tried, waits) else {
+                return result.map(|(stream, answered)| (target, stream, answered)).map_err(Failure::from);
+            };
+            drop(result);
+            core.metrics.retried(failed.why.reason());
+            self.ledger.failed(failed.why, &core);
+            self.upload.rewind(&head[body..], &core.shard);
+            if wait > 0 {
+                waits += 1;
+                self.client.deadlines.no_phase();
+                let mut pause = Box::pin(core.shard.pause(wait));
+                guarded(self.client, |cx| pause.as_mut().poll(cx)).await?;
+            }
+            index = next;
+        }
+    }
+
+    /// How often this request may be sent: once where there is nobody else.
+    fn attempts_max(&self, route: &Route) -> u32 {
+        let several = route.retry.same || route.upstreams.len() > 1;
+        if several { route.retry.attempts } else { 1 }
+    }
+
+    /// Who is asked after an attempt that failed, and after how long.
+    fn another(
+        &self,
+        route: &Route,
+        failed: &Failed,
+        tried: &[usize],
+        waits: u32,
+    ) -> Option<(usize, Millis)> {
+        let (core, policy) = (self.core, &route.retry);
+        if tried.len() as u32 >= self.attempts_max(route)
+            || !retry::may_follow(policy, failed.why, failed.acted_upon, self.request.repeatable)
+            || !self.upload.can_rewind()
+        {
+            return None;
+        }
+        let next = self.choose(route, tried)?;
+        let wait = match tried.contains(&next) {
+            false => 0,
+            true if !policy.same => return None,
+            true => retry::wait(policy, waits, core.ids.borrow_mut().next_u64(), failed.retry_after)?,
+        };
+        if !retry::fits(self.client.deadlines.until(), core.shard.clock.millis(), wait) {
+            core.metrics.retries_too_late.inc();
+            return None;
+        }
+        if !core.budget(self.ledger.route, |budget, now| budget.withdraw(policy.budget, now)) {
+            core.metrics.retries_over_budget.inc();
+            return None;
+        }
+        Some((next, wait))
+    }
+
+    /// One attempt: sends the request to `target` and waits for the head of its answer. A pooled connection that turns out to
+    /// have been closed is no attempt of its own; the request goes out once more over a fresh one.
+    async fn send(
+        &mut self,
+        target: &Target,
+        head: &[u8],
+        route: &Route,
+    ) -> Result<(Stream, Answered), Stop> {
+        let (client, core) = (self.client, Rc::clone(self.core));
+        let whole = self.upload.sent;
+        let mut fresh = false;
+        loop {
+            self.ledger.attempts += 1;
+            let (stream, reused) = connect(client, &core, target, &route.timeouts).await?;
+            self.ledger.overhead = core.shard.clock.micros() - self.ledger.began();
+            let first_byte = millis(route.timeouts.first_byte);
+            client.deadlines.phase(Timeout::FirstByte, core.shard.clock.millis(), first_byte);
+            client.arm();
+            self.upload.limit_upstream(first_byte);
+            let mut asking = Asking::new(stream, head, first_byte);
+            let stop = loop {
+                let answered = guarded(client, |cx| {
+                    if client.deadlines.early_due.take() {
+                        return Poll::Ready(Err(Stop::Early));
+                    }
+                    asking.poll(cx, client, &core, &mut self.upload, self.request.is_head())
+                });
+                match answered.await.and_then(|answered| answered) {
+                    Ok(answered) => return Ok((asking.stream, answered)),
+                    Err(Stop::Early) => self.begin_early(route).await?,
+                    Err(stop) => break stop,
+                }
+            };
+            let again = match &stop {
+                Stop::Closed { untouched } => reused && whole && (*untouched || self.request.repeatable),
+                _ => false,
+            };
+            if !again || fresh {
+                return Err(stop);
+            }
+            fresh = true;
+            core.metrics.retried(Again::Stale);
+        }
+    }
+
+    /// Begins the stream before the upstream has answered, so that heartbeats can keep the client's connection.
+    async fn begin_early(&mut self, route: &Route) -> Result<(), Stop> {
+        let framing = match self.request.version {
+            crate::http::Version::Http10 => Framing::Close,
+            crate::http::Version::Http11 => Framing::Chunked,
+        };
+        let keep = answer::keeps(self.request, framing, self.core);
+        self.write(answer::early(self.request, framing, keep, self.core)).await?;
+        self.early = Some(framing);
+        self.ledger.status = 200;
+        self.client.set_beat(framing.beat());
+        let every = route.heartbeat.unwrap_or(self.settings.config.heartbeat);
+        self.client.deadlines.heartbeat(self.core.shard.clock.millis(), millis(every));
+        self.client.arm();
+        Ok(())
+    }
+}
+
+/// What failed, if it is the upstream's doing.
+fn failed(result: &Result<(Stream, Answered), Stop>, route: &Route, to_head: bool) -> Option<Failed> {
+    let answered = match result {
+        Ok((_, answered)) => answered,
+        Err(stop) => {
+            let (why, acted_upon) = Why::of(stop)?;
+            return Some(Failed { why, acted_upon, retry_after: None });
+        }
+    };
+    let why = Why::Status(answered.status);
+    if !route.retry.on.contains(&answered.status) {
+        return None;
+    }
+    let head = response::parse(&answered.block[answered.head.clone()], to_head).ok()?;
+    let retry_after = retry::retry_after(head.field("retry-after-ms"), head.field("retry-after"));
+    Some(Failed { why, acted_upon: false, retry_after })
+}
