@@ -20,7 +20,7 @@ use sedge::http::response;
 use sedge::observe::{Ids, Registry};
 use sedge::openai::{Peek, Sideband};
 use sedge::relay::framing::{self, HEAD_ROOM, TAIL_ROOM};
-use sedge::relay::request::Request;
+use sedge::relay::request::{Left, Request};
 use sedge::relay::settings::Settings;
 use sedge::shard::block::{BLOCK_BYTES, Pool};
 use sedge::shard::wheel::{TICK_MS, Timed, Timer, Wheel};
@@ -102,7 +102,13 @@ fn heads(c: &mut Criterion) {
     let request = Request::new(&head, false, &mut ids);
     let settings = settings();
     group.bench_function("request, written to the upstream", |b| {
-        b.iter(|| request.write(black_box(&settings.targets[0]), &RequestBody::Length(1024)));
+        b.iter(|| {
+            request.write(
+                black_box(&settings.targets[0]),
+                &RequestBody::Length(1024),
+                Left { total: Some(3_600_000), answer: None },
+            )
+        });
     });
     group.throughput(Throughput::Bytes(RESPONSE.len() as u64));
     group.bench_function("response, found and parsed", |b| {

@@ -62,7 +62,8 @@ impl Exchange<'_> {
             if tried.len() as u32 + 1 < self.attempts_max(route) && core.has_room(settings) {
                 self.upload.keep();
             }
-            let mut head = self.request.write(&target, &framing);
+            let left = self.left(&route.timeouts).ok_or(Stop::Timeout(Timeout::Total))?;
+            let mut head = self.request.write(&target, &framing, left);
             let body = head.len();
             self.upload.join(&mut head, BLOCK_BYTES);
             let result = self.send(&target, &head, route).await;
@@ -180,6 +181,7 @@ impl Exchange<'_> {
         self.write(answer::early(self.request, framing, keep, self.core)).await?;
         self.early = Some(framing);
         self.ledger.status = 200;
+        self.limit_total(&route.timeouts);
         self.client.set_beat(framing.beat());
         let every = route.heartbeat.unwrap_or(self.settings.config.heartbeat);
         self.client.deadlines.heartbeat(self.core.shard.clock.millis(), millis(every));

@@ -232,6 +232,7 @@ impl Exchange<'_> {
         self.ledger.overhead += now - self.ledger.first_byte.unwrap_or(now);
         client.set_beat(answer.download.beat());
         let heartbeat = if answer.events { answer.limits.heartbeat } else { 0 };
+        client.deadlines.total(self.until(answer.limits.total));
         client.deadlines.streaming(now / 1000, answer.limits.idle, heartbeat);
         client.arm();
         answer.events.then(|| Counted::new(core, |metrics| &metrics.streams_open))
@@ -300,6 +301,7 @@ struct Answer {
 struct Limits {
     idle: u32,
     heartbeat: u32,
+    total: u32,
 }
 
 impl Limits {
@@ -307,6 +309,7 @@ impl Limits {
         Limits {
             idle: millis(route.timeouts.idle),
             heartbeat: millis(route.heartbeat.unwrap_or(settings.config.heartbeat)),
+            total: millis(route.timeouts.total),
         }
     }
 }

@@ -21,7 +21,7 @@ use super::download::Framing;
 use super::exchange::After;
 use super::framing::TAIL_ROOM;
 use super::ledger::{Ledger, outcome_of};
-use super::request::Request;
+use super::request::{Left, Request};
 use super::settings::Settings;
 use crate::http::body::BodyDecoder;
 use crate::http::request::RequestBody;
@@ -103,7 +103,7 @@ async fn gather(
     let mut lists: Vec<Option<Value>> = vec![None; settings.targets.len()];
     let mut pending: Vec<(usize, Fetching)> = Vec::new();
     for (index, target) in settings.targets.iter().enumerate() {
-        let head = request.write(target, &RequestBody::None);
+        let head = request.write(target, &RequestBody::None, Left { total: Some(LIMIT_MS), answer: None });
         pending.push((index, Box::pin(fetch(Rc::clone(core), Arc::clone(target), head))));
     }
     let mut limit = Box::pin(core.shard.pause(LIMIT_MS));

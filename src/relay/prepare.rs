@@ -10,6 +10,7 @@ use super::client::Client;
 use super::core::Core;
 use super::exchange::{Exchange, millis};
 use super::refusal::Failure;
+use super::request::Left;
 use super::settings::Settings;
 use super::upload::{Upload, WHOLE_BYTES};
 use crate::config::{Route, Timeouts};
@@ -111,12 +112,38 @@ impl Exchange<'_> {
         }
     }
 
-    /// The request's total: the route's, or less if the client says so.
+    /// Until when the request must be over: the route's total, or less if the client says so; 0 for never.
+    pub(super) fn until(&self, total: u32) -> Millis {
+        let ours = Some(total).filter(|&limit| limit > 0);
+        let limit = ours.into_iter().chain(self.request.timeout_ms).min();
+        limit.map_or(0, |limit| self.ledger.began() / 1000 + Millis::from(limit))
+    }
+
+    /// Until when the answer must have begun, if the client has told.
+    fn answer_until(&self) -> Option<Millis> {
+        let limit = self.request.answer_timeout_ms.filter(|_| self.early.is_none())?;
+        Some(self.ledger.began() / 1000 + Millis::from(limit))
+    }
+
+    /// The limit on the whole until the answer begins: the sooner of both.
     pub(super) fn limit_total(&self, timeouts: &Timeouts) {
-        let ours = Some(millis(timeouts.total)).filter(|&limit| limit > 0);
-        if let Some(limit) = ours.into_iter().chain(self.request.timeout_ms).min() {
-            self.client.deadlines.total(self.ledger.began() / 1000 + Millis::from(limit));
+        let until = Some(self.until(millis(timeouts.total))).filter(|&at| at > 0);
+        let nearest = until.into_iter().chain(self.answer_until()).min();
+        self.client.deadlines.total(nearest.unwrap_or(0));
+    }
+
+    /// What is left for the upstream that is asked now; none if nothing is. An answer that is no stream begins when it is
+    /// complete, so both limits are one to whoever makes it.
+    pub(super) fn left(&self, timeouts: &Timeouts) -> Option<Left> {
+        let now = self.core.shard.clock.millis();
+        let (until, answer) = (self.until(millis(timeouts.total)), self.answer_until());
+        let until = Some(until).filter(|&at| at > 0);
+        let whole = answer.filter(|_| !self.ledger.stream);
+        let total = until.into_iter().chain(whole).min();
+        if total.into_iter().chain(answer).any(|at| at <= now) {
+            return None;
         }
+        Some(Left { total: total.map(|at| at - now), answer: answer.map(|at| at - now) })
     }
 }
 

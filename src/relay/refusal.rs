@@ -132,8 +132,13 @@ impl Exchange<'_> {
             Timeout::Drain => ApiError::draining(),
             Timeout::RequestHead | Timeout::KeepAlive => ApiError::request_head_timeout(limits.request_head),
             Timeout::Total | Timeout::ClientStall => {
-                let theirs = self.request.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
-                ApiError::total_timeout(theirs.map_or(limits.total, |theirs| theirs.min(limits.total)))
+                // As far as the answer has not begun, both of the client's limits hold.
+                let begun = self.ledger.first_byte.is_some() || self.early.is_some();
+                let answer = self.request.answer_timeout_ms.filter(|_| !begun);
+                let theirs = self.request.timeout_ms.into_iter().chain(answer);
+                let theirs = theirs.map(|ms| Duration::from_millis(ms.into()));
+                let ours = Some(limits.total).filter(|total| !total.is_zero());
+                ApiError::total_timeout(theirs.chain(ours).min().unwrap_or_default())
             }
         }
     }

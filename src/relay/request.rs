@@ -7,6 +7,7 @@ use crate::http::Version;
 use crate::http::fields::{is_of_a_proxy, write_field};
 use crate::http::request::{RequestBody, RequestHead};
 use crate::observe::{Ids, TraceContext, valid_request_id};
+use crate::shard::clock::Millis;
 use crate::upstream::target::Target;
 
 /// sedge's name in `Via` (RFC 9110, 7.6.3).
@@ -38,6 +39,9 @@ pub struct Request {
     pub trace: TraceContext,
     /// What the client gives the whole request, by `x-request-timeout-ms`.
     pub timeout_ms: Option<u32>,
+    /// How long it waits for the answer to begin, by `x-stainless-timeout` (in seconds): OpenAI's SDKs stop that clock when
+    /// the head is there, so it never limits a stream that flows.
+    pub answer_timeout_ms: Option<u32>,
     /// What the client says who it is.
     pub authorization: Option<Vec<u8>>,
     /// The same in the fields that Anthropic's and Azure's SDKs use: each with its name.
@@ -100,6 +104,7 @@ impl Request {
             id: ids.request_id().to_string(),
             trace: TraceContext::begin(ids),
             timeout_ms: None,
+            answer_timeout_ms: None,
             authorization: None,
             api_keys: Vec::new(),
             client: None,
@@ -141,7 +146,17 @@ impl Request {
                 }
                 return parent.is_some();
             }
-            b'x' if is("x-request-timeout-ms") => self.timeout_ms = number(value),
+            // Both are written anew for each upstream: what is left of them.
+            b'x' if is("x-request-timeout-ms") => {
+                self.timeout_ms = number(value);
+                return false;
+            }
+            b'x' if is("x-stainless-timeout") => {
+                self.answer_timeout_ms = seconds(value);
+                if self.answer_timeout_ms.is_some() {
+                    return false;
+                }
+            }
             b'c' if is("content-type") => {
                 self.json = is_json(value);
                 self.unlabelled = value.eq_ignore_ascii_case(b"application/x-www-form-urlencoded");
@@ -185,7 +200,7 @@ impl Request {
     }
 
     /// The head for `target`, normalised: one form for everything that can be said in several.
-    pub fn write(&self, target: &Target, framing: &RequestBody) -> Vec<u8> {
+    pub fn write(&self, target: &Target, framing: &RequestBody, left: Left) -> Vec<u8> {
         let (prefix, rest) = target.path(&self.target);
         let mut head = Vec::with_capacity(self.fields.len() + self.target.len() + 512);
         for part in [&self.method, " ", prefix, rest, " HTTP/1.1\r\n"] {
@@ -212,6 +227,12 @@ impl Request {
         write_field(&mut head, "X-Request-Id", self.id.as_bytes());
         write_field(&mut head, "Traceparent", &self.trace.traceparent());
         write_field(&mut head, "Via", VIA.as_bytes());
+        if let Some(ms) = left.total {
+            write_field(&mut head, "X-Request-Timeout-Ms", ms.to_string().as_bytes());
+        }
+        if let Some(ms) = left.answer {
+            write_field(&mut head, "X-Stainless-Timeout", ms.div_ceil(1000).to_string().as_bytes());
+        }
         match framing {
             RequestBody::None => {}
             RequestBody::Length(length) => {
@@ -222,6 +243,22 @@ impl Request {
         head.extend_from_slice(b"\r\n");
         head
     }
+}
+
+/// What is left of a request's time, in milliseconds, for the upstream that is asked now.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Left {
+    /// Of the whole request's.
+    pub total: Option<Millis>,
+    /// Of the time until the answer begins, where the client has told one.
+    pub answer: Option<Millis>,
+}
+
+/// Seconds, with or without a fraction, in milliseconds.
+fn seconds(value: &[u8]) -> Option<u32> {
+    let seconds: f64 = std::str::from_utf8(value).ok()?.parse().ok()?;
+    // Beyond 32 bits it saturates, which is no limit in effect.
+    (seconds > 0.0 && seconds.is_finite()).then_some((seconds * 1000.0).ceil() as u32)
 }
 
 fn number(value: &[u8]) -> Option<u32> {
