@@ -161,6 +161,9 @@ fn read_upstreams(upstreams: &[Table<'_>], routes: &[Table<'_>], settings: &mut 
         let route = Route::read(table, &around);
         settings.routes.push(route);
     }
+    for (table, route) in routes.iter().zip(&settings.routes) {
+        route.check_fallback(table, &settings.routes);
+    }
     if let (Some(route), []) = (routes.first(), upstreams) {
         route.fault("upstreams", "there is no [[upstream]] in this file that a route could lead to");
     }

@@ -151,6 +151,8 @@ impl Config {
     pub fn needs_peek(&self) -> bool {
         match &self.routes[..] {
             [] => false,
+            // A fallback may be to another model, and a fixed answer has the form that `stream` asks for.
+            routes if routes.iter().any(|route| route.fallback.is_some() || route.degraded.is_some()) => true,
             [only] => !only.takes_everything() || !only.aliases.is_empty() || only.early_heartbeat.is_some(),
             _ => true,
         }

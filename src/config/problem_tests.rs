@@ -230,6 +230,24 @@ fn routes_are_checked() {
 }
 
 #[test]
+fn what_a_route_does_about_failures_is_checked() {
+    let route = |text: &str| format!("{UPSTREAM}[[route]]\nname = \"r\"\n{text}");
+    for (text, key, part) in [
+        ("retry = 3", "retry", "must be a table"),
+        ("retry = { attempts = 0 }", "retry.attempts", "from 1 to 10"),
+        ("retry = { on = [404] }", "retry.on", "it would be everywhere"),
+        ("retry = { on = [\"5xx\"] }", "retry.on", "must be a whole number"),
+        ("retry = { backoff_ms = 2000, max_backoff_ms = 1000 }", "retry.backoff_ms", "max_backoff_ms"),
+        ("retry = { budget = 3 }", "retry.budget", "there are attempts, on"),
+        ("fallback = \"r\"", "fallback", "is this very route"),
+        ("fallback = \"elsewhere\"", "fallback", "no other route that is called \"elsewhere\""),
+        ("degraded = \"\"", "degraded", "is empty"),
+    ] {
+        assert_problem_like(&route(text), &format!("7: [[route]] {key}"), part);
+    }
+}
+
+#[test]
 fn what_is_never_reached_is_told() {
     let text = format!("{UPSTREAM}[[route]]\nname = \"all\"\n\n[[route]]\nmodels = [\"gpt-*\"]");
     assert_problem_like(&text, "9: [[route]] models", "the route \"all\" before it takes every request");

@@ -39,6 +39,11 @@ impl Retry {
         Retry { on: Vec::new(), same: false, ..Retry::asked_for() }
     }
 
+    /// Likewise, but an answer that says "not now" is no answer to pass on: for a route that has something to fall back to.
+    pub(super) fn failover_on_statuses() -> Retry {
+        Retry { on: STATUSES.to_vec(), ..Retry::failover() }
+    }
+
     /// For a route that says `retry = {}`.
     fn asked_for() -> Retry {
         Retry {

@@ -20,6 +20,9 @@ const PATH_MAX_BYTES: usize = 2048;
 /// The longest time to wait for an answer before a stream is begun without it.
 const EARLY_HEARTBEAT_MAX_MS: u64 = 3_600_000;
 
+/// The longest text of an answer made here.
+const DEGRADED_MAX_BYTES: usize = 16 * 1024;
+
 /// Requests that are alike in where they may go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -43,6 +46,10 @@ pub struct Route {
     pub max_body: u64,
     /// When a request is sent again.
     pub retry: Retry,
+    /// Where a request goes when none of the upstreams answers it: another route's name, or else a model's.
+    pub fallback: Option<String>,
+    /// The text of the answer when nobody else has one.
+    pub degraded: Option<String>,
 }
 
 /// A model's other name.
@@ -76,6 +83,8 @@ impl Route {
             timeouts: timeouts.clone(),
             max_body,
             retry: Retry::failover(),
+            fallback: None,
+            degraded: None,
         }
     }
 
@@ -134,8 +143,12 @@ impl Route {
             route.timeouts = route.timeouts.read_route(&timeouts);
             timeouts.finish(|_| None);
         }
+        table.set("fallback", |value| value.name(MAX_MODEL_BYTES).map(Some), &mut route.fallback);
+        table.set("degraded", |value| text(value).map(Some), &mut route.degraded);
         if let Some(retry) = table.table("retry", "[[route]] retry.") {
             route.retry = Retry::read(&retry);
+        } else if route.fallback.is_some() || route.degraded.is_some() {
+            route.retry = Retry::failover_on_statuses();
         }
         table.finish(|key| {
             (key == "model").then(|| "write models = [\"...\"], of which there may be several".to_owned())
@@ -144,6 +157,30 @@ impl Route {
             route.check_reached(table, around.before);
         }
         route
+    }
+
+    /// Reports a fallback that leads nowhere.
+    pub(super) fn check_fallback(&self, table: &Table<'_>, routes: &[Route]) {
+        let Some(fallback) = &self.fallback else { return };
+        let others = || routes.iter().filter(|route| route.name != self.name);
+        if others().any(|route| route.name == *fallback) {
+            return;
+        }
+        let takes = |route: &Route| {
+            route.aliases.iter().any(|alias| alias.from == *fallback)
+                || route.models.iter().any(|glob| glob.matches(fallback))
+        };
+        let what = match others().any(takes) {
+            _ if self.name == *fallback => {
+                "is this very route; name another, or a model that another takes".to_owned()
+            }
+            true => return,
+            false => format!(
+                "there is no other route that is called {fallback:?} or takes a model of that name{}",
+                did_you_mean(fallback, routes.iter().map(|route| route.name.as_str()))
+            ),
+        };
+        table.fault("fallback", what);
     }
 
     /// Reports what no request ever comes to, since the routes before take it.
@@ -166,6 +203,15 @@ impl Route {
                 );
             }
         }
+    }
+}
+
+/// A text that people are to read.
+fn text(value: &Value<'_>) -> Result<String, String> {
+    match value.string()? {
+        "" => Err("is empty; write what the answer is to say".to_owned()),
+        text if text.len() > DEGRADED_MAX_BYTES => Err(format!("is longer than {DEGRADED_MAX_BYTES} bytes")),
+        text => Ok(text.to_owned()),
     }
 }
 

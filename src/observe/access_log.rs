@@ -60,6 +60,8 @@ pub struct Record<'a> {
     pub events: u64,
     /// Upstream connections tried.
     pub attempts: u32,
+    /// What was answered in place of what was asked for.
+    pub degraded: Option<&'a str>,
     /// The attempts before the last, each with its upstream and why it failed.
     pub tried: Option<&'a str>,
     /// From the request's head to the answer's first byte, in microseconds.
@@ -164,6 +166,7 @@ fn write_line(out: &mut Vec<u8>, record: &Record<'_>) {
     line.number("events", record.events);
     line.number("attempts", record.attempts.into());
     optional(&mut line, "tried", record.tried);
+    optional(&mut line, "degraded", record.degraded);
     line.milliseconds("first_byte_ms", record.first_byte_us);
     line.milliseconds("total_ms", Some(record.total_us));
     let tokens = [

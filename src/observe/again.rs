@@ -50,6 +50,29 @@ impl Again {
     }
 }
 
+/// What was answered in place of what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Degraded {
+    /// Another route, or another model.
+    Fallback,
+    /// A fixed text.
+    Static,
+}
+
+impl Degraded {
+    /// Both, in the order of their discriminants.
+    pub const ALL: [Degraded; 2] = [Degraded::Fallback, Degraded::Static];
+
+    /// The word for it in metrics, the log and the answer's head.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Degraded::Fallback => "fallback",
+            Degraded::Static => "static",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::again::Again;
+use super::again::{Again, Degraded};
 use super::histogram::{Histogram, Overhead, RequestDuration, TimePerOutputToken, TimeToFirstToken};
 use super::labels::LabelId;
 use super::outcome::{Outcome, Refusal};
@@ -127,6 +127,7 @@ pub struct CoreMetrics {
     /// Pooled connections waiting for a request.
     pub upstream_idle: Gauge,
     retried: [Counter; Again::ALL.len()],
+    degraded: [Counter; Degraded::ALL.len()],
     /// Requests that were not sent again although another attempt was allowed: the route's budget was used up.
     pub retries_over_budget: Counter,
     /// Likewise: what was left of their time would not have sufficed.
@@ -177,6 +178,16 @@ impl CoreMetrics {
     /// The requests sent again for `reason`.
     pub fn retries(&self, reason: Again) -> u64 {
         self.retried[reason as usize].get()
+    }
+
+    /// Counts an answer in place of the one that was asked for.
+    pub fn degraded(&self, kind: Degraded) {
+        self.degraded[kind as usize].inc();
+    }
+
+    /// The answers of that kind.
+    pub fn degraded_answers(&self, kind: Degraded) -> u64 {
+        self.degraded[kind as usize].get()
     }
 
     /// Counts a request at its end. `upstream` is [`LabelId::NONE`] when none was asked; `status` is what the client

@@ -27,7 +27,7 @@ pub mod trace;
 mod tests;
 
 pub use access_log::{AccessLog, Record};
-pub use again::Again;
+pub use again::{Again, Degraded};
 pub use counters::{CoreMetrics, Counter, Gauge, SharedCounter};
 pub use histogram::Histogram;
 pub use ids::{Ids, RequestId, valid_request_id};

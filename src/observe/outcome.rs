@@ -33,11 +33,13 @@ pub enum Outcome {
     Local,
     /// Cut by shutdown, after the time to drain had passed.
     Drained,
+    /// Answered here with the text that the route has for when no upstream answers.
+    Degraded,
 }
 
 impl Outcome {
     /// All outcomes, in the order of their discriminants.
-    pub const ALL: [Outcome; 14] = [
+    pub const ALL: [Outcome; 15] = [
         Outcome::Finished,
         Outcome::UpstreamCut,
         Outcome::UpstreamError,
@@ -52,6 +54,7 @@ impl Outcome {
         Outcome::Refused,
         Outcome::Local,
         Outcome::Drained,
+        Outcome::Degraded,
     ];
 
     /// The word for it in metrics and logs.
@@ -71,6 +74,7 @@ impl Outcome {
             Outcome::Refused => "refused",
             Outcome::Local => "local",
             Outcome::Drained => "drained",
+            Outcome::Degraded => "degraded",
         }
     }
 }

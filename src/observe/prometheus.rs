@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
-use super::again::Again;
+use super::again::{Again, Degraded};
 use super::counters::{CoreMetrics, RequestKey};
 use super::histogram::{Histogram, Scale, Totals};
 use super::labels::LabelId;
@@ -129,6 +129,11 @@ fn upstreams(registry: &Registry, page: &mut Page<'_>) {
     page.family(name, "counter", "Requests sent again, to the same upstream or another.");
     for reason in Again::ALL {
         page.labelled(name, &[("reason", reason.label())], registry.sum(|core| core.retries(reason)));
+    }
+    let name = "sedge_degraded_answers_total";
+    page.family(name, "counter", "Answers in place of those that were asked for, by what they were.");
+    for kind in Degraded::ALL {
+        page.labelled(name, &[("kind", kind.label())], registry.sum(|core| core.degraded_answers(kind)));
     }
     let name = "sedge_upstream_retries_withheld_total";
     page.family(name, "counter", "Requests that could have been sent again and were not.");

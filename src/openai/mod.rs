@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod fixed;
 mod key;
 pub mod peek;
 pub mod sideband;
@@ -14,5 +15,6 @@ mod text;
 mod tests;
 
 pub use error::ApiError;
+pub use fixed::Fixed;
 pub use peek::{MAX_MODEL_BYTES, Peek, PeekState};
 pub use sideband::{FinishReason, Sideband, USAGE_MAX_BYTES, Usage};

@@ -77,7 +77,8 @@ pub fn relayed(
     for field in head.forwarded() {
         dated |= field.is("date");
         let ours = learnt.events && (field.is(CACHE_CONTROL.0) || field.is(NO_BUFFERING.0))
-            || request.cross_origin.is_some() && is_cross_origin(field.name);
+            || request.cross_origin.is_some() && is_cross_origin(field.name)
+            || request.degraded.is_some() && field.is("sedge-degraded");
         if !ours {
             write_field(&mut out, field.name, field.value);
         }
@@ -105,7 +106,7 @@ pub fn relayed(
         }
         _ => {}
     }
-    cross_origin(&mut out, request);
+    of_the_edge(&mut out, request);
     connection(&mut out, request, keep);
     out.extend_from_slice(b"\r\n");
     out
@@ -123,7 +124,7 @@ pub fn early(request: &Request, framing: Framing, keep: bool, core: &Core) -> Ve
     if framing == Framing::Chunked {
         write_field(&mut out, "Transfer-Encoding", b"chunked");
     }
-    cross_origin(&mut out, request);
+    of_the_edge(&mut out, request);
     connection(&mut out, request, keep);
     out.extend_from_slice(b"\r\n");
     out
@@ -146,7 +147,7 @@ impl Local<'_> {
     pub fn write(&self, request: &Request, keep: bool, core: &Core) -> Vec<u8> {
         let mut out = self.head(core);
         write_field(&mut out, "X-Request-Id", request.id.as_bytes());
-        cross_origin(&mut out, request);
+        of_the_edge(&mut out, request);
         connection(&mut out, request, keep);
         out.extend_from_slice(b"\r\n");
         if !request.is_head() {
@@ -195,7 +196,11 @@ fn status_line(out: &mut Vec<u8>, status: u16, reason: &str) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn cross_origin(out: &mut Vec<u8>, request: &Request) {
+/// What the edge alone says to the client: who may read the answer, and whether it is the one that was asked for.
+fn of_the_edge(out: &mut Vec<u8>, request: &Request) {
+    if let Some(degraded) = request.degraded {
+        write_field(out, "Sedge-Degraded", degraded.label().as_bytes());
+    }
     out.extend_from_slice(request.cross_origin.as_deref().unwrap_or_default());
 }
 

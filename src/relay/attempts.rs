@@ -23,43 +23,50 @@ use super::ask::{Answered, Asking, Stop, connect, guarded};
 use super::deadline::Timeout;
 use super::download::Framing;
 use super::exchange::{Exchange, millis};
+use super::fallback::Name;
 use super::refusal::Failure;
 use super::retry::{self, Why};
 use super::settings::Settings;
 use crate::config::Route;
 use crate::http::response;
 use crate::net::stream::Stream;
-use crate::observe::Again;
+use crate::observe::{Again, Degraded};
 use crate::shard::block::BLOCK_BYTES;
 use crate::shard::clock::Millis;
 use crate::upstream::target::Target;
 
 /// An attempt that failed.
-struct Failed {
-    why: Why,
+pub(super) struct Failed {
+    pub(super) why: Why,
     /// The upstream may have acted upon the request.
-    acted_upon: bool,
+    pub(super) acted_upon: bool,
     /// How long it wants to be left alone.
     retry_after: Option<Millis>,
 }
 
 impl Exchange<'_> {
-    /// Asks until there is an answer to pass on.
+    /// Asks until there is an answer to pass on: first the upstreams of the route at `index`, by the name that it has for the
+    /// model, if it has one. Says whose the answer is.
     pub(super) async fn attempt(
         &mut self,
-        route: &Route,
+        mut index: usize,
+        rewrite: Option<String>,
         settings: &Settings,
-    ) -> Result<(Arc<Target>, Stream, Answered), Failure> {
+    ) -> Result<(usize, Arc<Target>, Stream, Answered), Failure> {
         let core = Rc::clone(self.core);
+        let asked = &settings.config.routes[index];
+        let mut route = asked;
         core.budget(self.ledger.route, |budget, now| budget.deposit(route.retry.budget, now));
-        let mut tried = Vec::new();
-        let mut waits = 0;
-        let mut index = self.choose(route, &tried).unwrap_or(route.upstreams[0].0);
+        let mut name = Name::of(self.upload.peek());
+        name.change(rewrite, &mut self.upload, &core.shard);
+        let (mut left_routes, mut tried, mut waits) = (vec![index], Vec::new(), 0);
+        let mut upstream = self.choose(route, &tried).unwrap_or(route.upstreams[0].0);
         loop {
-            let target = Arc::clone(&settings.targets[index]);
+            let target = Arc::clone(&settings.targets[upstream]);
             self.ledger.upstream = target.label;
             let framing = self.upload.framing(&self.request.body);
-            if tried.len() as u32 + 1 < self.attempts_max(route) && core.has_room(settings) {
+            let others = tried.len() as u32 + 1 < self.attempts_max(route) || route.fallback.is_some();
+            if others && core.has_room(settings) {
                 self.upload.keep();
             }
             let left = self.left(&route.timeouts).ok_or(Stop::Timeout(Timeout::Total))?;
@@ -68,23 +75,43 @@ impl Exchange<'_> {
             self.upload.join(&mut head, BLOCK_BYTES);
             let result = self.send(&target, &head, route).await;
             let Some(failed) = failed(&result, route, self.request.is_head()) else {
-                return result.map(|(stream, answered)| (target, stream, answered)).map_err(Failure::from);
+                return result
+                    .map(|(stream, answered)| (index, target, stream, answered))
+                    .map_err(Failure::from);
             };
-            tried.push(index);
-            let Some((next, wait)) = self.another(route, &failed, &tried, waits) else {
-                return result.map(|(stream, answered)| (target, stream, answered)).map_err(Failure::from);
-            };
-            drop(result);
-            core.metrics.retried(failed.why.reason());
-            self.ledger.failed(failed.why, &core);
-            self.upload.rewind(&head[body..], &core.shard);
-            if wait > 0 {
-                waits += 1;
-                self.client.deadlines.no_phase();
-                let mut pause = Box::pin(core.shard.pause(wait));
-                guarded(self.client, |cx| pause.as_mut().poll(cx)).await?;
+            tried.push(upstream);
+            if let Some((next, wait)) = self.another(route, &failed, &tried, waits) {
+                drop(result);
+                core.metrics.retried(failed.why.reason());
+                self.ledger.failed(failed.why, &core);
+                self.upload.rewind(&head[body..], &core.shard);
+                if wait > 0 {
+                    waits += 1;
+                    self.client.deadlines.no_phase();
+                    let mut pause = Box::pin(core.shard.pause(wait));
+                    guarded(self.client, |cx| pause.as_mut().poll(cx)).await?;
+                }
+                upstream = next;
+            } else if let Some((next, rename)) = self.fallback(route, &failed, &left_routes, &name, settings)
+            {
+                drop(result);
+                self.request.degraded = Some(Degraded::Fallback);
+                self.ledger.failed(failed.why, &core);
+                self.upload.rewind(&head[body..], &core.shard);
+                name.change(Some(rename), &mut self.upload, &core.shard);
+                (index, route) = (next, &settings.config.routes[next]);
+                left_routes.push(index);
+                (tried, waits) = (Vec::new(), 0);
+                upstream = self.choose(route, &tried).unwrap_or(route.upstreams[0].0);
+            } else if let Some(body) = self.fixed(asked) {
+                drop(result);
+                self.ledger.failed(failed.why, &core);
+                return Err(Failure::Degraded(body));
+            } else {
+                return result
+                    .map(|(stream, answered)| (index, target, stream, answered))
+                    .map_err(Failure::from);
             }
-            index = next;
         }
     }
 

@@ -141,22 +141,16 @@ impl Exchange<'_> {
         let (index, rewrite) = self.route(&settings)?;
         let (route, label) = settings.route(index);
         self.ledger.route = label;
-        let limits = Limits::of(route, &settings);
         self.check_size(route.max_body)?;
         self.upload.limit(route.max_body).map_err(Stop::Upload)?;
         self.limit_total(&route.timeouts);
-        if let Some((with, peek)) = rewrite.zip(self.upload.peek())
-            && let Some(span) = peek.model_span()
-        {
-            let token = serde_json::Value::from(with).to_string();
-            self.upload.splice(span, token.as_bytes(), &self.core.shard);
-        }
         if let Some(after) = route.early_heartbeat
             && self.ledger.stream
         {
             self.client.deadlines.early(self.core.shard.clock.millis() + u64::from(millis(after)));
         }
-        let (target, stream, answered) = self.attempt(route, &settings).await?;
+        let (index, target, stream, answered) = self.attempt(index, rewrite, &settings).await?;
+        let limits = Limits::of(&settings.config.routes[index], &settings);
         Ok((target, stream, answered, limits))
     }
 

@@ -6,7 +6,7 @@ use super::core::Core;
 use super::deadline::Timeout;
 use super::download::Download;
 use super::request::Request;
-use crate::observe::{LabelId, Outcome, Record};
+use crate::observe::{Degraded, LabelId, Outcome, Record};
 use crate::openai::{FinishReason, Usage};
 use crate::shard::clock::{Micros, unix_millis};
 
@@ -97,6 +97,9 @@ impl Ledger {
         let metrics = &core.metrics;
         let total = now - self.began;
         metrics.request_finished(self.route, self.upstream, self.status, outcome);
+        if let Some(kind) = request.degraded {
+            metrics.degraded(kind);
+        }
         metrics.bytes_from_clients.add(self.bytes_in);
         if let Some(first) = self.first_byte {
             metrics.time_to_first_token.observe_us(first - self.began);
@@ -127,6 +130,7 @@ impl Ledger {
             bytes_out: self.bytes_out,
             events: self.events,
             attempts: self.attempts,
+            degraded: request.degraded.map(Degraded::label),
             tried: self.tried.as_deref().map(String::as_str),
             first_byte_us: self.first_byte.map(|first| first - self.began),
             total_us: total,

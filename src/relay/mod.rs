@@ -21,6 +21,7 @@
 //! | [`attempts`], [`retry`], [`budget`] | one upstream after the other until there is an answer; whether, when, how often |
 //! | [`exchange`], [`ask`] | the course of a request; a connection, the request on it, and the head of its answer |
 //! | `prepare` | what is decided before an upstream is asked |
+//! | `fallback` | what is answered when no upstream of a route does |
 //! | `refusal` | what a client is told when there is no answer to pass on |
 //! | [`models`] | the union of what the upstreams offer |
 //! | [`core`], [`settings`] | what the tasks of a core share; a configuration made ready |
@@ -36,6 +37,7 @@ pub mod deadline;
 pub mod download;
 pub mod ear;
 pub mod exchange;
+mod fallback;
 pub mod framing;
 pub mod ledger;
 pub mod models;

@@ -22,6 +22,8 @@ pub(super) enum Failure {
     Error(ApiError),
     /// Something stood in the way.
     Stop(Stop),
+    /// Nobody answers, and this is the body that the route has for then.
+    Degraded(Box<[u8]>),
 }
 
 impl From<ApiError> for Failure {
@@ -55,7 +57,7 @@ impl Exchange<'_> {
         (outcome, if abort { After::Abort } else { After::Close })
     }
 
-    fn last_words(&self) {
+    pub(super) fn last_words(&self) {
         self.client.set_beat(Beat::Hold);
         self.client.deadlines.last_words(self.core.shard.clock.millis());
         self.client.arm();
@@ -64,6 +66,7 @@ impl Exchange<'_> {
     /// Answers with an error, if there is still anyone to answer.
     pub(super) async fn refuse(&mut self, failure: Failure) -> (Outcome, After) {
         let (error, outcome) = match failure {
+            Failure::Degraded(body) => return self.answer_fixed(&body).await,
             Failure::Error(error) => {
                 let ours = error.status < 500 || error.status == 503;
                 let outcome = if ours { Outcome::Refused } else { Outcome::UpstreamError };

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::http::Version;
 use crate::http::fields::{is_of_a_proxy, write_field};
 use crate::http::request::{RequestBody, RequestHead};
-use crate::observe::{Ids, TraceContext, valid_request_id};
+use crate::observe::{Degraded, Ids, TraceContext, valid_request_id};
 use crate::shard::clock::Millis;
 use crate::upstream::target::Target;
 
@@ -48,6 +48,8 @@ pub struct Request {
     pub api_keys: Vec<(&'static str, Vec<u8>)>,
     /// The client that a trusted proxy asks for.
     pub client: Option<IpAddr>,
+    /// What answers it in place of what was asked for.
+    pub degraded: Option<Degraded>,
     /// Lines for the answer that tell a browser which pages may read it; `None` is that nobody asked, or nothing is to be told.
     pub cross_origin: Option<Box<[u8]>>,
     /// Sending it twice has the effect of sending it once (RFC 9110, 9.2.2), or it says so by an `Idempotency-Key`.
@@ -109,6 +111,7 @@ impl Request {
             api_keys: Vec::new(),
             client: None,
             cross_origin: None,
+            degraded: None,
             repeatable: false,
             fields: Vec::new(),
         }

@@ -1,0 +1,106 @@
+//! What is answered when no upstream of a route does: another route's answer, another model's, or a fixed text.
+//!
+//! A fallback is asked like a route of its own, with its own limits and retries, at most [`FALLBACKS_MAX`] after each other and
+//! none twice. The model's name in the body is changed where it lies. The answer's head says that it is not the one that was
+//! asked for: `sedge-degraded: fallback`, or `static`.
+
+use std::ops::Range;
+
+use super::answer::{self, Local};
+use super::attempts::Failed;
+use super::download::Framing;
+use super::exchange::{After, Exchange};
+use super::retry;
+use super::settings::Settings;
+use super::upload::Upload;
+use crate::config::Route;
+use crate::observe::{Degraded, Outcome};
+use crate::openai::{Fixed, Peek};
+use crate::shard::Shard;
+use crate::shard::clock::unix_millis;
+
+/// Routes that a request may fall back to, one after the other.
+const FALLBACKS_MAX: usize = 3;
+
+/// Where the model's name stands in the body as it is held, if it is known.
+pub(super) struct Name {
+    pub(super) place: Option<Range<u64>>,
+}
+
+impl Name {
+    pub(super) fn of(peek: Option<&Peek>) -> Name {
+        Name { place: peek.and_then(Peek::model_span) }
+    }
+
+    /// Gives the model another name. The body must be held from its beginning.
+    pub(super) fn change(&mut self, name: Option<String>, upload: &mut Upload, shard: &Shard) {
+        let (Some(place), Some(name)) = (&mut self.place, name) else { return };
+        let token = serde_json::Value::from(name).to_string();
+        upload.splice(place.clone(), token.as_bytes(), shard);
+        place.end = place.start + token.len() as u64;
+    }
+}
+
+impl Exchange<'_> {
+    /// Where a request goes that no upstream of `route` has answered, and what the model is called there.
+    pub(super) fn fallback(
+        &self,
+        route: &Route,
+        failed: &Failed,
+        before: &[usize],
+        name: &Name,
+        settings: &Settings,
+    ) -> Option<(usize, String)> {
+        let (fallback, config) = (route.fallback.as_deref()?, &settings.config);
+        let until = self.client.deadlines.until();
+        if before.len() > FALLBACKS_MAX
+            || !retry::may_follow(&route.retry, failed.why, failed.acted_upon, self.request.repeatable)
+            || !self.upload.can_rewind()
+            || !retry::fits(until, self.core.shard.clock.millis(), 0)
+        {
+            return None;
+        }
+        let (index, rename) = match config.routes.iter().position(|route| route.name == fallback) {
+            Some(index) => {
+                let model = self.ledger.model.as_deref();
+                let alias = config.routes[index].take(model, self.request.path()).flatten();
+                (index, alias.or(model).unwrap_or_default())
+            }
+            None => {
+                let (index, alias) = config.route(Some(fallback), self.request.path())?;
+                // Where the model's place is not known, it cannot be another.
+                name.place.as_ref()?;
+                (index, alias.unwrap_or(fallback))
+            }
+        };
+        (!before.contains(&index)).then(|| (index, rename.to_owned()))
+    }
+
+    /// The body that says what `route` says when nobody answers, in the form that was asked for. None where there is no such
+    /// form, or where the head is out already and could not tell what this is.
+    pub(super) fn fixed(&self, route: &Route) -> Option<Box<[u8]>> {
+        let fixed = Fixed {
+            text: route.degraded.as_deref().filter(|_| self.early.is_none())?,
+            model: self.ledger.model.as_deref().unwrap_or_default(),
+            id: &self.request.id,
+            created: unix_millis() / 1000,
+        };
+        fixed.body(self.request.path(), self.ledger.stream).map(Vec::into_boxed_slice)
+    }
+
+    /// Answers with it.
+    pub(super) async fn answer_fixed(&mut self, body: &[u8]) -> (Outcome, After) {
+        self.request.degraded = Some(Degraded::Static);
+        self.last_words();
+        let (content_type, fields): (_, &[_]) = match self.ledger.stream {
+            true => ("text/event-stream; charset=utf-8", &[("Cache-Control", "no-cache, no-transform")]),
+            false => ("application/json", &[]),
+        };
+        let keep = self.upload.ended && answer::keeps(self.request, Framing::Length, self.core);
+        let local = Local { status: 200, content_type, body, fields };
+        let bytes = local.write(self.request, keep, self.core);
+        (self.ledger.status, self.ledger.bytes_out) = (200, body.len() as u64);
+        let written = self.write(bytes).await;
+        (Outcome::Degraded, After::written(&written, keep))
+    }
+}
