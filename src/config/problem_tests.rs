@@ -241,6 +241,7 @@ fn what_a_route_does_about_failures_is_checked() {
         ("retry = { budget = 3 }", "retry.budget", "there are attempts, on"),
         ("fallback = \"r\"", "fallback", "is this very route"),
         ("fallback = \"elsewhere\"", "fallback", "no other route that is called \"elsewhere\""),
+        ("commit = \"later\"", "commit", "first_content"),
         ("degraded = \"\"", "degraded", "is empty"),
     ] {
         assert_problem_like(&route(text), &format!("7: [[route]] {key}"), part);

@@ -46,6 +46,8 @@ pub struct Route {
     pub max_body: u64,
     /// When a request is sent again.
     pub retry: Retry,
+    /// A stream is not passed on before it says something; until then it can fail over.
+    pub first_content: bool,
     /// Where a request goes when none of the upstreams answers it: another route's name, or else a model's.
     pub fallback: Option<String>,
     /// The text of the answer when nobody else has one.
@@ -83,6 +85,7 @@ impl Route {
             timeouts: timeouts.clone(),
             max_body,
             retry: Retry::failover(),
+            first_content: false,
             fallback: None,
             degraded: None,
         }
@@ -150,6 +153,9 @@ impl Route {
         } else if route.fallback.is_some() || route.degraded.is_some() {
             route.retry = Retry::failover_on_statuses();
         }
+        table.set("commit", commit, &mut route.first_content);
+        // What has begun to answer has acted upon the request; to fail over from there is to repeat it.
+        route.retry.repeat |= route.first_content;
         table.finish(|key| {
             (key == "model").then(|| "write models = [\"...\"], of which there may be several".to_owned())
         });
@@ -203,6 +209,15 @@ impl Route {
                 );
             }
         }
+    }
+}
+
+/// From where on an answer is the client's.
+fn commit(value: &Value<'_>) -> Result<bool, String> {
+    match value.string()? {
+        "first_byte" => Ok(false),
+        "first_content" => Ok(true),
+        other => Err(format!("cannot be {other:?}; there are \"first_byte\" and \"first_content\"")),
     }
 }
 

@@ -16,6 +16,8 @@ pub enum Again {
     Silence,
     /// The answer was not HTTP.
     Invalid,
+    /// The answer was a stream that began with an error.
+    Error,
     /// The answer was 429.
     RateLimited,
     /// The answer was another status that the route retries.
@@ -24,13 +26,14 @@ pub enum Again {
 
 impl Again {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Again; 8] = [
+    pub const ALL: [Again; 9] = [
         Again::Stale,
         Again::Connect,
         Again::ConnectTimeout,
         Again::Closed,
         Again::Silence,
         Again::Invalid,
+        Again::Error,
         Again::RateLimited,
         Again::Status,
     ];
@@ -44,6 +47,7 @@ impl Again {
             Again::Closed => "closed",
             Again::Silence => "silence",
             Again::Invalid => "invalid",
+            Again::Error => "error",
             Again::RateLimited => "rate_limited",
             Again::Status => "status",
         }

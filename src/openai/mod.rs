@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod first;
 pub mod fixed;
 mod key;
 pub mod peek;
@@ -15,6 +16,7 @@ mod text;
 mod tests;
 
 pub use error::ApiError;
+pub use first::{FirstContent, Seen};
 pub use fixed::Fixed;
 pub use peek::{MAX_MODEL_BYTES, Peek, PeekState};
 pub use sideband::{FinishReason, Sideband, USAGE_MAX_BYTES, Usage};

@@ -52,6 +52,8 @@ pub struct Answered {
     pub rest: Range<usize>,
     /// Its status.
     pub status: u16,
+    /// It is a stream whose first word is an error.
+    pub failed: bool,
 }
 
 /// Waits for `poll`, for a limit or for the client to leave, whichever comes first.
@@ -167,7 +169,13 @@ impl<'a> Asking<'a> {
         loop {
             if let Some((head, status)) = self.head_end(to_head)? {
                 let block = self.block.take().unwrap_or_else(|| core.shard.blocks.take());
-                return Poll::Ready(Ok(Answered { block, rest: head.end..self.end, head, status }));
+                return Poll::Ready(Ok(Answered {
+                    block,
+                    rest: head.end..self.end,
+                    head,
+                    status,
+                    failed: false,
+                }));
             }
             match ready!(self.poll_read(cx, core)) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(self.closed())),

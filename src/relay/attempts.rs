@@ -16,7 +16,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use super::answer;
 use super::ask::{Answered, Asking, Stop, connect, guarded};
@@ -24,6 +24,7 @@ use super::deadline::Timeout;
 use super::download::Framing;
 use super::exchange::{Exchange, millis};
 use super::fallback::Name;
+use super::hold::Hold;
 use super::refusal::Failure;
 use super::retry::{self, Why};
 use super::settings::Settings;
@@ -173,12 +174,26 @@ impl Exchange<'_> {
             client.arm();
             self.upload.limit_upstream(first_byte);
             let mut asking = Asking::new(stream, head, first_byte);
+            let mut hold: Option<Box<Hold>> = None;
             let stop = loop {
                 let answered = guarded(client, |cx| {
                     if client.deadlines.early_due.take() {
                         return Poll::Ready(Err(Stop::Early));
                     }
-                    asking.poll(cx, client, &core, &mut self.upload, self.request.is_head())
+                    loop {
+                        if let Some(hold) = &mut hold {
+                            return hold.poll(cx, &mut asking.stream, &core);
+                        }
+                        let to_head = self.request.is_head();
+                        let answered = ready!(asking.poll(cx, client, &core, &mut self.upload, to_head))?;
+                        if !route.first_content || !self.upload.sent || to_head {
+                            return Poll::Ready(Ok(answered));
+                        }
+                        match Hold::begin(answered) {
+                            Ok(begun) => hold = Some(begun),
+                            Err(answered) => return Poll::Ready(Ok(answered)),
+                        }
+                    }
                 });
                 match answered.await.and_then(|answered| answered) {
                     Ok(answered) => return Ok((asking.stream, answered)),
@@ -226,6 +241,9 @@ fn failed(result: &Result<(Stream, Answered), Stop>, route: &Route, to_head: boo
             return Some(Failed { why, acted_upon, retry_after: None });
         }
     };
+    if answered.failed {
+        return Some(Failed { why: Why::Error, acted_upon: true, retry_after: None });
+    }
     let why = Why::Status(answered.status);
     if !route.retry.on.contains(&answered.status) {
         return None;

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | no connection, no TLS; closed before a byte of the request was taken | always: nobody has acted upon it |
 //! | an answer with a status that the route's `on` names | always: that is what the route says |
+//! | an error in the first words of a stream that was held back | if repeating it is harmless, or the route says `repeat`, which `first_content` does |
 //! | closed, reset, silent or not understood after the request was sent | if repeating it is harmless, or the route says `repeat` |
 //! | the client left, its body is broken, the time is over | never |
 //!
@@ -38,6 +39,8 @@ pub enum Why {
     Silence,
     /// The answer was not HTTP, or broke off in its head.
     Invalid,
+    /// The answer was a stream that began with an error, and nothing of it has been passed on.
+    Error,
     /// This answer.
     Status(u16),
 }
@@ -64,6 +67,7 @@ impl Why {
             Why::Closed => Again::Closed,
             Why::Silence => Again::Silence,
             Why::Invalid => Again::Invalid,
+            Why::Error => Again::Error,
             Why::Status(429) => Again::RateLimited,
             Why::Status(_) => Again::Status,
         }
