@@ -242,6 +242,8 @@ fn what_a_route_does_about_failures_is_checked() {
         ("fallback = \"r\"", "fallback", "is this very route"),
         ("fallback = \"elsewhere\"", "fallback", "no other route that is called \"elsewhere\""),
         ("commit = \"later\"", "commit", "first_content"),
+        ("on_disconnect = \"stay\"", "on_disconnect", "\"cancel\", \"drain\""),
+        ("on_disconnect = { drain = \"0\" }", "on_disconnect.drain", "is no time"),
         ("degraded = \"\"", "degraded", "is empty"),
     ] {
         assert_problem_like(&route(text), &format!("7: [[route]] {key}"), part);

@@ -23,6 +23,9 @@ const EARLY_HEARTBEAT_MAX_MS: u64 = 3_600_000;
 /// The longest text of an answer made here.
 const DEGRADED_MAX_BYTES: usize = 16 * 1024;
 
+/// How long an answer is read on for nobody, if nothing else is said.
+const READ_ON: Duration = Duration::from_secs(60);
+
 /// Requests that are alike in where they may go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -48,6 +51,8 @@ pub struct Route {
     pub retry: Retry,
     /// A stream is not passed on before it says something; until then it can fail over.
     pub first_content: bool,
+    /// How long an upstream is read on after the client has left, so that its usage is known; `None` cancels it at once.
+    pub read_on: Option<Duration>,
     /// Where a request goes when none of the upstreams answers it: another route's name, or else a model's.
     pub fallback: Option<String>,
     /// The text of the answer when nobody else has one.
@@ -86,6 +91,7 @@ impl Route {
             max_body,
             retry: Retry::failover(),
             first_content: false,
+            read_on: None,
             fallback: None,
             degraded: None,
         }
@@ -153,6 +159,7 @@ impl Route {
         } else if route.fallback.is_some() || route.degraded.is_some() {
             route.retry = Retry::failover_on_statuses();
         }
+        table.set("on_disconnect", on_disconnect, &mut route.read_on);
         table.set("commit", commit, &mut route.first_content);
         // What has begun to answer has acted upon the request; to fail over from there is to repeat it.
         route.retry.repeat |= route.first_content;
@@ -218,6 +225,28 @@ fn commit(value: &Value<'_>) -> Result<bool, String> {
         "first_byte" => Ok(false),
         "first_content" => Ok(true),
         other => Err(format!("cannot be {other:?}; there are \"first_byte\" and \"first_content\"")),
+    }
+}
+
+/// What becomes of an answer whose client has left.
+fn on_disconnect(value: &Value<'_>) -> Result<Option<Duration>, String> {
+    if value.is_table() {
+        let table = value.table("[[route]] on_disconnect.")?;
+        let limit = table.require("drain", "say for how long, as in { drain = \"30s\" }", |value| {
+            match duration(value)? {
+                Duration::ZERO => Err("is no time; \"cancel\" ends the answer at once".to_owned()),
+                limit => Ok(limit),
+            }
+        });
+        table.finish(|_| None);
+        return Ok(limit);
+    }
+    match value.string()? {
+        "cancel" => Ok(None),
+        "drain" => Ok(Some(READ_ON)),
+        other => {
+            Err(format!("cannot be {other:?}; there are \"cancel\", \"drain\" and {{ drain = \"30s\" }}"))
+        }
     }
 }
 

@@ -126,6 +126,10 @@ pub struct CoreMetrics {
     pub upstream_discarded_stale: Counter,
     /// Pooled connections waiting for a request.
     pub upstream_idle: Gauge,
+    /// Answers that are read on although their client has left.
+    pub answers_abandoned: Counter,
+    /// Answers read to their end although their client had left.
+    pub answers_drained: Counter,
     retried: [Counter; Again::ALL.len()],
     degraded: [Counter; Degraded::ALL.len()],
     /// Requests that were not sent again although another attempt was allowed: the route's budget was used up.

@@ -130,6 +130,16 @@ fn upstreams(registry: &Registry, page: &mut Page<'_>) {
     for reason in Again::ALL {
         page.labelled(name, &[("reason", reason.label())], registry.sum(|core| core.retries(reason)));
     }
+    page.counter(
+        "sedge_answers_abandoned_total",
+        "Answers whose client left and that were read on.",
+        sum(|core| core.answers_abandoned.get()),
+    );
+    page.counter(
+        "sedge_answers_drained_total",
+        "Answers read to their end although their client had left.",
+        sum(|core| core.answers_drained.get()),
+    );
     let name = "sedge_degraded_answers_total";
     page.family(name, "counter", "Answers in place of those that were asked for, by what they were.");
     for kind in Degraded::ALL {

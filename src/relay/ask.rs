@@ -57,8 +57,14 @@ pub struct Answered {
 }
 
 /// Waits for `poll`, for a limit or for the client to leave, whichever comes first.
-pub async fn guarded<T>(
+pub async fn guarded<T>(client: &Client, poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Result<T, Stop> {
+    guarded_if(client, true, poll).await
+}
+
+/// The same; a client that leaves counts only if `present` says that it has not left yet.
+pub async fn guarded_if<T>(
     client: &Client,
+    present: bool,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
 ) -> Result<T, Stop> {
     poll_fn(|cx| {
@@ -67,6 +73,9 @@ pub async fn guarded<T>(
         }
         if let Poll::Ready(done) = poll(cx) {
             return Poll::Ready(Ok(done));
+        }
+        if !present {
+            return Poll::Pending;
         }
         client.poll_gone(cx).map(|()| Err(Stop::Gone))
     })

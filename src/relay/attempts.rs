@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use super::answer;
-use super::ask::{Answered, Asking, Stop, connect, guarded};
+use super::ask::{Answered, Asking, Stop, connect, guarded, guarded_if};
 use super::deadline::Timeout;
 use super::download::Framing;
 use super::exchange::{Exchange, millis};
@@ -131,7 +131,8 @@ impl Exchange<'_> {
         waits: u32,
     ) -> Option<(usize, Millis)> {
         let (core, policy) = (self.core, &route.retry);
-        if tried.len() as u32 >= self.attempts_max(route)
+        if self.left
+            || tried.len() as u32 >= self.attempts_max(route)
             || !retry::may_follow(policy, failed.why, failed.acted_upon, self.request.repeatable)
             || !self.upload.can_rewind()
         {
@@ -176,7 +177,7 @@ impl Exchange<'_> {
             let mut asking = Asking::new(stream, head, first_byte);
             let mut hold: Option<Box<Hold>> = None;
             let stop = loop {
-                let answered = guarded(client, |cx| {
+                let answered = guarded_if(client, !self.left, |cx| {
                     if client.deadlines.early_due.take() {
                         return Poll::Ready(Err(Stop::Early));
                     }
@@ -198,6 +199,7 @@ impl Exchange<'_> {
                 match answered.await.and_then(|answered| answered) {
                     Ok(answered) => return Ok((asking.stream, answered)),
                     Err(Stop::Early) => self.begin_early(route).await?,
+                    Err(Stop::Gone) if self.upload.sent && route.read_on.is_some() => self.leave(route),
                     Err(stop) => break stop,
                 }
             };

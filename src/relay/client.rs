@@ -213,6 +213,12 @@ impl Client {
         Ok(())
     }
 
+    /// Nobody will read what waits to be written.
+    pub fn forget_pending(&self) {
+        *self.pending.borrow_mut() = Pending::default();
+        self.deadlines.unblocked(self.shard.clock.millis());
+    }
+
     /// Whether something waits to be written.
     pub fn is_blocked(&self) -> bool {
         let pending = self.pending.borrow();

@@ -20,7 +20,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::client::{Beat, Client};
 use super::core::Core;
@@ -251,6 +251,25 @@ impl Download {
             Look::Json(sideband) => sideband.feed(payload),
             Look::Opaque => {}
         }
+    }
+
+    /// Reads and looks at what is left, and keeps none of it. Ready when there is no more; true if it was whole.
+    pub fn poll_discard(&mut self, cx: &mut Context<'_>, client: &Client, core: &Core) -> Poll<bool> {
+        let mut spare: Option<Block> = None;
+        while !self.ended {
+            let block = spare.get_or_insert_with(|| core.shard.blocks.take());
+            let room = block.len() - TAIL_ROOM;
+            let read = match ready!(self.upstream.poll_read(cx, &mut block[HEAD_ROOM..room])) {
+                Ok(read) if read > 0 => HEAD_ROOM..HEAD_ROOM + read,
+                Ok(_) => return Poll::Ready(self.closed(block).is_ok()),
+                Err(_) => return Poll::Ready(false),
+            };
+            client.deadlines.active(core.shard.clock.micros() / 1000);
+            if self.frame(block, read).is_err() {
+                return Poll::Ready(false);
+            }
+        }
+        Poll::Ready(true)
     }
 
     /// The upstream has closed: the end of a body that ends so, a cut for any other.

@@ -62,6 +62,8 @@ pub struct Exchange<'a> {
     pub(super) ledger: Ledger,
     /// The head of a stream has been written although the upstream had not answered.
     pub(super) early: Option<Framing>,
+    /// The client has left, and the answer is read on without it.
+    pub(super) left: bool,
 }
 
 /// Relays `request`, and leaves nothing of it behind on the connection but what is returned.
@@ -86,7 +88,8 @@ pub fn relay<'a>(
         let upload = Upload::new(&request.body, look, decides, max, now, millis(limits.request_body));
         let ledger = Ledger::new(began);
         let open = Counted::new(core, |metrics| &metrics.requests_open);
-        let mut exchange = Exchange { client, core, settings, request, upload, ledger, early: None };
+        let mut exchange =
+            Exchange { client, core, settings, request, upload, ledger, early: None, left: false };
         // What it takes to get to an answer, and to tell of its end, is large and soon over, so it is boxed. While the answer
         // streams the task holds what the pump needs and no more, and the pump is polled from here, without a layer between.
         let (outcome, after) = match Box::pin(exchange.begin()).await {
@@ -226,7 +229,9 @@ impl Exchange<'_> {
         self.ledger.overhead += now - self.ledger.first_byte.unwrap_or(now);
         client.set_beat(answer.download.beat());
         let heartbeat = if answer.events { answer.limits.heartbeat } else { 0 };
-        client.deadlines.total(self.until(answer.limits.total));
+        if !self.left {
+            client.deadlines.total(self.until(answer.limits.total));
+        }
         client.deadlines.streaming(now / 1000, answer.limits.idle, heartbeat);
         client.arm();
         answer.events.then(|| Counted::new(core, |metrics| &metrics.streams_open))
@@ -234,9 +239,23 @@ impl Exchange<'_> {
 
     /// Tells the client how it ended, and keeps what can be used again.
     async fn finish(&mut self, answer: Box<Answer>, ending: Ending) -> (Outcome, After) {
-        let Answer { target, download, keep, reusable, keep_alive, .. } = *answer;
+        let Answer { target, mut download, limits, keep, reusable, keep_alive, .. } = *answer;
         self.ledger.answer(&download);
         let core = Rc::clone(self.core);
+        let gone = matches!(ending, Ending::Gone);
+        if self.left || gone && limits.read_on > 0 && self.upload.sent && !download.terminal() {
+            match ending {
+                Ending::Gone => self.read_on(&mut download, &limits).await,
+                // All of it came at once, and was written before anyone looked whether somebody is there.
+                Ending::Finished => core.metrics.answers_drained.inc(),
+                Ending::Cut(_) | Ending::Timeout(_) => {}
+            }
+            let whole = download.into_reusable().filter(|_| reusable && self.upload.reached());
+            if let Some(stream) = whole {
+                core.pool.put(&target, stream, core.shard.clock.millis(), keep_alive);
+            }
+            return (Outcome::ClientGone, After::Abort);
+        }
         match ending {
             Ending::Finished => {
                 let outcome = if download.error_seen() { Outcome::UpstreamError } else { Outcome::Finished };
@@ -292,10 +311,12 @@ struct Answer {
 
 /// A route's limits on a stream, in milliseconds.
 #[derive(Clone, Copy)]
-struct Limits {
-    idle: u32,
+pub(super) struct Limits {
+    pub(super) idle: u32,
     heartbeat: u32,
     total: u32,
+    /// For how long an answer is read whose client has left; 0 for not at all.
+    pub(super) read_on: u32,
 }
 
 impl Limits {
@@ -304,6 +325,7 @@ impl Limits {
             idle: millis(route.timeouts.idle),
             heartbeat: millis(route.heartbeat.unwrap_or(settings.config.heartbeat)),
             total: millis(route.timeouts.total),
+            read_on: route.read_on.map_or(0, millis),
         }
     }
 }

@@ -53,7 +53,8 @@ impl Exchange<'_> {
     ) -> Option<(usize, String)> {
         let (fallback, config) = (route.fallback.as_deref()?, &settings.config);
         let until = self.client.deadlines.until();
-        if before.len() > FALLBACKS_MAX
+        if self.left
+            || before.len() > FALLBACKS_MAX
             || !retry::may_follow(&route.retry, failed.why, failed.acted_upon, self.request.repeatable)
             || !self.upload.can_rewind()
             || !retry::fits(until, self.core.shard.clock.millis(), 0)

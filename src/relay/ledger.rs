@@ -87,6 +87,11 @@ impl Ledger {
     pub fn answer(&mut self, download: &Download) {
         self.bytes_out = download.bytes;
         self.events = download.events;
+        self.usage(download);
+    }
+
+    /// What it says of itself, and no more: what nobody was sent is not counted as sent.
+    pub fn usage(&mut self, download: &Download) {
         self.usage = download.sideband().and_then(|sideband| sideband.usage());
         self.finish_reason = download.sideband().and_then(|sideband| sideband.finish_reason());
     }

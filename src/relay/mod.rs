@@ -22,12 +22,14 @@
 //! | [`hold`] | the beginning of a stream, until it says something |
 //! | [`exchange`], [`ask`] | the course of a request; a connection, the request on it, and the head of its answer |
 //! | `prepare` | what is decided before an upstream is asked |
+//! | `abandoned` | an answer whose client has left |
 //! | `fallback` | what is answered when no upstream of a route does |
 //! | `refusal` | what a client is told when there is no answer to pass on |
 //! | [`models`] | the union of what the upstreams offer |
 //! | [`core`], [`settings`] | what the tasks of a core share; a configuration made ready |
 //! | [`ledger`] | what is remembered for log and metrics |
 
+mod abandoned;
 pub mod answer;
 pub mod ask;
 pub mod attempts;

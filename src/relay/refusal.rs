@@ -65,6 +65,9 @@ impl Exchange<'_> {
 
     /// Answers with an error, if there is still anyone to answer.
     pub(super) async fn refuse(&mut self, failure: Failure) -> (Outcome, After) {
+        if self.left {
+            return (Outcome::ClientGone, After::Abort);
+        }
         let (error, outcome) = match failure {
             Failure::Degraded(body) => return self.answer_fixed(&body).await,
             Failure::Error(error) => {
