@@ -59,7 +59,7 @@ pub use load::{check, load};
 pub(crate) use nearest::did_you_mean;
 pub use network::Network;
 pub use reload::{describe_unreloadable, keep_unreloadable};
-pub use retry::Retry;
+pub use retry::{HedgeAfter, Retry};
 pub use route::{Alias, Route};
 pub use secret::{NotASecret, Secret};
 pub use timeouts::Timeouts;

@@ -244,6 +244,8 @@ fn what_a_route_does_about_failures_is_checked() {
         ("commit = \"later\"", "commit", "first_content"),
         ("on_disconnect = \"stay\"", "on_disconnect", "\"cancel\", \"drain\""),
         ("on_disconnect = { drain = \"0\" }", "on_disconnect.drain", "is no time"),
+        ("hedge = { after = \"0\" }", "hedge.after", "every request would be sent twice"),
+        ("hedge = {}", "hedge.after", "is missing"),
         ("degraded = \"\"", "degraded", "is empty"),
     ] {
         assert_problem_like(&route(text), &format!("7: [[route]] {key}"), part);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::document::{Table, Value};
+use super::units::duration;
 
 /// The most times that a request may be sent.
 const ATTEMPTS_MAX: u64 = 10;
@@ -12,6 +13,33 @@ const BACKOFF_MAX_MS: u64 = 60_000;
 
 /// Statuses that say "not now" or "not here", and not that the request is wrong.
 const STATUSES: [u16; 6] = [408, 429, 500, 502, 503, 504];
+
+/// When a second upstream is asked beside the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HedgeAfter {
+    /// After so many milliseconds.
+    Millis(u32),
+    /// After the time in which 95 of 100 of the route's answers have begun.
+    P95,
+}
+
+impl HedgeAfter {
+    /// From a route's `hedge`.
+    pub(super) fn read(table: &Table<'_>) -> Option<HedgeAfter> {
+        let after =
+            table.require("after", "say when, as in { after = \"800ms\" } or { after = \"p95\" }", |value| {
+                if value.string() == Ok("p95") {
+                    return Ok(HedgeAfter::P95);
+                }
+                match duration(value)?.as_millis() as u32 {
+                    0 => Err("is no time: every request would be sent twice".to_owned()),
+                    ms => Ok(HedgeAfter::Millis(ms)),
+                }
+            });
+        table.finish(|_| None);
+        after
+    }
+}
 
 /// When and how a request is sent again. It never is once a byte of an answer is committed to the client.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::did_you_mean;
 use super::document::{Table, Value};
 use super::glob::Glob;
-use super::retry::Retry;
+use super::retry::{HedgeAfter, Retry};
 use super::timeouts::Timeouts;
 use super::units::{duration, size};
 use super::upstream::NAME_MAX_BYTES;
@@ -51,6 +51,8 @@ pub struct Route {
     pub retry: Retry,
     /// A stream is not passed on before it says something; until then it can fail over.
     pub first_content: bool,
+    /// When a second upstream is asked beside the first.
+    pub hedge: Option<HedgeAfter>,
     /// How long an upstream is read on after the client has left, so that its usage is known; `None` cancels it at once.
     pub read_on: Option<Duration>,
     /// Where a request goes when none of the upstreams answers it: another route's name, or else a model's.
@@ -91,6 +93,7 @@ impl Route {
             max_body,
             retry: Retry::failover(),
             first_content: false,
+            hedge: None,
             read_on: None,
             fallback: None,
             degraded: None,
@@ -161,6 +164,11 @@ impl Route {
         }
         table.set("on_disconnect", on_disconnect, &mut route.read_on);
         table.set("commit", commit, &mut route.first_content);
+        if let Some(hedge) = table.table("hedge", "[[route]] hedge.") {
+            route.hedge = HedgeAfter::read(&hedge);
+            // The first with content wins, not the first with a head.
+            route.first_content = true;
+        }
         // What has begun to answer has acted upon the request; to fail over from there is to repeat it.
         route.retry.repeat |= route.first_content;
         table.finish(|key| {

@@ -130,6 +130,10 @@ pub struct CoreMetrics {
     pub answers_abandoned: Counter,
     /// Answers read to their end although their client had left.
     pub answers_drained: Counter,
+    /// Second upstreams asked beside a slow first.
+    pub hedges: Counter,
+    /// Of these, those that answered first.
+    pub hedges_won: Counter,
     retried: [Counter; Again::ALL.len()],
     degraded: [Counter; Degraded::ALL.len()],
     /// Requests that were not sent again although another attempt was allowed: the route's budget was used up.

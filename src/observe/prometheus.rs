@@ -131,6 +131,16 @@ fn upstreams(registry: &Registry, page: &mut Page<'_>) {
         page.labelled(name, &[("reason", reason.label())], registry.sum(|core| core.retries(reason)));
     }
     page.counter(
+        "sedge_hedges_total",
+        "Second upstreams asked beside a slow first.",
+        sum(|core| core.hedges.get()),
+    );
+    page.counter(
+        "sedge_hedges_won_total",
+        "Second upstreams that answered before the first.",
+        sum(|core| core.hedges_won.get()),
+    );
+    page.counter(
         "sedge_answers_abandoned_total",
         "Answers whose client left and that were read on.",
         sum(|core| core.answers_abandoned.get()),

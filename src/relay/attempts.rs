@@ -16,19 +16,24 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 
 use super::answer;
 use super::ask::{Answered, Asking, Stop, connect, guarded, guarded_if};
+use super::client::Client;
+use super::core::Core;
 use super::deadline::Timeout;
 use super::download::Framing;
 use super::exchange::{Exchange, millis};
 use super::fallback::Name;
+use super::hedge::{Hedge, Hedged};
 use super::hold::Hold;
 use super::refusal::Failure;
 use super::retry::{self, Why};
 use super::settings::Settings;
-use crate::config::Route;
+use super::upload::Upload;
+use crate::config::{HedgeAfter, Route};
+use crate::http::request::RequestBody;
 use crate::http::response;
 use crate::net::stream::Stream;
 use crate::observe::{Again, Degraded};
@@ -63,10 +68,12 @@ impl Exchange<'_> {
         let (mut left_routes, mut tried, mut waits) = (vec![index], Vec::new(), 0);
         let mut upstream = self.choose(route, &tried).unwrap_or(route.upstreams[0].0);
         loop {
-            let target = Arc::clone(&settings.targets[upstream]);
+            let mut target = Arc::clone(&settings.targets[upstream]);
             self.ledger.upstream = target.label;
             let framing = self.upload.framing(&self.request.body);
-            let others = tried.len() as u32 + 1 < self.attempts_max(route) || route.fallback.is_some();
+            let others = tried.len() as u32 + 1 < self.attempts_max(route)
+                || route.fallback.is_some()
+                || route.hedge.is_some();
             if others && core.has_room(settings) {
                 self.upload.keep();
             }
@@ -74,7 +81,8 @@ impl Exchange<'_> {
             let mut head = self.request.write(&target, &framing, left);
             let body = head.len();
             self.upload.join(&mut head, BLOCK_BYTES);
-            let result = self.send(&target, &head, route).await;
+            let busy = [&tried[..], &[upstream]].concat();
+            let result = self.send(&mut target, (&head, body), &busy, route).await;
             let Some(failed) = failed(&result, route, self.request.is_head()) else {
                 return result
                     .map(|(stream, answered)| (index, target, stream, answered))
@@ -159,12 +167,15 @@ impl Exchange<'_> {
     /// have been closed is no attempt of its own; the request goes out once more over a fresh one.
     async fn send(
         &mut self,
-        target: &Target,
-        head: &[u8],
+        target: &mut Arc<Target>,
+        (head, body): (&[u8], usize),
+        asked: &[usize],
         route: &Route,
     ) -> Result<(Stream, Answered), Stop> {
         let (client, core) = (self.client, Rc::clone(self.core));
-        let whole = self.upload.sent;
+        let (whole, to_head) = (self.upload.sent, self.request.is_head());
+        let p95 = || core.recent(self.ledger.route, |recent| recent.p95());
+        let mut hedge = Hedge::new(route.hedge, p95, &core);
         let mut fresh = false;
         loop {
             self.ledger.attempts += 1;
@@ -176,29 +187,55 @@ impl Exchange<'_> {
             self.upload.limit_upstream(first_byte);
             let mut asking = Asking::new(stream, head, first_byte);
             let mut hold: Option<Box<Hold>> = None;
+            // What the first has answered, if it is nothing to pass on while a second is being asked.
+            let mut parked = None;
+            let began = core.shard.clock.millis();
             let stop = loop {
-                let answered = guarded_if(client, !self.left, |cx| {
+                let event = guarded_if(client, !self.left, |cx| {
                     if client.deadlines.early_due.take() {
-                        return Poll::Ready(Err(Stop::Early));
+                        return Poll::Ready(Event::Early);
                     }
-                    loop {
-                        if let Some(hold) = &mut hold {
-                            return hold.poll(cx, &mut asking.stream, &core);
-                        }
-                        let to_head = self.request.is_head();
-                        let answered = ready!(asking.poll(cx, client, &core, &mut self.upload, to_head))?;
-                        if !route.first_content || !self.upload.sent || to_head {
-                            return Poll::Ready(Ok(answered));
-                        }
-                        match Hold::begin(answered) {
-                            Ok(begun) => hold = Some(begun),
-                            Err(answered) => return Poll::Ready(Ok(answered)),
-                        }
+                    if parked.is_none()
+                        && let Poll::Ready(answered) = poll_first(
+                            &mut asking,
+                            &mut hold,
+                            cx,
+                            client,
+                            &core,
+                            &mut self.upload,
+                            route,
+                            to_head,
+                        )
+                    {
+                        return Poll::Ready(Event::First(answered));
                     }
+                    hedge.poll(cx).map(Event::Hedge)
                 });
-                match answered.await.and_then(|answered| answered) {
-                    Ok(answered) => return Ok((asking.stream, answered)),
-                    Err(Stop::Early) => self.begin_early(route).await?,
+                match event.await {
+                    Ok(Event::Early) => self.begin_early(route).await?,
+                    Ok(Event::Hedge(Hedged::Due)) => {
+                        hedge = self.second(route, asked, &head[body..]);
+                    }
+                    Ok(Event::Hedge(Hedged::Done(Some(rival)))) if is_good(&rival.2, route) => {
+                        core.metrics.hedges_won.inc();
+                        self.note_beginning(route, began);
+                        self.ledger.failed("slow", &core);
+                        let (winner, stream, answered) = *rival;
+                        self.ledger.upstream = winner.label;
+                        *target = winner;
+                        return Ok((stream, answered));
+                    }
+                    Ok(Event::Hedge(Hedged::Done(_))) => match parked.take() {
+                        Some(Ok(answered)) => return Ok((asking.stream, answered)),
+                        Some(Err(stop)) => break stop,
+                        None => {}
+                    },
+                    Ok(Event::First(Ok(answered))) if !hedge.is_running() || is_good(&answered, route) => {
+                        self.note_beginning(route, began);
+                        return Ok((asking.stream, answered));
+                    }
+                    Ok(Event::First(Err(stop))) if !hedge.is_running() => break stop,
+                    Ok(Event::First(answered)) => parked = Some(answered),
                     Err(Stop::Gone) if self.upload.sent && route.read_on.is_some() => self.leave(route),
                     Err(stop) => break stop,
                 }
@@ -213,6 +250,38 @@ impl Exchange<'_> {
             fresh = true;
             core.metrics.retried(Again::Stale);
         }
+    }
+
+    /// An answer has begun, of an attempt that began at `since`.
+    fn note_beginning(&self, route: &Route, since: Millis) {
+        if route.hedge == Some(HedgeAfter::P95) {
+            let ms = self.core.shard.clock.micros() / 1000 - since;
+            let ms = ms.try_into().unwrap_or(u32::MAX);
+            self.core.recent(self.ledger.route, |recent| recent.push(ms));
+        }
+    }
+
+    /// Asks a second upstream beside those that are being asked, if there is one, and the budget and the time for it.
+    fn second(&mut self, route: &Route, asked: &[usize], joined: &[u8]) -> Hedge {
+        let core = self.core;
+        let other = self.choose(route, asked).filter(|index| !asked.contains(index) && !self.left);
+        let (Some(index), Some(left)) = (other, self.left(&route.timeouts)) else { return Hedge::Off };
+        let target = Arc::clone(&self.settings.targets[index]);
+        let length = match self.request.body {
+            RequestBody::None => RequestBody::None,
+            _ => RequestBody::Length(self.upload.sent_bytes(joined.len())),
+        };
+        let mut request = self.request.write(&target, &length, left);
+        if !self.upload.copy_to(&mut request, joined) {
+            return Hedge::Off;
+        }
+        if !core.budget(self.ledger.route, |budget, now| budget.withdraw(route.retry.budget, now)) {
+            core.metrics.retries_over_budget.inc();
+            return Hedge::Off;
+        }
+        core.metrics.hedges.inc();
+        self.ledger.attempts += 1;
+        Hedge::run(core, target, request)
     }
 
     /// Begins the stream before the upstream has answered, so that heartbeats can keep the client's connection.
@@ -232,6 +301,48 @@ impl Exchange<'_> {
         self.client.arm();
         Ok(())
     }
+}
+
+/// What happens while an upstream is asked.
+enum Event {
+    /// The stream is to be begun.
+    Early,
+    /// The first upstream has an answer, or none.
+    First(Result<Answered, Stop>),
+    /// Something has become of the second.
+    Hedge(Hedged),
+}
+
+/// Moves the first attempt on: up to the head of its answer, or to its first content where the route says so.
+#[expect(clippy::too_many_arguments, reason = "they are the parts of an attempt, each borrowed for itself")]
+fn poll_first(
+    asking: &mut Asking<'_>,
+    hold: &mut Option<Box<Hold>>,
+    cx: &mut Context<'_>,
+    client: &Client,
+    core: &Core,
+    upload: &mut Upload,
+    route: &Route,
+    to_head: bool,
+) -> Poll<Result<Answered, Stop>> {
+    loop {
+        if let Some(hold) = hold {
+            return hold.poll(cx, &mut asking.stream, core);
+        }
+        let answered = ready!(asking.poll(cx, client, core, upload, to_head))?;
+        if !route.first_content || !upload.sent || to_head {
+            return Poll::Ready(Ok(answered));
+        }
+        match Hold::begin(answered) {
+            Ok(begun) => *hold = Some(begun),
+            Err(answered) => return Poll::Ready(Ok(answered)),
+        }
+    }
+}
+
+/// Whether an answer is one to pass on although another may come.
+fn is_good(answered: &Answered, route: &Route) -> bool {
+    !answered.failed && !route.retry.on.contains(&answered.status)
 }
 
 /// What failed, if it is the upstream's doing.

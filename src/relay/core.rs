@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use super::budget::Budget;
 use super::client::Client;
+use super::hedge::Recent;
 use super::settings::Settings;
 use crate::guard::seats::Seats;
 use crate::http::date::imf_fixdate;
@@ -87,6 +88,8 @@ pub struct Core {
     pub log: RefCell<Option<AccessLog>>,
     /// The retries that are left to each route; as many as there are labels at most.
     budgets: RefCell<HashMap<LabelId, Budget>>,
+    /// How long the last answers of the routes that hedge took to begin; likewise.
+    recent: RefCell<HashMap<LabelId, Recent>>,
     /// Told when the process begins to go down, and when the last client has left after that.
     pub draining: Notify,
     date: Cell<[u8; DATE_BYTES]>,
@@ -115,6 +118,7 @@ impl Core {
             ids: RefCell::new(ids),
             log: RefCell::new(log),
             budgets: RefCell::default(),
+            recent: RefCell::default(),
             draining: Notify::new(),
             date: Cell::new(imf_fixdate(unix_millis() / 1000)),
             clients: RefCell::default(),
@@ -140,6 +144,11 @@ impl Core {
     pub fn budget<T>(&self, route: LabelId, use_it: impl FnOnce(&mut Budget, Millis) -> T) -> T {
         let now = self.shard.clock.millis();
         use_it(self.budgets.borrow_mut().entry(route).or_insert_with(|| Budget::new(now)), now)
+    }
+
+    /// How long the last answers of `route` took to begin.
+    pub fn recent<T>(&self, route: LabelId, use_it: impl FnOnce(&mut Recent) -> T) -> T {
+        use_it(self.recent.borrow_mut().entry(route).or_default())
     }
 
     /// The value of `Date`, at most a second old.

@@ -19,6 +19,7 @@
 //! | [`upload`], [`download`] | bodies; `download` is the pump |
 //! | [`framing`] | chunks made around bytes where they lie |
 //! | [`attempts`], [`retry`], [`budget`] | one upstream after the other until there is an answer; whether, when, how often |
+//! | [`hedge`] | a second upstream beside a slow one |
 //! | [`hold`] | the beginning of a stream, until it says something |
 //! | [`exchange`], [`ask`] | the course of a request; a connection, the request on it, and the head of its answer |
 //! | `prepare` | what is decided before an upstream is asked |
@@ -42,6 +43,7 @@ pub mod ear;
 pub mod exchange;
 mod fallback;
 pub mod framing;
+pub mod hedge;
 pub mod hold;
 pub mod ledger;
 pub mod models;

@@ -180,6 +180,22 @@ impl Upload {
         self.kept.is_some() || !self.touched
     }
 
+    /// The length of what has been sent, of which so many bytes left with the head.
+    pub fn sent_bytes(&self, joined: usize) -> u64 {
+        let kept = self.kept.iter().flatten().map(|(_, range)| range.len() as u64);
+        joined as u64 + kept.sum::<u64>()
+    }
+
+    /// Appends the whole body to `request`, if all of it has been sent and is still here. `joined` is what left with the head.
+    pub fn copy_to(&self, request: &mut Vec<u8>, joined: &[u8]) -> bool {
+        let Some(kept) = self.kept.as_ref().filter(|_| self.sent && self.ended && !self.broken) else {
+            return false;
+        };
+        request.extend_from_slice(joined);
+        kept.iter().for_each(|(block, range)| request.extend_from_slice(&block[range.clone()]));
+        true
+    }
+
     /// Takes everything back, to be sent again from its beginning. `joined` is what left with the head.
     pub fn rewind(&mut self, joined: &[u8], shard: &Shard) {
         let kept = self.kept.take().unwrap_or_default();

@@ -1,0 +1,156 @@
+//! A second upstream, asked when the first takes longer than is usual: whoever says something first wins, and the other is
+//! dropped at once, with its connection.
+//!
+//! ```text
+//! OFF ── the route hedges ──► WAITING ── the delay is over ──► RUNNING ── it wins, or fails ──► OFF
+//!                                │                               │
+//!                                └── the first has answered ◄────┘
+//! ```
+//!
+//! A hedge is one more request to somebody who may be slow because he is busy, so it is paid from the route's retry budget,
+//! and none is sent where the budget or the time is used up, the body is not held whole, or there is nobody else. The delay
+//! is kept to the wheel's tick of 50 ms.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::ask::{Answered, Asking};
+use super::core::Core;
+use super::hold::Hold;
+use crate::config::HedgeAfter;
+use crate::net::stream::Stream;
+use crate::shard::clock::Millis;
+use crate::upstream::dial::dial;
+use crate::upstream::target::Target;
+
+/// The answers of which the 95th percentile is taken.
+const RECENT: usize = 128;
+
+/// So many must be known before it says anything.
+const RECENT_MIN: usize = 20;
+
+/// How long a route's last answers took to begin, on a core.
+#[derive(Debug, Default)]
+pub struct Recent {
+    times: VecDeque<u32>,
+}
+
+impl Recent {
+    /// An answer began after so many milliseconds.
+    pub fn push(&mut self, ms: u32) {
+        if self.times.len() == RECENT {
+            self.times.pop_front();
+        }
+        self.times.push_back(ms);
+    }
+
+    /// What 95 of 100 of them did not exceed, in milliseconds; none while there are too few.
+    pub fn p95(&self) -> Option<u32> {
+        let mut times: Vec<u32> = self.times.iter().copied().collect();
+        let place = (times.len() * 95).div_ceil(100).checked_sub(1).filter(|_| times.len() >= RECENT_MIN)?;
+        Some(*times.select_nth_unstable(place).1)
+    }
+}
+
+/// A second upstream's answer: whose, and what.
+pub type Rival = (Arc<Target>, Stream, Answered);
+
+/// The second attempt beside a first.
+pub enum Hedge {
+    /// There is none, or none any more.
+    Off,
+    /// It is not time yet.
+    Waiting(Pin<Box<dyn Future<Output = ()>>>),
+    /// It has been sent.
+    Running(Pin<Box<dyn Future<Output = Option<Rival>>>>),
+}
+
+/// What has become of it.
+pub enum Hedged {
+    /// It is time to send it.
+    Due,
+    /// It has an answer, or none.
+    Done(Option<Box<Rival>>),
+}
+
+impl Hedge {
+    /// As the route says.
+    pub fn new(after: Option<HedgeAfter>, recent: impl FnOnce() -> Option<u32>, core: &Rc<Core>) -> Hedge {
+        let after = match after {
+            Some(HedgeAfter::Millis(ms)) => Some(ms),
+            Some(HedgeAfter::P95) => recent(),
+            None => None,
+        };
+        let Some(ms) = after else { return Hedge::Off };
+        let core = Rc::clone(core);
+        Hedge::Waiting(Box::pin(async move { core.shard.pause(Millis::from(ms)).await }))
+    }
+
+    /// Asks `target` with `request`, which is head and body.
+    pub fn run(core: &Rc<Core>, target: Arc<Target>, request: Vec<u8>) -> Hedge {
+        Hedge::Running(Box::pin(ask(Rc::clone(core), target, request)))
+    }
+
+    /// Whether a second upstream is being asked.
+    pub fn is_running(&self) -> bool {
+        matches!(self, Hedge::Running(_))
+    }
+
+    /// Ready when there is something to do; it is off then.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Hedged> {
+        let done = match self {
+            Hedge::Off => return Poll::Pending,
+            Hedge::Waiting(pause) => pause.as_mut().poll(cx).map(|()| Hedged::Due),
+            Hedge::Running(rival) => rival.as_mut().poll(cx).map(|rival| Hedged::Done(rival.map(Box::new))),
+        };
+        if done.is_ready() {
+            *self = Hedge::Off;
+        }
+        done
+    }
+}
+
+/// Asks, up to the first content of a stream or the head of anything else. Its time is kept by the first attempt's limits.
+async fn ask(core: Rc<Core>, target: Arc<Target>, request: Vec<u8>) -> Option<Rival> {
+    let now = core.shard.clock.millis();
+    let stream = match core.pool.take(&target, now) {
+        Some(stream) => {
+            core.metrics.upstream_reused.inc();
+            stream
+        }
+        None => {
+            let stream = dial(&target, &core.resolver, now, |_| {}).await.ok()?;
+            core.metrics.upstream_opened.inc();
+            stream
+        }
+    };
+    let mut asking = Asking::new(stream, &request, 0);
+    let answered = poll_fn(|cx| asking.poll_alone(cx, &core)).await.ok()?;
+    let mut stream = asking.stream;
+    let answered = match Hold::begin(answered) {
+        Ok(mut hold) => poll_fn(|cx| hold.poll(cx, &mut stream, &core)).await.ok()?,
+        Err(answered) => answered,
+    };
+    Some((target, stream, answered))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_percentile_is_of_the_last_answers() {
+        let mut recent = Recent::default();
+        (1..RECENT_MIN as u32).for_each(|ms| recent.push(ms));
+        assert_eq!(recent.p95(), None);
+        recent.push(1000);
+        assert_eq!(recent.p95(), Some(19));
+        (1..=100).for_each(|ms| recent.push(ms));
+        (1..=RECENT as u32).for_each(|ms| recent.push(ms));
+        assert_eq!(recent.p95(), Some(122));
+    }
+}
