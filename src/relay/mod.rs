@@ -17,6 +17,7 @@
 //! | [`deadline`], [`ear`] | its time limits; whether it has said anything |
 //! | [`request`], [`answer`] | heads, towards the upstream and towards the client |
 //! | [`upload`], [`download`] | bodies; `download` is the pump |
+//! | [`kept`] | a body that may have to be sent again |
 //! | [`framing`] | chunks made around bytes where they lie |
 //! | [`attempts`], [`retry`], [`budget`] | one upstream after the other until there is an answer; whether, when, how often |
 //! | [`hedge`] | a second upstream beside a slow one |
@@ -45,6 +46,7 @@ mod fallback;
 pub mod framing;
 pub mod hedge;
 pub mod hold;
+pub mod kept;
 pub mod ledger;
 pub mod models;
 mod prepare;

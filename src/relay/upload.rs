@@ -23,9 +23,6 @@ use crate::shard::clock::Millis;
 /// A body of up to this many bytes is received whole before it is sent, with its length and in one write with the head.
 pub const WHOLE_BYTES: u64 = (BLOCK_BYTES - 2048) as u64;
 
-/// The most memory in which a body is kept for another attempt after it has been sent.
-pub const KEPT_BYTES_MAX: u64 = 1024 * 1024;
-
 /// From here on a body is received in blocks of 128 KiB instead of 16.
 const BULK_FROM_BYTES: u64 = 64 * 1024;
 
@@ -35,7 +32,7 @@ const MINIMUM_RATE: u64 = 16;
 /// The body of a request.
 pub struct Upload {
     decoder: BodyDecoder,
-    held: VecDeque<(Block, Range<usize>)>,
+    pub(super) held: VecDeque<(Block, Range<usize>)>,
     /// Payload bytes received so far.
     pub received: u64,
     limit: u64,
@@ -46,24 +43,24 @@ pub struct Upload {
     pub ended: bool,
     /// All of it that will be has been handed to the upstream.
     pub sent: bool,
-    broken: bool,
-    chunked_out: bool,
+    pub(super) broken: bool,
+    pub(super) chunked_out: bool,
     /// The front of `held` has its framing already.
-    framed: bool,
+    pub(super) framed: bool,
     last_chunk_sent: bool,
     /// What has been sent and is kept for another attempt; none if it is not, or has become too much.
-    kept: Option<Vec<(Block, Range<usize>)>>,
-    kept_bytes: u64,
+    pub(super) kept: Option<super::kept::Kept>,
+    pub(super) kept_bytes: u64,
     /// Where the front of `held` began before parts of it were sent.
-    front: usize,
-    begun: bool,
+    pub(super) front: usize,
+    pub(super) begun: bool,
     /// Some of `held` may have been sent, or framed to be.
-    touched: bool,
+    pub(super) touched: bool,
     time_limit: u32,
     until: Millis,
     /// How long the upstream may take nothing, and whether that time runs.
     upstream_limit: u32,
-    blocked: bool,
+    pub(super) blocked: bool,
 }
 
 /// Why a body did not get through.
@@ -157,81 +154,6 @@ impl Upload {
             self.held.clear();
         }
         (self.sent, self.broken) = (true, true);
-    }
-
-    /// From here on what is sent is kept, up to [`KEPT_BYTES_MAX`], so that it can be sent to somebody else. Not a body that
-    /// goes out in chunks: its length is not known, nor whether it will be small.
-    pub fn keep(&mut self) {
-        if !self.chunked_out && self.held_bytes() <= KEPT_BYTES_MAX {
-            self.kept = Some(Vec::new());
-        }
-    }
-
-    /// There will be no other attempt.
-    pub fn forget(&mut self) {
-        self.kept = None;
-        if self.broken {
-            self.held.clear();
-        }
-    }
-
-    /// Whether all that was received is still here.
-    pub fn can_rewind(&self) -> bool {
-        self.kept.is_some() || !self.touched
-    }
-
-    /// The length of what has been sent, of which so many bytes left with the head.
-    pub fn sent_bytes(&self, joined: usize) -> u64 {
-        let kept = self.kept.iter().flatten().map(|(_, range)| range.len() as u64);
-        joined as u64 + kept.sum::<u64>()
-    }
-
-    /// Appends the whole body to `request`, if all of it has been sent and is still here. `joined` is what left with the head.
-    pub fn copy_to(&self, request: &mut Vec<u8>, joined: &[u8]) -> bool {
-        let Some(kept) = self.kept.as_ref().filter(|_| self.sent && self.ended && !self.broken) else {
-            return false;
-        };
-        request.extend_from_slice(joined);
-        kept.iter().for_each(|(block, range)| request.extend_from_slice(&block[range.clone()]));
-        true
-    }
-
-    /// Takes everything back, to be sent again from its beginning. `joined` is what left with the head.
-    pub fn rewind(&mut self, joined: &[u8], shard: &Shard) {
-        let kept = self.kept.take().unwrap_or_default();
-        if self.begun
-            && let Some((_, range)) = self.held.front_mut()
-        {
-            range.start = self.front;
-        }
-        let held = std::mem::take(&mut self.held);
-        self.held.extend((!joined.is_empty()).then(|| piece(joined, shard)));
-        self.held.extend(kept);
-        self.held.extend(held);
-        self.sent = self.ended && self.held.is_empty();
-        (self.broken, self.blocked, self.begun, self.touched) = (false, false, false, false);
-        (self.chunked_out, self.kept_bytes) = (false, 0);
-    }
-
-    /// The front of what is held has been sent.
-    fn spend(&mut self) {
-        let Some((block, mut range)) = self.held.pop_front() else { return };
-        (self.framed, range.start) = (false, self.front);
-        self.begun = false;
-        let Some(kept) = &mut self.kept else { return };
-        // Small pieces share a block here, too: what a client dribbles would hold 16 KiB for each of its bytes.
-        if let Some((last, end)) = kept.last_mut()
-            && end.end + range.len() <= last.len() - framing::TAIL_ROOM
-        {
-            last[end.end..end.end + range.len()].copy_from_slice(&block[range.clone()]);
-            end.end += range.len();
-            return;
-        }
-        self.kept_bytes += block.len() as u64;
-        match self.kept_bytes <= KEPT_BYTES_MAX {
-            true => kept.push((block, range)),
-            false => self.kept = None,
-        }
     }
 
     /// Whether the upstream has been handed the body to its end.
@@ -431,7 +353,8 @@ impl Upload {
     }
 }
 
-fn piece(bytes: &[u8], shard: &Shard) -> (Block, Range<usize>) {
+/// `bytes` in a block of their own, with room for framing.
+pub(super) fn piece(bytes: &[u8], shard: &Shard) -> (Block, Range<usize>) {
     let mut block = shard.blocks.take_large(framing::HEAD_ROOM + bytes.len() + framing::TAIL_ROOM);
     let range = framing::HEAD_ROOM..framing::HEAD_ROOM + bytes.len();
     block[range.clone()].copy_from_slice(bytes);
