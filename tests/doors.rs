@@ -365,6 +365,18 @@ fn nothing_breaks_out_of_a_line_of_the_log() {
 }
 
 /// To follow it would be to let an upstream's answer choose whom the edge asks, with the client's body and key.
+/// Whoever chooses the name of an upstream must not reach what this machine tells only itself. These names need no DNS: a
+/// resolver takes them for numbers.
+#[test]
+fn a_name_that_leads_to_the_metadata_service_is_not_dialed() {
+    for name in ["0xa9fea9fe", "2852039166", "169.254.43518"] {
+        let edge = Edge::start(&["--upstream", &format!("http://{name}/latest")]);
+        let (head, body) = edge.ask(&get("/v1/meta-data", &[]));
+        assert_eq!(head.status(), 502, "{}", body.text());
+        assert!(body.text().contains("link-local"), "{}", body.text());
+    }
+}
+
 #[test]
 fn a_redirect_is_passed_on_and_not_followed() {
     let (upstream, elsewhere) = (Upstream::listen(), Upstream::serve(|_, _| ok()));

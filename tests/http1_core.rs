@@ -3,6 +3,9 @@
 //! Promise: of each case exactly as many requests are accepted as a hardened edge may accept, and the verdict is the
 //! same however the network cuts the bytes.
 
+#[path = "support/base64.rs"]
+mod base64;
+
 use std::collections::BTreeMap;
 
 use sedge::http::body::BodyDecoder;
@@ -169,27 +172,11 @@ fn case(json: &serde_json::Value) -> Case {
     let forbidden = json["forbid_upstream"].as_array().into_iter().flatten();
     Case {
         name: text("name"),
-        raw: base64(&text("raw_base64")),
+        raw: base64::decode(&text("raw_base64")),
         strict: text("strict"),
         complete: text("kind") != "incomplete",
         fewest: count("n_ok"),
         most: count("n_max"),
         forbidden: forbidden.filter_map(|pattern| pattern.as_str().map(str::to_owned)).collect(),
     }
-}
-
-fn base64(text: &str) -> Vec<u8> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digits = text.bytes().filter(|&b| b != b'=');
-    let values = digits.map(|b| ALPHABET.iter().position(|&a| a == b).expect("base64") as u32);
-    let (mut out, mut bits, mut held) = (Vec::new(), 0, 0);
-    for value in values {
-        held = held << 6 | value;
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            out.push((held >> bits) as u8);
-        }
-    }
-    out
 }

@@ -189,6 +189,37 @@ fn a_second_model_behind_a_long_value_is_found_too() {
     error_code(&answer.bytes());
 }
 
+/// Servers that read JSON do not all ask what a body calls itself. What is not looked into here must not get to a model
+/// that its route would have kept it from.
+#[test]
+fn a_body_by_another_name_is_routed_by_its_model_too() {
+    let (first, second) = (Upstream::serve(told("first")), Upstream::serve(told("second")));
+    let edge = Edge::configured(&config::routes(&[("a", &first.url()), ("*", &second.url())]));
+    for kind in ["text/plain", "application/octet-stream", "application/x-www-form-urlencoded", "nonsense"] {
+        for path in ["/v1/chat/completions", "/v1/responses", "/v1/embeddings/"] {
+            let body = r#"{"model":"a"}"#;
+            let request = format!(
+                "POST {path} HTTP/1.1\r\nHost: e\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let (head, answer) = edge.ask(request.as_bytes());
+            assert_eq!((head.status(), answer.text().as_str()), (200, "first"), "{kind} to {path}");
+        }
+    }
+    // Compressed, it cannot be looked into, whatever it calls itself.
+    let request = "POST /v1/responses HTTP/1.1\r\nHost: e\r\nContent-Type: text/plain\r\nContent-Encoding: gzip\r\n\
+                   Content-Length: 2\r\n\r\n{}";
+    assert_eq!(edge.ask(request.as_bytes()).0.status(), 415);
+    // Where nobody reads JSON, a body is what it says.
+    let request =
+        "PUT /v1/notes HTTP/1.1\r\nHost: e\r\nContent-Type: text/plain\r\nContent-Length: 8\r\n\r\n{not so}";
+    assert_eq!(edge.ask(request.as_bytes()).1.text(), "second");
+}
+
+fn told(name: &'static str) -> impl Fn(&support::Head, &support::Body) -> Vec<u8> {
+    move |_, _| answer("200 OK", &[], name)
+}
+
 #[test]
 fn a_compressed_body_cannot_choose_a_route_by_model() {
     let gzip = "\u{1f}not really gzip";

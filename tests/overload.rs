@@ -74,14 +74,17 @@ fn no_more_connections_from_one_address_than_allowed() {
     assert!(is_served(&edge, one).is_some());
 }
 
-/// Clients that each hold a block by half a head, more of them than `stream_memory` allows.
-fn use_up_memory(edge: &Edge) -> Crowd {
+/// Clients that wait for an answer and have begun their next request: each holds a block, and together more of them than
+/// `stream_memory` allows. What their requests are waiting for comes back as well.
+fn use_up_memory(edge: &Edge, upstream: &Upstream) -> (Crowd, Vec<Wire>) {
     let mut crowd = Crowd::connect(edge.addr(), STREAM_MEMORY / BLOCK + 10);
-    crowd.say(b"GET /v1/models HTTP/1.1\r\nHost: e\r\nX-Half: ");
-    wait_until("they are all let in", || {
+    crowd.say(&get("/v1/models", &[]));
+    let peers = crowd.members.iter().map(|_| upstream.accept()).collect();
+    crowd.say(b"GET /next");
+    wait_until("there is no room any more", || {
         edge.metric("sedge_buffers_in_use", &[]) > (STREAM_MEMORY / BLOCK) as f64
     });
-    crowd
+    (crowd, peers)
 }
 
 #[test]
@@ -92,7 +95,7 @@ fn beyond_its_memory_new_requests_wait_and_streams_go_on() {
     let mut idle = edge.connect();
     alive(&mut idle);
 
-    let crowd = use_up_memory(&edge);
+    let crowd = use_up_memory(&edge, &upstream);
     for request in [get("/v1/models", &[]), stream_request()] {
         let (head, body) = edge.ask(&request);
         assert_eq!(head.status(), 503, "{}", body.text());
@@ -120,6 +123,52 @@ fn beyond_its_memory_new_requests_wait_and_streams_go_on() {
     peer.read_head();
     peer.send(answer("200 OK", &[], "{}"));
     assert_eq!(idle.read_answer().1.text(), "{}");
+}
+
+/// Half a head is what anyone can send, with no key and at no cost: it must not take from those who send whole ones.
+#[test]
+fn half_heads_take_nothing_from_whole_ones() {
+    const HEAD_MEMORY: usize = 64 * 1024;
+    const EACH: usize = 9 * 1024;
+    const STOPPED: usize = 40;
+    let upstream = Upstream::serve(|_, _| answer("200 OK", &[], "{}"));
+    let limits = format!("head_memory = {HEAD_MEMORY}\nstream_memory = {STREAM_MEMORY}");
+    let edge = limited(&upstream.url(), &limits);
+    let before = edge.resident_bytes();
+    let mut crowd = Crowd::connect(edge.addr(), STOPPED);
+    // Two at a time: a line may have 8 KiB at most.
+    let line = format!("\r\nX-Half: {}", "h".repeat(EACH / 2));
+    crowd.say(format!("GET /v1/models HTTP/1.1\r\nHost: e{line}{line}").as_bytes());
+    let kept = HEAD_MEMORY / EACH;
+    wait_until("those who are too many are told", || {
+        crowd.hear(Duration::from_millis(10));
+        STOPPED - crowd.living() >= STOPPED - kept - 2
+    });
+    wait_until("all of them are", || {
+        crowd.hear(Duration::from_millis(10));
+        edge.metric("sedge_connections_open", &[]) == crowd.living() as f64
+    });
+    assert!(crowd.living() > 0, "some of it fits");
+    for refused in crowd.members.iter().filter(|member| member.ended.is_some()) {
+        let told = String::from_utf8_lossy(&refused.got);
+        assert!(
+            told.starts_with("HTTP/1.1 503 ") && told.to_lowercase().contains("retry-after: 1"),
+            "{told}"
+        );
+    }
+    assert!(edge.metric("sedge_partial_head_bytes", &[]) <= (HEAD_MEMORY + EACH + 256) as f64);
+    assert_eq!(edge.metric("sedge_buffers_in_use", &[]), 0.0);
+    // Nobody else notices, and what has stopped may go on.
+    assert_eq!(edge.ask(&get("/v1/models", &[])).0.status(), 200);
+    crowd.say(b"\r\n\r\n");
+    wait_until("the others are served", || {
+        crowd.hear(Duration::from_millis(10));
+        let served = crowd.members.iter().filter(|member| member.ended.is_none());
+        served.fold(true, |all, member| all && member.got.starts_with(b"HTTP/1.1 200 "))
+    });
+    edge.wait_metric("sedge_partial_head_bytes", &[], 0.0);
+    let grown = edge.resident_bytes().saturating_sub(before);
+    eprintln!("{STOPPED} half heads of {EACH} bytes: memory grew by {grown} bytes");
 }
 
 /// Memory was looked at when a request began, and a body whose model is looked for is held after that: requests that all
@@ -156,6 +205,29 @@ fn bodies_that_are_being_looked_through_stay_within_the_memory_together() {
     eprintln!("40 bodies of {EACH} bytes: {refused} refused, memory grew by {grown} bytes at its peak");
     assert!(grown < 4 * STREAM_MEMORY as u64, "grew by {grown} bytes");
     assert!(upstream.idle_for(Duration::ZERO));
+}
+
+/// The admin's door has one descriptor in reserve: whoever keeps it must not keep the next one out.
+#[test]
+fn without_descriptors_an_operator_who_stays_keeps_nobody_out() {
+    const DESCRIPTORS: u32 = 64;
+    let upstream = Upstream::listen();
+    let edge = Edge::start_with_descriptors(DESCRIPTORS, &["--upstream", &upstream.url()]);
+    let _crowd = Crowd::connect(edge.addr(), 2 * DESCRIPTORS as usize);
+    wait_until("descriptors run out", || edge.metric("sedge_connections_refused_total", &["no_fd"]) >= 1.0);
+    // The first ones may take what the other door gives up of its own reserve.
+    let (mut staying, mut sent_away) = (Vec::new(), 0);
+    while sent_away < 5 {
+        let mut operator = Wire::connect(edge.admin());
+        operator.send(get("/livez", &[]));
+        let (head, _) = operator.read_answer();
+        assert_eq!(head.status(), 200);
+        match head.get("connection") {
+            Some("close") => sent_away += 1,
+            _ => staying.push(operator),
+        }
+        assert!(staying.len() < DESCRIPTORS as usize, "so many descriptors there are not");
+    }
 }
 
 #[test]

@@ -96,6 +96,7 @@ fn its_limits_are_the_defaults() {
     assert_eq!(told("max_connections_per_address"), defaults.max_connections_per_address as u64);
     assert_eq!(told("max_body"), defaults.max_body);
     assert_eq!(told("max_model_peek"), defaults.max_model_peek);
+    assert_eq!(told("head_memory"), defaults.head_memory);
     assert_eq!(told("stream_memory"), defaults.stream_memory);
 }
 

@@ -18,7 +18,7 @@ use support::{
 };
 
 /// Clients that do not read.
-const CLIENTS: usize = 200;
+const CLIENTS: usize = 1000;
 
 /// Of these, so many read on in time.
 const RESUMING: usize = 20;
@@ -28,7 +28,7 @@ const BYTES_EACH: u64 = 64 * 1024;
 
 const STALL: Duration = Duration::from_secs(8);
 
-const GRACE: Duration = Duration::from_secs(4);
+const GRACE: Duration = Duration::from_secs(12);
 
 /// How long an upstream must be unable to write to be called blocked.
 const QUIET: Duration = Duration::from_millis(500);

@@ -12,6 +12,9 @@ const MODEL_PEEK_MIN_BYTES: u64 = 1024;
 /// Less, and no core has enough to serve anyone.
 const STREAM_MEMORY_MIN_BYTES: u64 = 1024 * 1024;
 
+/// Less, and hardly anyone's head could come in two pieces.
+const HEAD_MEMORY_MIN_BYTES: u64 = 64 * 1024;
+
 /// Bounds for the whole process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -23,6 +26,8 @@ pub struct Limits {
     pub max_body: u64,
     /// Bytes of a JSON body that are held while its `model` is looked for.
     pub max_model_peek: u64,
+    /// Bytes held for heads of requests that have begun and are not there yet.
+    pub head_memory: u64,
     /// Bytes held for all requests and streams together.
     pub stream_memory: u64,
 }
@@ -34,6 +39,7 @@ impl Default for Limits {
             max_connections_per_address: 0,
             max_body: 16 << 30,
             max_model_peek: 32 << 20,
+            head_memory: 64 << 20,
             stream_memory: 1 << 30,
         }
     }
@@ -51,6 +57,7 @@ impl Limits {
         table.set("max_connections_per_address", per_address, &mut self.max_connections_per_address);
         table.set("max_body", size(1), &mut self.max_body);
         table.set("max_model_peek", size(MODEL_PEEK_MIN_BYTES), &mut self.max_model_peek);
+        table.set("head_memory", size(HEAD_MEMORY_MIN_BYTES), &mut self.head_memory);
         table.set("stream_memory", size(STREAM_MEMORY_MIN_BYTES), &mut self.stream_memory);
         self
     }

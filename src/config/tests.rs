@@ -126,6 +126,7 @@ fn every_key_is_understood() {
             max_connections_per_address = 10
             max_body = "1GiB"
             max_model_peek = 65536
+            head_memory = "1MiB"
             stream_memory = "64MiB"
             [[upstream]]
             name = "openai"
@@ -177,6 +178,7 @@ fn every_key_is_understood() {
     assert_eq!([all.total, all.client_stall, all.keep_alive].map(|time| time.as_secs()), [0, 8, 9]);
     let limits = &config.limits;
     assert_eq!((limits.max_connections, limits.max_connections_per_address), (1000, 10));
+    assert_eq!(limits.head_memory, 1 << 20);
     assert_eq!((limits.max_body, limits.max_model_peek, limits.stream_memory), (1 << 30, 1 << 16, 64 << 20));
 
     let [openai, vllm, second] = &config.upstreams[..] else { panic!("three upstreams were written") };

@@ -56,6 +56,8 @@ enum Waited {
     Late,
     /// It cannot be accepted.
     Refused(Reject),
+    /// It stopped in its middle, and too many others have as well.
+    NoRoom,
 }
 
 /// What becomes of a request.
@@ -93,6 +95,10 @@ pub fn run<'a>(
                 }
                 Waited::Refused(reject) => {
                     refuse(client, core, peer, &reject.into()).await;
+                    After::Close
+                }
+                Waited::NoRoom => {
+                    refuse(client, core, peer, &ApiError::overloaded()).await;
                     After::Close
                 }
                 Waited::Head(length) => {
@@ -152,7 +158,12 @@ async fn wait(client: &Client, core: &Rc<Core>, door: Door, first: bool) -> Wait
             match client.poll_fill(cx, HEAD_BYTES_MAX) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Waited::Closed),
                 Poll::Ready(Ok(_)) => {}
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending if client.inbound().is_empty() => return Poll::Pending,
+                Poll::Pending => {
+                    client.park();
+                    let room = core.has_head_room(&core.shared.settings.load());
+                    return if room { Poll::Pending } else { Poll::Ready(Waited::NoRoom) };
+                }
             }
             if !begun {
                 begun = true;
@@ -252,7 +263,8 @@ async fn give(
     local: &local::Found,
 ) -> After {
     let keep = matches!(request.body, RequestBody::None | RequestBody::Length(0))
-        && answer::keeps(request, Framing::Length, core);
+        && answer::keeps(request, Framing::Length, core)
+        && !client.is_to_leave();
     let answer = Local {
         status: local.status,
         content_type: local.content_type,
@@ -276,7 +288,12 @@ async fn give(
 async fn refuse(client: &Client, core: &Rc<Core>, peer: IpAddr, error: &ApiError) {
     let request = Request::unparsed(client.inbound().bytes(), &mut core.ids.borrow_mut());
     let body = error.body();
-    let answer = Local { status: error.status, content_type: "application/json", body: &body, fields: &[] };
+    let answer = Local {
+        status: error.status,
+        content_type: "application/json",
+        body: &body,
+        fields: answer::error_fields(error),
+    };
     let bytes = answer.write(&request, false, core);
     client.deadlines.phase(Timeout::ClientStall, core.shard.clock.millis(), LINGER_MS);
     client.arm();

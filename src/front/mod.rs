@@ -39,6 +39,15 @@ pub enum Door {
     Admin,
 }
 
+/// How long a client may stay.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Visit {
+    /// As long as it keeps its limits.
+    Stay,
+    /// For one answer: its descriptor is the last one.
+    One,
+}
+
 /// Accepts on `bound` until the process goes down and the last client has left, or its time is over.
 pub async fn serve(core: Rc<Core>, bound: Bound, door: Door) -> io::Result<()> {
     let listener = bound.into_tokio()?;
@@ -47,8 +56,8 @@ pub async fn serve(core: Rc<Core>, bound: Bound, door: Door) -> io::Result<()> {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((socket, peer)) => {
-                    reserve.hold();
-                    admit(&core, socket, peer, door);
+                    let visit = if reserve.hold() || door == Door::Public { Visit::Stay } else { Visit::One };
+                    admit(&core, socket, peer, door, visit);
                 }
                 // The peer gave up while it waited; nothing to do with us.
                 Err(error) if is_of_one_connection(&error) => {}
@@ -66,7 +75,7 @@ pub async fn serve(core: Rc<Core>, bound: Bound, door: Door) -> io::Result<()> {
     Ok(())
 }
 
-fn admit(core: &Rc<Core>, socket: TcpStream, peer: SocketAddr, door: Door) {
+fn admit(core: &Rc<Core>, socket: TcpStream, peer: SocketAddr, door: Door, visit: Visit) {
     core.metrics.connections_accepted.inc();
     let Some(seat) =
         core.shared.seats.take(peer.ip(), &core.shared.settings.load().config.limits, door == Door::Admin)
@@ -74,21 +83,20 @@ fn admit(core: &Rc<Core>, socket: TcpStream, peer: SocketAddr, door: Door) {
         core.metrics.connection_refused(Refusal::Limit);
         return;
     };
-    tokio::task::spawn_local(welcome(Rc::clone(core), socket, peer, seat, door));
+    tokio::task::spawn_local(welcome(Rc::clone(core), socket, peer, seat, door, visit));
 }
 
 /// The process is out of descriptors. The public door uses its reserve to accept one client and close at once, so that it
-/// learns now and not after its own time limit; the admin's serves the one, since an operator needs it now most of all.
+/// learns now and not after its own time limit; the admin's answers it once, since an operator needs it now most of all, and
+/// takes the descriptor back for the next.
 async fn shed(core: &Rc<Core>, listener: &TcpListener, reserve: &Reserve, door: Door) {
     core.metrics.connection_refused(Refusal::NoFd);
     if reserve.release() {
         let mut cx = Context::from_waker(Waker::noop());
         if let Poll::Ready(Ok((socket, peer))) = listener.poll_accept(&mut cx)
             && door == Door::Admin
-            && let Some(seat) =
-                core.shared.seats.take(peer.ip(), &core.shared.settings.load().config.limits, true)
         {
-            welcome(Rc::clone(core), socket, peer, seat, door).await;
+            admit(core, socket, peer, door, Visit::One);
         }
     }
     reserve.hold();
@@ -105,6 +113,7 @@ fn welcome(
     peer: SocketAddr,
     seat: Seat,
     door: Door,
+    visit: Visit,
 ) -> impl Future<Output = ()> {
     async move {
         let settings = core.settings();
@@ -133,6 +142,9 @@ fn welcome(
         };
         drop(settings);
         let client = Client::new(stream, &core.shard);
+        if visit == Visit::One {
+            client.only_one_answer();
+        }
         let present = core.enter(&client);
         connection::run(&client, &core, peer.ip(), door).await;
         drop(present);

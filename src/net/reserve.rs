@@ -29,14 +29,15 @@ impl Reserve {
         self.held.borrow_mut().pop().is_some()
     }
 
-    /// Takes back what is missing, as far as there is room.
-    pub fn hold(&self) {
+    /// Takes back what is missing, as far as there is room. Says whether it is whole.
+    pub fn hold(&self) -> bool {
         let mut held = self.held.borrow_mut();
         while held.len() < RESERVED {
             match File::open("/dev/null") {
                 Ok(file) => held.push(file),
-                Err(_) => return,
+                Err(_) => return false,
             }
         }
+        true
     }
 }

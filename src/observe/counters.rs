@@ -106,6 +106,8 @@ pub struct CoreMetrics {
     pub heartbeats: Counter,
     /// 16 KiB blocks that hold bytes in flight.
     pub buffers_in_use: Gauge,
+    /// Bytes of requests' heads that have stopped in their middle.
+    pub partial_head_bytes: Gauge,
     /// Blocks ever allocated, because the free list was empty.
     pub buffers_allocated: Counter,
 

@@ -195,6 +195,11 @@ fn housekeeping(registry: &Registry, page: &mut Page<'_>) {
         "Blocks of 16 KiB with bytes in flight.",
         sum(|core| core.buffers_in_use.get()),
     );
+    page.gauge(
+        "sedge_partial_head_bytes",
+        "Bytes held for heads of requests that have begun and are not there yet.",
+        sum(|core| core.partial_head_bytes.get()),
+    );
     page.counter(
         "sedge_buffers_allocated_total",
         "Blocks allocated because the free list was empty.",

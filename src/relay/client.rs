@@ -20,14 +20,14 @@ use std::task::{Context, Poll, Waker, ready};
 
 use crate::net::stream::Stream;
 use crate::shard::Shard;
-use crate::shard::block::{BULK_BYTES, Block};
+use crate::shard::block::Block;
 use crate::shard::clock::Millis;
 use crate::shard::wheel::{Timed, Timer};
 
 use super::ask::Stop;
 use super::deadline::{Deadlines, Due, Timeout};
 use super::ear::Ear;
-use super::framing::{HEAD_ROOM, TAIL_ROOM};
+use super::inbound::Inbound;
 
 /// A lone comment line as a chunk of its own; see [`crate::sse::HEARTBEAT`].
 const HEARTBEAT_CHUNK: &[u8] = b"2\r\n:\n\r\n";
@@ -47,6 +47,7 @@ pub struct Client {
     pub deadlines: Deadlines,
     beat: Cell<Beat>,
     beats: Cell<u32>,
+    leaving: Cell<bool>,
 }
 
 /// Whether, and how, a heartbeat may be written now.
@@ -58,14 +59,6 @@ pub enum Beat {
     Chunk,
     /// Between two events of a body that ends by close.
     Bare,
-}
-
-/// Bytes that were read and not used yet.
-#[derive(Default)]
-pub struct Inbound {
-    block: Option<Block>,
-    start: usize,
-    end: usize,
 }
 
 /// Bytes that were accepted for the client and not written yet.
@@ -94,6 +87,7 @@ impl Client {
             deadlines: Deadlines::default(),
             beat: Cell::new(Beat::Hold),
             beats: Cell::new(0),
+            leaving: Cell::new(false),
         })
     }
 
@@ -105,6 +99,16 @@ impl Client {
     /// What was read and not used yet.
     pub fn inbound(&self) -> RefMut<'_, Inbound> {
         self.inbound.borrow_mut()
+    }
+
+    /// Its place is wanted: after the next answer of our own it has to leave.
+    pub fn only_one_answer(&self) {
+        self.leaving.set(true);
+    }
+
+    /// Whether it has to leave after an answer of our own.
+    pub fn is_to_leave(&self) -> bool {
+        self.leaving.get()
     }
 
     /// Makes the wheel look at the deadlines no later than the nearest of them.
@@ -141,10 +145,15 @@ impl Client {
         }
         let read = self.stream.borrow_mut().poll_read(cx, room);
         match read {
-            Poll::Ready(Ok(read)) => inbound.end += read,
+            Poll::Ready(Ok(read)) => inbound.filled(read),
             _ => inbound.release_if_empty(),
         }
         read
+    }
+
+    /// Waits for the rest of a head without holding a block for its beginning.
+    pub fn park(&self) {
+        self.inbound.borrow_mut().park(&self.shard);
     }
 
     /// Ready when the client has left: its end of stream counts, as it does for nginx and Go's server, because a close and
@@ -316,93 +325,6 @@ impl Timed for Client {
         }
         self.arm();
     }
-}
-
-impl Inbound {
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        self.block.as_deref().map_or(&[], |block| &block[self.start..self.end])
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
-    /// Drops the first `count` bytes; an empty buffer gives its block back.
-    pub fn consume(&mut self, count: usize) {
-        self.start += count;
-        debug_assert!(self.start <= self.end);
-        self.release_if_empty();
-    }
-
-    /// Hands the block itself over, with the range of its bytes; there is room for framing before and after them. What
-    /// follows the first `count` bytes stays here, in a block of its own.
-    pub fn take(&mut self, shard: &Shard, count: usize) -> Option<(Block, Range<usize>)> {
-        let block = self.block.take()?;
-        let range = self.start..self.start + count;
-        let rest = &block[range.end..self.end];
-        (self.start, self.end) = (0, 0);
-        if !rest.is_empty() {
-            let mut other = if rest.len() > usable() {
-                shard.blocks.take_large(block.len())
-            } else {
-                shard.blocks.take()
-            };
-            other[HEAD_ROOM..HEAD_ROOM + rest.len()].copy_from_slice(rest);
-            (self.start, self.end) = (HEAD_ROOM, HEAD_ROOM + rest.len());
-            self.block = Some(other);
-        }
-        Some((block, range))
-    }
-
-    /// The bytes, to be changed in place.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let range = self.start..self.end;
-        self.block.as_deref_mut().map_or(&mut [], |block| &mut block[range])
-    }
-
-    fn is_full(&self) -> bool {
-        self.block.as_ref().is_some_and(|block| self.end == block.len() - TAIL_ROOM)
-    }
-
-    /// Room to read into; a larger buffer is taken when one is needed and `limit` allows it.
-    fn room(&mut self, shard: &Shard, limit: usize) -> &mut [u8] {
-        let held = self.end - self.start;
-        let block = match self.block.take() {
-            None => {
-                (self.start, self.end) = (HEAD_ROOM, HEAD_ROOM);
-                if limit == BULK_BYTES { shard.blocks.take_bulk() } else { shard.blocks.take() }
-            }
-            Some(block) if self.end < block.len() - TAIL_ROOM => block,
-            Some(mut block) if self.start > HEAD_ROOM => {
-                block.copy_within(self.start..self.end, HEAD_ROOM);
-                (self.start, self.end) = (HEAD_ROOM, HEAD_ROOM + held);
-                block
-            }
-            Some(block) if held < limit && limit != usize::MAX => {
-                let mut larger =
-                    shard.blocks.take_large((2 * block.len()).min(limit + HEAD_ROOM + TAIL_ROOM));
-                larger[HEAD_ROOM..HEAD_ROOM + held].copy_from_slice(&block[self.start..self.end]);
-                (self.start, self.end) = (HEAD_ROOM, HEAD_ROOM + held);
-                larger
-            }
-            Some(block) => block,
-        };
-        let end = block.len() - TAIL_ROOM;
-        &mut self.block.insert(block)[self.end..end]
-    }
-
-    fn release_if_empty(&mut self) {
-        if self.is_empty() {
-            *self = Inbound::default();
-        }
-    }
-}
-
-/// Bytes of a usual block that can hold payload.
-fn usable() -> usize {
-    crate::shard::block::BLOCK_BYTES - HEAD_ROOM - TAIL_ROOM
 }
 
 /// Writes `bytes` and waits until they are written, a limit passes or the socket breaks.

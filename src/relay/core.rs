@@ -140,6 +140,12 @@ impl Core {
         self.shard.blocks.held_bytes() as u64 <= share
     }
 
+    /// Whether it holds no more than its share of what may be held for heads that are not there yet.
+    pub fn has_head_room(&self, settings: &Settings) -> bool {
+        let share = settings.config.limits.head_memory / self.shared.registry.cores().len() as u64;
+        self.shard.heads.held_bytes() as u64 <= share
+    }
+
     /// What is left to `route` to be sent again.
     pub fn budget<T>(&self, route: LabelId, use_it: impl FnOnce(&mut Budget, Millis) -> T) -> T {
         let now = self.shard.clock.millis();
@@ -193,6 +199,7 @@ impl Core {
     /// Takes over the pool's and the buffers' own counts.
     fn count(&self) {
         self.metrics.buffers_in_use.set(self.shard.blocks.blocks() as u64);
+        self.metrics.partial_head_bytes.set(self.shard.heads.held_bytes() as u64);
         self.metrics.upstream_idle.set(self.pool.len() as u64);
         self.metrics.buffers_allocated.add(self.shard.blocks.take_allocated());
         self.metrics.upstream_discarded_stale.add(self.pool.take_discarded());

@@ -46,6 +46,7 @@ mod fallback;
 pub mod framing;
 pub mod hedge;
 pub mod hold;
+pub mod inbound;
 pub mod kept;
 pub mod ledger;
 pub mod models;

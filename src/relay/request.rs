@@ -31,6 +31,8 @@ pub struct Request {
     pub json: bool,
     /// The body does not say what it is, or says what curl says when it is not told (`-d` without a type): it may be JSON.
     pub unlabelled: bool,
+    /// The body is a form of several parts.
+    pub form: bool,
     /// The body is compressed: it is passed on as it is and cannot be looked into.
     pub encoded: bool,
     /// Its identity: the client's `x-request-id` if it is fit to be passed on, else one made here.
@@ -84,6 +86,10 @@ impl Request {
             // A tracestate belongs to a traceparent; without a valid one it means nothing (W3C Trace Context, 3.3).
             request.forget_tracestate();
         }
+        if !request.form && reads_json(request.path()) {
+            // Whatever it calls its body: an upstream that reads it as JSON all the same must not be reached around a route.
+            request.json = true;
+        }
         if request.id.is_empty() {
             request.id = ids.request_id().to_string();
         }
@@ -102,6 +108,7 @@ impl Request {
             expect_continue: false,
             json: false,
             unlabelled: true,
+            form: false,
             encoded: false,
             id: ids.request_id().to_string(),
             trace: TraceContext::begin(ids),
@@ -162,6 +169,7 @@ impl Request {
             }
             b'c' if is("content-type") => {
                 self.json = is_json(value);
+                self.form = essence(value).eq_ignore_ascii_case(b"multipart/form-data");
                 self.unlabelled = value.eq_ignore_ascii_case(b"application/x-www-form-urlencoded");
             }
             b'c' if is("content-encoding") => self.encoded = !value.eq_ignore_ascii_case(b"identity"),
@@ -268,9 +276,32 @@ fn number(value: &[u8]) -> Option<u32> {
     std::str::from_utf8(value).ok()?.parse().ok().filter(|&ms| ms > 0)
 }
 
+/// Endpoints whose body is JSON and names a model: OpenAI's, and Anthropic's messages.
+const JSON_ENDPOINTS: [&str; 8] = [
+    "/chat/completions",
+    "/completions",
+    "/responses",
+    "/embeddings",
+    "/moderations",
+    "/images/generations",
+    "/audio/speech",
+    "/messages",
+];
+
+/// Whether what is behind `path` reads its body as JSON.
+fn reads_json(path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    JSON_ENDPOINTS.iter().any(|end| path.ends_with(end))
+}
+
+/// A media type without its parameters.
+fn essence(value: &[u8]) -> &[u8] {
+    value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii()
+}
+
 /// `application/json`, or a type built on it (`application/vnd.x+json`).
 pub fn is_json(value: &[u8]) -> bool {
-    let essence = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    let essence = essence(value);
     essence.eq_ignore_ascii_case(b"application/json")
         || essence.len() > 5 && essence[essence.len() - 5..].eq_ignore_ascii_case(b"+json")
 }

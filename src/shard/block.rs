@@ -20,10 +20,11 @@ pub const BULK_BYTES: usize = 128 * 1024;
 pub const FREE_BULK_MAX: usize = 16;
 
 /// A core's blocks, and the count of everything that it holds for its streams.
-#[derive(Default)]
 pub struct Pool {
     free: RefCell<Vec<Box<[u8]>>>,
     free_bulk: RefCell<Vec<Box<[u8]>>>,
+    /// Whether free blocks are kept.
+    reserve: bool,
     held_bytes: Cell<usize>,
     blocks: Cell<usize>,
     allocated: Cell<u64>,
@@ -52,6 +53,16 @@ impl Pool {
         self.adopt(vec![0; bytes.max(BLOCK_BYTES)].into_boxed_slice())
     }
 
+    /// A pool that keeps nothing for reuse, and only counts.
+    pub fn without_reserve() -> Pool {
+        Pool { reserve: false, ..Pool::default() }
+    }
+
+    /// Takes a buffer of `bytes` exactly, for what waits long and is short.
+    pub fn take_exact(self: &Rc<Self>, bytes: usize) -> Block {
+        self.adopt(vec![0; bytes].into_boxed_slice())
+    }
+
     /// Bytes that are held now, in blocks of all sizes.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes.get()
@@ -74,10 +85,30 @@ impl Pool {
     }
 }
 
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool {
+            free: RefCell::default(),
+            free_bulk: RefCell::default(),
+            reserve: true,
+            held_bytes: Cell::new(0),
+            blocks: Cell::new(0),
+            allocated: Cell::new(0),
+        }
+    }
+}
+
 /// Bytes on loan; dropping it gives them back.
 pub struct Block {
     bytes: Box<[u8]>,
     pool: Rc<Pool>,
+}
+
+impl Block {
+    /// Whether it is on loan from `pool`.
+    pub fn is_of(&self, pool: &Rc<Pool>) -> bool {
+        Rc::ptr_eq(&self.pool, pool)
+    }
 }
 
 impl Deref for Block {
@@ -104,6 +135,9 @@ impl Drop for Block {
             BULK_BYTES => (&self.pool.free_bulk, FREE_BULK_MAX),
             _ => return,
         };
+        if !self.pool.reserve {
+            return;
+        }
         let mut free = free.borrow_mut();
         if free.len() < max {
             free.push(bytes);
@@ -134,6 +168,15 @@ mod tests {
         drop(large);
         assert_eq!(pool.held_bytes(), 0);
         assert_eq!(pool.take().len(), BLOCK_BYTES);
+    }
+
+    #[test]
+    fn without_a_reserve_nothing_is_kept() {
+        let pool = Rc::new(Pool::without_reserve());
+        let held = [pool.take_exact(256), pool.take_exact(BLOCK_BYTES)];
+        assert_eq!((pool.held_bytes(), pool.blocks()), (256 + BLOCK_BYTES, 2));
+        drop(held);
+        assert_eq!((pool.held_bytes(), pool.blocks(), pool.free.borrow().len()), (0, 0, 0));
     }
 
     #[test]

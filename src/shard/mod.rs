@@ -19,6 +19,8 @@ pub struct Shard {
     pub index: usize,
     /// 16 KiB blocks.
     pub blocks: Rc<block::Pool>,
+    /// Heads of requests that have stopped in their middle.
+    pub heads: Rc<block::Pool>,
     /// Deadlines and heartbeats.
     pub wheel: wheel::Wheel,
     /// Time.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
 
+use super::block::Pool;
 use super::{Shard, wheel::TICK_MS};
 use crate::net::{cpu, ticker::Ticker};
 use crate::tell;
@@ -47,6 +48,7 @@ where
         let shard = Rc::new(Shard {
             index,
             blocks: Rc::default(),
+            heads: Rc::new(Pool::without_reserve()),
             wheel: super::wheel::Wheel::default(),
             clock: super::clock::Clock::default(),
         });

@@ -17,6 +17,7 @@
     reason = "the bans are for the edge's data path; this is the other side of the wire"
 )]
 
+pub mod base64;
 pub mod config;
 pub mod crowd;
 pub mod edge;
