@@ -163,8 +163,8 @@ fn half_heads_take_nothing_from_whole_ones() {
     crowd.say(b"\r\n\r\n");
     wait_until("the others are served", || {
         crowd.hear(Duration::from_millis(10));
-        let served = crowd.members.iter().filter(|member| member.ended.is_none());
-        served.fold(true, |all, member| all && member.got.starts_with(b"HTTP/1.1 200 "))
+        let mut living = crowd.members.iter().filter(|member| member.ended.is_none());
+        living.all(|member| member.got.starts_with(b"HTTP/1.1 200 "))
     });
     edge.wait_metric("sedge_partial_head_bytes", &[], 0.0);
     let grown = edge.resident_bytes().saturating_sub(before);
