@@ -38,7 +38,7 @@ pub(in crate::observe) fn bare_record() -> Record<'static> {
 
 fn line(record: &Record<'_>) -> String {
     let mut out = Vec::new();
-    write_line(&mut out, record);
+    write_line(&mut out, &mut Stamp::default(), record);
     String::from_utf8(out).unwrap()
 }
 
@@ -119,9 +119,10 @@ fn a_model_cannot_forge_a_line() {
 
 #[test]
 fn times_are_those_of_the_calendar() {
-    let time = |unix_ms| {
+    let mut clock = Stamp::default();
+    let mut time = |unix_ms| {
         let mut out = Vec::new();
-        write_time(&mut out, unix_ms);
+        clock.write(&mut out, unix_ms);
         String::from_utf8(out).unwrap()
     };
     assert_eq!(time(0), "1970-01-01T00:00:00.000Z");

@@ -2,9 +2,10 @@
 //! increment a relaxed load and a relaxed store, without the `lock` prefix of a read-modify-write (about 20 cycles each,
 //! several times a segment). Two writers would lose counts, so what any thread may count is a [`SharedCounter`].
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustc_hash::FxHashMap;
 
 use super::again::{Again, Degraded};
 use super::histogram::{Histogram, Overhead, RequestDuration, TimePerOutputToken, TimeToFirstToken};
@@ -165,8 +166,8 @@ pub(super) type RequestKey = (LabelId, LabelId, u16);
 /// Finished requests by their labels. Ids instead of names, so that the end of a request hashes six bytes.
 #[derive(Debug, Default)]
 pub(super) struct FinishedRequests {
-    pub(super) by_status: HashMap<RequestKey, u64>,
-    pub(super) by_outcome: HashMap<(LabelId, Outcome), u64>,
+    pub(super) by_status: FxHashMap<RequestKey, u64>,
+    pub(super) by_outcome: FxHashMap<(LabelId, Outcome), u64>,
 }
 
 impl CoreMetrics {

@@ -7,19 +7,25 @@ pub(super) const MAX_VALUE_BYTES: usize = 1024;
 /// An object being written.
 pub(super) struct Object<'a> {
     out: &'a mut Vec<u8>,
-    separator: u8,
+    empty: bool,
 }
+
+/// A key as it stands before its value, made when this is compiled: a line has some twenty of them.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+pub(super) use key;
 
 impl<'a> Object<'a> {
     pub(super) fn begin(out: &'a mut Vec<u8>) -> Self {
-        Object { out, separator: b'{' }
+        out.push(b'{');
+        Object { out, empty: true }
     }
 
     /// Ends the object and the line.
     pub(super) fn end_line(self) {
-        if self.separator == b'{' {
-            self.out.push(b'{');
-        }
         self.out.extend_from_slice(b"}\n");
     }
 
@@ -37,6 +43,12 @@ impl<'a> Object<'a> {
         self.out.push(b'"');
         write(self.out);
         self.out.push(b'"');
+    }
+
+    /// A word of ours: printable ASCII without quotes or backslashes.
+    pub(super) fn word(&mut self, key: &'static str, word: &[u8]) {
+        debug_assert!(word.iter().all(|byte| byte.is_ascii_graphic() && !needs_escape(*byte)));
+        self.plain(key, |out| out.extend_from_slice(word));
     }
 
     pub(super) fn number(&mut self, key: &'static str, value: u64) {
@@ -61,13 +73,10 @@ impl<'a> Object<'a> {
         decimal(self.out, us % 1000, 3);
     }
 
-    /// Keys are ours: they need no escaping.
+    /// A [`key!`]; the first one's comma is left out. Keys are ours: they need no escaping.
     fn key(&mut self, key: &'static str) {
-        self.out.push(self.separator);
-        self.separator = b',';
-        self.out.push(b'"');
-        self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(b"\":");
+        let skipped = usize::from(std::mem::take(&mut self.empty));
+        self.out.extend_from_slice(&key.as_bytes()[skipped..]);
     }
 }
 
@@ -149,7 +158,7 @@ mod tests {
     fn string(value: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         let mut object = Object::begin(&mut out);
-        object.string("k", value);
+        object.string(key!("k"), value);
         object.end_line();
         out
     }
@@ -180,12 +189,12 @@ mod tests {
     fn numbers_have_their_digits() {
         let mut out = Vec::new();
         let mut object = Object::begin(&mut out);
-        object.number("zero", 0);
-        object.number("most", u64::MAX);
-        object.milliseconds("ms", Some(1_002_003));
-        object.milliseconds("little", Some(7));
-        object.milliseconds("none", None);
-        object.bool("yes", true);
+        object.number(key!("zero"), 0);
+        object.number(key!("most"), u64::MAX);
+        object.milliseconds(key!("ms"), Some(1_002_003));
+        object.milliseconds(key!("little"), Some(7));
+        object.milliseconds(key!("none"), None);
+        object.bool(key!("yes"), true);
         object.end_line();
         let expected =
             r#"{"zero":0,"most":18446744073709551615,"ms":1002.003,"little":0.007,"none":null,"yes":true}"#;

@@ -144,9 +144,12 @@ impl Sideband {
                     continue;
                 }
                 UsageAt::Inside => {
-                    if self.capture.get_or_insert_default().take(byte) {
+                    let (taken, over) = self.capture.get_or_insert_default().take(rest);
+                    if over {
                         self.usage_at = UsageAt::default();
                     }
+                    rest = &rest[taken..];
+                    continue;
                 }
             }
             rest = tail;
@@ -309,32 +312,37 @@ impl Capture {
         (self.depth, self.in_string, self.escaped) = (1, false, false);
     }
 
-    /// Takes one byte of the object. True if it was the last, or one too many.
-    fn take(&mut self, byte: u8) -> bool {
-        if self.text.len() == USAGE_MAX_BYTES {
-            return true;
+    /// Takes what is the object's of `piece`: how many bytes, and whether it ends with them, or is too long.
+    fn take(&mut self, piece: &[u8]) -> (usize, bool) {
+        let piece = &piece[..piece.len().min(USAGE_MAX_BYTES - self.text.len())];
+        let last = self.end(piece);
+        let taken = last.map_or(piece.len(), |last| last + 1);
+        self.text.extend_from_slice(&piece[..taken]);
+        if last.is_some() {
+            self.read();
         }
-        self.text.push(byte);
-        if self.in_string {
+        (taken, last.is_some() || self.text.len() == USAGE_MAX_BYTES)
+    }
+
+    /// Where in `piece` the object ends, if it does.
+    fn end(&mut self, piece: &[u8]) -> Option<usize> {
+        // In registers, for as long as the loop runs.
+        let (mut depth, mut in_string, mut escaped) = (self.depth, self.in_string, self.escaped);
+        let last = piece.iter().position(|&byte| {
+            if in_string {
+                (in_string, escaped) = (escaped || byte != b'"', !escaped && byte == b'\\');
+                return false;
+            }
             match byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' => self.escaped = true,
-                b'"' => self.in_string = false,
+                b'"' => in_string = true,
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth -= 1,
                 _ => {}
             }
-            return false;
-        }
-        match byte {
-            b'"' => self.in_string = true,
-            b'{' | b'[' => self.depth += 1,
-            b'}' | b']' => self.depth -= 1,
-            _ => {}
-        }
-        if self.depth > 0 {
-            return false;
-        }
-        self.read();
-        true
+            depth == 0
+        });
+        (self.depth, self.in_string, self.escaped) = (depth, in_string, escaped);
+        last
     }
 
     /// An object that is no usage (or not JSON) changes nothing.

@@ -4,13 +4,13 @@
 //! Each looks at both when it has something to do anyway, on its tick or at the start of a request; nobody is woken.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustc_hash::FxHashMap;
 use slab::Slab;
 use tokio::sync::Notify;
 
@@ -87,9 +87,9 @@ pub struct Core {
     /// Its lines of the access log.
     pub log: RefCell<Option<AccessLog>>,
     /// The retries that are left to each route; as many as there are labels at most.
-    budgets: RefCell<HashMap<LabelId, Budget>>,
+    budgets: RefCell<FxHashMap<LabelId, Budget>>,
     /// How long the last answers of the routes that hedge took to begin; likewise.
-    recent: RefCell<HashMap<LabelId, Recent>>,
+    recent: RefCell<FxHashMap<LabelId, Recent>>,
     /// Told when the process begins to go down, and when the last client has left after that.
     pub draining: Notify,
     date: Cell<[u8; DATE_BYTES]>,

@@ -178,28 +178,38 @@ impl Deadlines {
 
     /// When to look again.
     pub fn next(&self) -> Option<Millis> {
-        let timeout = self.nearest_timeout().map(|(at, _)| at);
-        let early = (self.early.get() > 0).then(|| self.early.get());
-        timeout.into_iter().chain(early).chain(self.next_heartbeat()).min()
+        let mut next = self.nearest_timeout().map_or(Millis::MAX, |(at, _)| at);
+        if self.early.get() > 0 {
+            next = next.min(self.early.get());
+        }
+        if let Some(heartbeat) = self.next_heartbeat() {
+            next = next.min(heartbeat);
+        }
+        (next < Millis::MAX).then_some(next)
     }
 
+    /// The limit that passes first; of two at the same time, the one that is more closely about what is going on.
     fn nearest_timeout(&self) -> Option<(Millis, Timeout)> {
-        let blocked = self.blocked_since.get();
-        let after =
-            |since: Millis, limit: u32, on: bool| (on && limit > 0).then(|| since + Millis::from(limit));
-        let idle = after(self.activity.get(), self.idle.get(), blocked == 0);
-        let stall = after(blocked, self.stall.get(), blocked != 0);
-        let absolute = |at: Millis| (at > 0).then_some(at);
-        [
-            self.phase.get().map(|(timeout, at)| (at, timeout)),
-            absolute(self.total.get()).map(|at| (at, Timeout::Total)),
-            absolute(self.drain.get()).map(|at| (at, Timeout::Drain)),
-            idle.map(|at| (at, Timeout::Idle)),
-            stall.map(|at| (at, Timeout::ClientStall)),
-        ]
-        .into_iter()
-        .flatten()
-        .min_by_key(|(at, _)| *at)
+        let mut nearest =
+            self.phase.get().map_or((Millis::MAX, Timeout::Total), |(timeout, at)| (at, timeout));
+        let mut consider = |at: Millis, timeout| {
+            if at < nearest.0 {
+                nearest = (at, timeout);
+            }
+        };
+        // 0 is none.
+        let absolute = |at: Millis| if at == 0 { Millis::MAX } else { at };
+        consider(absolute(self.total.get()), Timeout::Total);
+        consider(absolute(self.drain.get()), Timeout::Drain);
+        let (blocked, stall) = (self.blocked_since.get(), self.stall.get());
+        let idle = self.idle.get();
+        if blocked == 0 && idle > 0 {
+            consider(self.activity.get() + Millis::from(idle), Timeout::Idle);
+        }
+        if blocked != 0 && stall > 0 {
+            consider(blocked + Millis::from(stall), Timeout::ClientStall);
+        }
+        (nearest.0 < Millis::MAX).then_some(nearest)
     }
 
     fn next_heartbeat(&self) -> Option<Millis> {

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use memchr::memchr;
+
 use crate::http::Version;
 use crate::http::fields::{is_of_a_proxy, write_field};
 use crate::http::request::{RequestBody, RequestHead};
@@ -19,6 +21,8 @@ pub struct Request {
     pub method: String,
     /// Path and query, as they came.
     pub target: String,
+    /// Where the path ends in it.
+    path_bytes: usize,
     /// The client's version.
     pub version: Version,
     /// How its body is framed.
@@ -67,14 +71,14 @@ impl Request {
         let mut request = Request {
             method: head.method.to_owned(),
             target: head.target.to_owned(),
+            path_bytes: memchr(b'?', head.target.as_bytes()).unwrap_or(head.target.len()),
             version: head.version,
             body: head.body,
             keep_alive: head.keep_alive,
             expect_continue: head.expect_continue,
-            id: String::new(),
             repeatable: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
             fields: Vec::with_capacity(head.fields.len() * 32),
-            ..Request::unparsed(b"", ids)
+            ..Request::nothing(TraceContext::begin(ids))
         };
         let mut traced = false;
         for field in head.forwarded() {
@@ -91,7 +95,7 @@ impl Request {
             request.json = true;
         }
         if request.id.is_empty() {
-            request.id = ids.request_id().to_string();
+            request.id = ids.request_id().as_str().to_owned();
         }
         request
     }
@@ -101,7 +105,16 @@ impl Request {
         Request {
             // All that matters of it is whether the answer may have a body.
             method: if bytes.starts_with(b"HEAD ") { "HEAD".into() } else { String::new() },
+            id: ids.request_id().to_string(),
+            ..Request::nothing(TraceContext::begin(ids))
+        }
+    }
+
+    fn nothing(trace: TraceContext) -> Request {
+        Request {
+            method: String::new(),
             target: String::new(),
+            path_bytes: 0,
             version: Version::Http11,
             body: RequestBody::None,
             keep_alive: false,
@@ -110,8 +123,8 @@ impl Request {
             unlabelled: true,
             form: false,
             encoded: false,
-            id: ids.request_id().to_string(),
-            trace: TraceContext::begin(ids),
+            id: String::new(),
+            trace,
             timeout_ms: None,
             answer_timeout_ms: None,
             authorization: None,
@@ -190,7 +203,7 @@ impl Request {
 
     /// The path, without the query: what may be logged.
     pub fn path(&self) -> &str {
-        self.target.split('?').next().unwrap_or("")
+        &self.target[..self.path_bytes]
     }
 
     /// What the client says who it is has opened this door, and is nobody else's business.

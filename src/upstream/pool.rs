@@ -5,8 +5,9 @@
 //! request is not in the readiness yet, and a request that is sent behind it is lost, which a POST cannot make good.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::task::{Context, Waker};
+
+use rustc_hash::FxHashMap;
 
 use super::target::Target;
 use crate::net::stream::Stream;
@@ -15,7 +16,7 @@ use crate::shard::clock::Millis;
 /// The idle connections of a core.
 #[derive(Default)]
 pub struct Pool {
-    idle: RefCell<HashMap<String, Vec<Idle>>>,
+    idle: RefCell<FxHashMap<String, Vec<Idle>>>,
     discarded: Cell<u64>,
 }
 
@@ -49,9 +50,13 @@ impl Pool {
         let keep =
             keep_alive.map_or(target.idle_timeout, |said| said.saturating_sub(1000).min(target.idle_timeout));
         let mut idle = self.idle.borrow_mut();
-        let list = idle.entry(target.pool.clone()).or_default();
-        if keep > 0 && list.len() < target.max_idle {
-            list.push(Idle { stream, until: now + keep });
+        let kept = Idle { stream, until: now + keep };
+        match idle.get_mut(&target.pool) {
+            _ if keep == 0 => {}
+            Some(list) if list.len() >= target.max_idle => {}
+            Some(list) => list.push(kept),
+            None if target.max_idle == 0 => {}
+            None => drop(idle.insert(target.pool.clone(), vec![kept])),
         }
     }
 
