@@ -13,6 +13,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 
 use sedge::cli::{self, Command};
 use sedge::config;
+use sedge::guard::meters::Meters;
 use sedge::http::body::BodyDecoder;
 use sedge::http::chunked::ChunkDecoder;
 use sedge::http::request::{self, HeadScanner, RequestBody};
@@ -124,7 +125,7 @@ fn settings() -> Settings {
     let args = ["--upstream", "http://127.0.0.1:9", "--admin", "off"].map(Into::into);
     let Ok(Command::Serve(args)) = cli::parse(args, &|_| None) else { panic!("a command line") };
     let config = config::load(&args, &|_| None).expect("a configuration");
-    Settings::new(config, &Registry::new(1)).expect("settings")
+    Settings::new(config, &Registry::new(1), &Meters::default()).expect("settings")
 }
 
 fn framing(c: &mut Criterion) {

@@ -10,7 +10,7 @@
 //! | [`page`], [`simulator`] | what people look at; the upstream that answers when none is configured | `shard`, the core, `observe` |
 //! | [`shard`] | one per core: runtime, listener, buffer pool, timer wheel, clock | `net` |
 //! | [`net`] | sockets, TLS, every `unsafe` system call | nothing |
-//! | [`guard`] | client keys, the operators' token, seats, trusted proxies | the core |
+//! | [`guard`] | client keys, the operators' token, limits and seats, trusted proxies | `observe`, the core |
 //! | [`observe`] | counters, histograms, access log, trace ids | nothing |
 //! | [`http`] | HTTP/1.1 heads and body framing as state machines | nothing |
 //! | [`sse`] | event boundaries, events written | nothing |

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::config::{self, AccessLog as LogSetting, Config};
 use crate::front::{self, Door};
+use crate::guard::meters::Meters;
 use crate::net::listener::Bound;
 use crate::net::{cpu, process};
 use crate::observe::{AccessLog, CoreMetrics, Ids, LogTarget, LogWriter, Registry};
@@ -81,9 +82,10 @@ pub fn serve(config: Config, reload: impl Fn() -> Result<Config, String>) -> Res
     };
     let log = log.map_err(|error| ServeError::System("cannot open the access log", error))?;
     let first_line = first_line(&config, listen, workers);
-    let settings =
-        Settings::new(config, &registry).map_err(|error| ServeError::Settings(error.to_string()))?;
-    let shared = Shared::new(settings, Arc::clone(&registry));
+    let meters = Meters::default();
+    let settings = Settings::new(config, &registry, &meters);
+    let settings = settings.map_err(|error| ServeError::Settings(error.to_string()))?;
+    let shared = Shared::new(settings, Arc::clone(&registry), meters);
 
     let mut threads = Vec::with_capacity(workers + 1);
     let mut ready = Vec::with_capacity(workers);
@@ -223,7 +225,8 @@ fn take_up(shared: &Shared, config: Result<Config, String>) {
         let old = &shared.settings.load().config;
         let later = config::describe_unreloadable(old, &config);
         config::keep_unreloadable(old, &mut config)?;
-        Settings::new(config, registry).map(|settings| (settings, later)).map_err(|error| error.to_string())
+        let settings = Settings::new(config, registry, &shared.meters);
+        settings.map(|settings| (settings, later)).map_err(|error| error.to_string())
     });
     match settings {
         Ok((settings, later)) => {

@@ -1,11 +1,14 @@
-//! Who may come in: names, and the SHA-256 of each one's key.
+//! Who may come in: names, the SHA-256 of each one's key, and what each may ask for.
 
 use std::fmt;
 
 use super::document::{Table, Value};
 use super::error::{Origin, Problem};
 use super::files::read_text;
+use super::glob::Glob;
+use super::quota::Quota;
 use super::upstream::NAME_MAX_BYTES;
+use crate::openai::MAX_MODEL_BYTES;
 
 /// The most keys there can be: each request's key is compared with all of them.
 const KEYS_MAX: usize = 10_000;
@@ -20,6 +23,10 @@ pub struct ClientKey {
     pub name: String,
     /// The SHA-256 of its key.
     pub sha256: [u8; 32],
+    /// The models that it may ask; empty is all.
+    pub models: Vec<Glob>,
+    /// How much it may ask. Keys of one name have it together.
+    pub quota: Quota,
 }
 
 impl fmt::Debug for ClientKey {
@@ -39,6 +46,13 @@ pub(super) fn read(tables: &[Table<'_>], report: impl Fn(Problem)) -> Vec<Client
                     key.name, other.name
                 )));
             }
+            if let Some(other) = keys.iter().find(|other| other.name == key.name)
+                && (&other.models, &other.quota) != (&key.models, &key.quota)
+            {
+                let what =
+                    "has other models or limits than the key before it of that name; they have them together";
+                report(origin.problem(format!("{:?} {what}", key.name)));
+            }
             if keys.len() == KEYS_MAX {
                 report(origin.problem(format!("there are more than {KEYS_MAX} keys")));
                 return keys;
@@ -53,6 +67,8 @@ fn read_one(table: &Table<'_>, report: &impl Fn(Problem)) -> Vec<(ClientKey, Ori
     let name = table.get("name", |value| value.name(NAME_MAX_BYTES));
     let sha256 = table.get("sha256", |value| parse_hash(value.string()?));
     let file = table.get("file", Value::path);
+    let models = table.get("models", models).unwrap_or_default();
+    let quota = Quota::read(table, "[[key]] limits.");
     for secret in ["key", "value", "secret", "token"] {
         table.refuse(
             secret,
@@ -63,10 +79,14 @@ fn read_one(table: &Table<'_>, report: &impl Fn(Problem)) -> Vec<(ClientKey, Ori
     if !table.is_sound() {
         return Vec::new();
     }
+    let with = |name, sha256| ClientKey { name, sha256, models: models.clone(), quota: quota.clone() };
     match (sha256, file, name) {
-        (Some(sha256), None, Some(name)) => vec![(ClientKey { name, sha256 }, table.origin("sha256"))],
+        (Some(sha256), None, Some(name)) => vec![(with(name, sha256), table.origin("sha256"))],
         (None, Some(path), name) => match read_text(&path) {
-            Ok(text) => read_lines(&text, name.as_deref(), path.display().to_string(), report),
+            Ok(text) => {
+                let lines = read_lines(&text, name.as_deref(), path.display().to_string(), report);
+                lines.into_iter().map(|((name, sha256), origin)| (with(name, sha256), origin)).collect()
+            }
             Err(what) => {
                 table.fault("file", what);
                 Vec::new()
@@ -87,13 +107,25 @@ fn read_one(table: &Table<'_>, report: &impl Fn(Problem)) -> Vec<(ClientKey, Ori
     }
 }
 
+fn models(value: &Value<'_>) -> Result<Vec<Glob>, String> {
+    if value.items().is_empty() {
+        return Err(
+            "is an empty list, so the key opens nothing; leave it out to allow every model".to_owned()
+        );
+    }
+    Ok(value.each(|item| item.name(MAX_MODEL_BYTES).map(Glob::new)))
+}
+
+/// A key's name and hash.
+type NamedHash = (String, [u8; 32]);
+
 /// The lines of a file of keys: `name:hash` each, or the hash alone if the table has the name.
 fn read_lines(
     text: &str,
     name: Option<&str>,
     file: String,
     report: &impl Fn(Problem),
-) -> Vec<(ClientKey, Origin)> {
+) -> Vec<(NamedHash, Origin)> {
     let mut keys = Vec::new();
     let lines = text.lines().map(str::trim).enumerate();
     let mut lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).peekable();
@@ -110,7 +142,7 @@ fn read_lines(
     keys
 }
 
-fn parse_line(line: &str, table_name: Option<&str>) -> Result<ClientKey, String> {
+fn parse_line(line: &str, table_name: Option<&str>) -> Result<NamedHash, String> {
     let (name, hash) = match (line.rsplit_once(':'), table_name) {
         (Some((name, hash)), None) => (name.trim(), hash.trim()),
         (None, Some(name)) => (name, line),
@@ -126,7 +158,7 @@ fn parse_line(line: &str, table_name: Option<&str>) -> Result<ClientKey, String>
     if name.is_empty() || name.len() > NAME_MAX_BYTES || name.chars().any(char::is_control) {
         return Err(format!("has a name that is none: from 1 to {NAME_MAX_BYTES} bytes that can be printed"));
     }
-    Ok(ClientKey { name: name.to_owned(), sha256: parse_hash(hash)? })
+    Ok((name.to_owned(), parse_hash(hash)?))
 }
 
 /// A hash from its digits. What is none may be a key itself, so it is not repeated.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::tests::Place;
+use super::tests::{Place, loaded};
 use super::{Config, UpstreamUrl, describe_unreloadable, keep_unreloadable};
 use crate::cli::ServeArgs;
 
@@ -254,4 +254,20 @@ fn a_reload_keeps_what_protects_a_listener_that_stays() {
     let error = keep_unreloadable(&old, &mut load("", &none, &[])).unwrap_err();
     assert!(error.contains("0.0.0.0:90") && error.contains("admin_token"), "{error}");
     keep_unreloadable(&old, &mut load("admin_token = \"env:T\"", &none, &[("T", "t")])).unwrap();
+}
+
+#[test]
+fn what_may_be_used_is_read_wherever_it_may_stand() {
+    let hash = "ab".repeat(32);
+    let limits = "limits = { requests_per_minute = 5, tokens_per_minute = 9_000, streams = 2, max_tokens = 7, assumed_tokens = 3 }";
+    let config = loaded(&format!(
+        "[[upstream]]\nurl = \"http://a\"\n{limits}\n[[route]]\n{limits}\n\
+         [[key]]\nname = \"k\"\nsha256 = \"{hash}\"\nmodels = [\"gpt-*\"]\n{limits}\n"
+    ));
+    let quota = &config.keys[0].quota;
+    assert_eq!((quota.requests_per_minute, quota.tokens_per_minute), (Some(5), Some(9000)));
+    assert_eq!((quota.streams, quota.max_tokens, quota.assumed_tokens), (Some(2), Some(7), 3));
+    assert_eq!((quota, quota), (&config.routes[0].quota, &config.upstreams[0].quota));
+    assert!(config.keys[0].models[0].matches("gpt-4o") && config.limits_max_tokens() && config.needs_peek());
+    assert!(loaded("[[upstream]]\nurl = \"http://a\"").upstreams[0].quota.is_unlimited());
 }

@@ -27,6 +27,7 @@ mod limits;
 mod load;
 mod nearest;
 mod network;
+mod quota;
 mod reload;
 mod retry;
 mod route;
@@ -58,6 +59,7 @@ pub use limits::Limits;
 pub use load::{check, load};
 pub(crate) use nearest::did_you_mean;
 pub use network::Network;
+pub use quota::Quota;
 pub use reload::{describe_unreloadable, keep_unreloadable};
 pub use retry::{HedgeAfter, Retry};
 pub use route::{Alias, Route};
@@ -151,11 +153,20 @@ impl Config {
     pub fn needs_peek(&self) -> bool {
         match &self.routes[..] {
             [] => false,
+            _ if self.limits_max_tokens() => true,
             // A fallback may be to another model, and a fixed answer has the form that `stream` asks for.
             routes if routes.iter().any(|route| route.fallback.is_some() || route.degraded.is_some()) => true,
             [only] => !only.takes_everything() || !only.aliases.is_empty() || only.early_heartbeat.is_some(),
             _ => true,
         }
+    }
+
+    /// Whether a route or an upstream says how many tokens a request may ask for.
+    pub fn limits_max_tokens(&self) -> bool {
+        let routes = self.routes.iter().map(|route| &route.quota);
+        routes
+            .chain(self.upstreams.iter().map(|upstream| &upstream.quota))
+            .any(|quota| quota.max_tokens.is_some())
     }
 
     /// Makes the simulator that listens at `address` the only upstream.

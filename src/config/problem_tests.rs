@@ -400,3 +400,21 @@ fn line() -> impl Strategy<Value = String> {
         1 => "[a-z=\\[\\]{}\".# ü]{0,12}",
     ]
 }
+
+#[test]
+fn limits_that_cannot_be_kept_are_told() {
+    let with = |limits: &str| format!("{UPSTREAM}[[route]]\nlimits = {limits}");
+    assert_problem_like(
+        &with("{ requests_per_minute = 0 }"),
+        "6: [[route]] limits.requests_per_minute",
+        "no limit",
+    );
+    assert_problem_like(&with("{ tpm = 5 }"), "6: [[route]] limits.tpm", "write tokens_per_minute");
+    assert_problem_like(&with("{ streams = \"5\" }"), "6: [[route]] limits.streams", "a whole number");
+    assert_problem_like(&with("5"), "6: [[route]] limits", "a table");
+    let (one, two) = ("ab".repeat(32), "cd".repeat(32));
+    let key = |hash: &str, more: &str| format!("[[key]]\nname = \"k\"\nsha256 = \"{hash}\"\n{more}\n");
+    assert_problem_like(&key(&one, "models = []"), "4: [[key]] models", "opens nothing");
+    let text = key(&one, "limits = { streams = 1 }") + &key(&two, "");
+    assert_problem_like(&text, "7: [[key]] sha256", "has other models or limits");
+}

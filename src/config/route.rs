@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::did_you_mean;
 use super::document::{Table, Value};
 use super::glob::Glob;
+use super::quota::Quota;
 use super::retry::{HedgeAfter, Retry};
 use super::timeouts::Timeouts;
 use super::units::{duration, size};
@@ -59,6 +60,8 @@ pub struct Route {
     pub fallback: Option<String>,
     /// The text of the answer when nobody else has one.
     pub degraded: Option<String>,
+    /// How much may be asked of it.
+    pub quota: Quota,
 }
 
 /// A model's other name.
@@ -97,6 +100,7 @@ impl Route {
             read_on: None,
             fallback: None,
             degraded: None,
+            quota: Quota::default(),
         }
     }
 
@@ -162,6 +166,7 @@ impl Route {
         } else if route.fallback.is_some() || route.degraded.is_some() {
             route.retry = Retry::failover_on_statuses();
         }
+        route.quota = Quota::read(table, "[[route]] limits.");
         table.set("on_disconnect", on_disconnect, &mut route.read_on);
         table.set("commit", commit, &mut route.first_content);
         if let Some(hedge) = table.table("hedge", "[[route]] hedge.") {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::document::{Table, Value};
+use super::quota::Quota;
 use super::secret::{Secret, secret};
 use super::units::duration;
 use super::url::UpstreamUrl;
@@ -34,13 +35,16 @@ pub struct Upstream {
     pub max_idle: usize,
     /// How long it keeps them.
     pub pool_idle_timeout: Duration,
+    /// How much it may be asked.
+    pub quota: Quota,
 }
 
 impl Upstream {
     /// One with a name and a place, and no key.
     pub(super) fn new(name: String, url: UpstreamUrl) -> Upstream {
         let (max_idle, pool_idle_timeout) = (MAX_IDLE, POOL_IDLE_TIMEOUT);
-        Upstream { name, url, key: None, key_if_absent: false, max_idle, pool_idle_timeout }
+        let quota = Quota::default();
+        Upstream { name, url, key: None, key_if_absent: false, max_idle, pool_idle_timeout, quota }
     }
 
     /// One for each URL, named after its host.
@@ -61,6 +65,7 @@ impl Upstream {
         let key = table.get("key", secret);
         let max_idle = table.get("max_idle", |value| value.integer(0..=MAX_IDLE_LIMIT));
         let pool_idle_timeout = table.get("pool_idle_timeout", duration);
+        let quota = Quota::read(table, "[[upstream]] limits.");
         table.refuse(
             "timeouts",
             "belong to routes: set [timeouts] for all, or timeouts in a [[route]] that leads here",
@@ -69,7 +74,7 @@ impl Upstream {
         table.finish(|_| None);
         let upstream = url.map(|url| {
             let mut upstream = Upstream::new(name.clone().unwrap_or_else(|| url.host.clone()), url);
-            upstream.key = key;
+            (upstream.key, upstream.quota) = (key, quota);
             upstream.max_idle = max_idle.map_or(upstream.max_idle, |max| max as usize);
             upstream.pool_idle_timeout = pool_idle_timeout.unwrap_or(upstream.pool_idle_timeout);
             upstream

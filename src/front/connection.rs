@@ -106,8 +106,8 @@ pub fn run<'a>(
                     match read(client, core, peer, door, length) {
                         // Polled from here without a layer between: each one costs every segment of an answer its share.
                         Next::Relay(mut request) => relay(client, core, &mut request, peer, began).await,
-                        Next::Union(request) => {
-                            Box::pin(models::answer(client, core, &request, peer, began)).await
+                        Next::Union(mut request) => {
+                            Box::pin(models::answer(client, core, &mut request, peer, began)).await
                         }
                         Next::Give(request, found) => give(client, core, peer, &request, began, &found).await,
                         Next::Refuse(reject) => {
@@ -240,7 +240,8 @@ fn admit(request: &mut Request, core: &Core, door: Door) -> Result<(), ApiError>
     }
     if !settings.config.keys.is_empty() {
         let api_key = request.api_keys.first().map(|(_, key)| &key[..]);
-        guard::check(&settings.config.keys, request.authorization.as_deref(), api_key)?;
+        let key = guard::check(&settings.config.keys, request.authorization.as_deref(), api_key)?;
+        request.account_mut().holder = settings.holders.get(key).cloned();
         request.forget_credentials();
     }
     if core.shared.is_draining() {

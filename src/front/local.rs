@@ -88,6 +88,8 @@ fn metrics(request: &Request, core: &Core) -> Found {
     }
     let mut out = String::new();
     render(&core.shared.registry, &mut out);
+    let now = core.shard.clock.micros() * 1000;
+    guard::meters::render(core.shared.settings.load().limited(), now, &mut out);
     Found {
         status: 200,
         content_type: "text/plain; version=0.0.4; charset=utf-8",

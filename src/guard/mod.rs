@@ -1,10 +1,17 @@
-//! Who may come in: client keys, known by their SHA-256 alone, the operators' token, how many at a time ([`seats`]), and
-//! who may say for whom it asks ([`proxies`]).
+//! Who may come in: client keys, known by their SHA-256 alone ([`holder`]), the operators' token, how many at a time
+//! ([`seats`]), and who may say for whom it asks ([`proxies`]). And how much of it: the limits of keys, routes and upstreams
+//! ([`meter`]), kept by [`rate`] and passed by each request ([`pass`]).
 //!
 //! Every known key is compared, in constant time, whether or not one has matched: how long it takes tells nothing about the
 //! keys there are.
 
+pub mod account;
+pub mod holder;
+pub mod meter;
+pub mod meters;
+pub mod pass;
 pub mod proxies;
+pub mod rate;
 pub mod seats;
 
 use ring::digest::{SHA256, digest};
@@ -52,11 +59,12 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Quota;
 
     fn key(name: &str, secret: &str) -> ClientKey {
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(digest(&SHA256, secret.as_bytes()).as_ref());
-        ClientKey { name: name.into(), sha256 }
+        ClientKey { name: name.into(), sha256, models: Vec::new(), quota: Quota::default() }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::request::Request;
 use super::tally::Tally;
 use super::worker::{self, Live, Pace, Plan, Window};
 use super::{Load, LoadArgs, plot, table};
-use crate::config::Upstream;
+use crate::config::{Quota, Upstream};
 use crate::net::{cpu, process, tls};
 use crate::observe::LabelId;
 use crate::shard::clock::{Clock, Micros};
@@ -123,6 +123,7 @@ impl<'a> Test<'a> {
             key_if_absent: false,
             max_idle: 0,
             pool_idle_timeout: Duration::ZERO,
+            quota: Quota::default(),
         };
         let mut test = Test { args, upstream, tls, request: Request::default(), threads: 0 };
         test.request = Request::new(args, &test.target()?.authority).map_err(LoadError::Arguments)?;

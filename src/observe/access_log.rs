@@ -41,6 +41,8 @@ pub struct Record<'a> {
     pub trace_id: &'a [u8],
     /// The client's address.
     pub client: Option<IpAddr>,
+    /// The name of the client's key.
+    pub key: Option<&'a str>,
     /// The request's method.
     pub method: &'a str,
     /// The request's target; a query is cut off here, whatever the caller did.
@@ -85,6 +87,8 @@ pub struct Record<'a> {
     pub finish_reason: Option<&'static str>,
     /// The `code` of the error sent to the client.
     pub error_code: Option<&'static str>,
+    /// The limit that the request was refused for: whose, and on what.
+    pub limited: Option<&'a str>,
 }
 
 /// One core's end of the access log. Dropping it hands over what is left.
@@ -168,6 +172,7 @@ fn write_line(out: &mut Vec<u8>, clock: &mut Stamp, record: &Record<'_>) {
     if let Some(client) = record.client {
         line.plain(key!("client"), |out| write_address(out, client.to_canonical()));
     }
+    optional(&mut line, key!("key"), record.key);
     line.string(key!("method"), record.method.as_bytes());
     line.string(key!("path"), path);
     optional(&mut line, key!("route"), named(record.route));
@@ -202,6 +207,7 @@ fn write_line(out: &mut Vec<u8>, clock: &mut Stamp, record: &Record<'_>) {
             line.word(key, word.as_bytes());
         }
     }
+    optional(&mut line, key!("limited"), record.limited);
     line.end_line();
 }
 

@@ -11,6 +11,7 @@ pub(in crate::observe) fn bare_record() -> Record<'static> {
         request_id: "req_1",
         trace_id: b"",
         client: None,
+        key: None,
         method: "GET",
         path: "/v1/models",
         route: "",
@@ -33,6 +34,7 @@ pub(in crate::observe) fn bare_record() -> Record<'static> {
         upstream_request_id: None,
         finish_reason: None,
         error_code: None,
+        limited: None,
     }
 }
 
@@ -53,6 +55,7 @@ fn a_line_tells_all_that_is_known_in_a_fixed_order() {
         request_id: id.as_str(),
         trace_id: &[b'a'; 32],
         client: Some(Ipv4Addr::new(192, 0, 2, 7).to_ipv6_mapped().into()),
+        key: Some("team"),
         method: "POST",
         path: "/v1/chat/completions",
         route: "chat",
@@ -75,15 +78,16 @@ fn a_line_tells_all_that_is_known_in_a_fixed_order() {
         upstream_request_id: Some("up-1"),
         finish_reason: Some("stop"),
         error_code: Some("none"),
+        limited: Some("key team: requests"),
         ..bare_record()
     };
     let expected = format!(
         concat!(
             r#"{{"ts":"2023-11-14T22:13:20.042Z","request_id":"{}","trace_id":"{}","client":"192.0.2.7","#,
-            r#""method":"POST","path":"/v1/chat/completions","route":"chat","upstream":"east","model":"gpt-x","#,
+            r#""key":"team","method":"POST","path":"/v1/chat/completions","route":"chat","upstream":"east","model":"gpt-x","#,
             r#""stream":true,"status":200,"outcome":"finished","bytes_in":321,"bytes_out":65536,"events":99,"#,
             r#""attempts":2,"tried":"gpu: 503","degraded":"fallback","first_byte_ms":12.345,"total_ms":2000.007,"prompt_tokens":11,"completion_tokens":22,"#,
-            r#""total_tokens":33,"upstream_request_id":"up-1","finish_reason":"stop","error_code":"none"}}"#,
+            r#""total_tokens":33,"upstream_request_id":"up-1","finish_reason":"stop","error_code":"none","limited":"key team: requests"}}"#,
         ),
         id,
         "a".repeat(32)

@@ -34,6 +34,6 @@ pub use ids::{Ids, RequestId, valid_request_id};
 pub use labels::{LabelId, Labels};
 pub use log_writer::{LogTarget, LogWriter};
 pub use outcome::{Outcome, Refusal};
-pub use prometheus::render;
+pub use prometheus::{Page, render};
 pub use registry::Registry;
 pub use trace::TraceContext;

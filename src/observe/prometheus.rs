@@ -17,7 +17,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Appends all metrics to `out`.
 pub fn render(registry: &Registry, out: &mut String) {
-    let mut page = Page { out };
+    let mut page = Page::new(out);
     about(registry, &mut page);
     connections(registry, &mut page);
     requests(registry, &mut page);
@@ -256,12 +256,19 @@ fn finished(registry: &Registry) -> (BTreeMap<RequestKey, u64>, BTreeMap<(LabelI
 }
 
 /// The page being written. Writing into a `String` cannot fail, hence the ignored results.
-struct Page<'a> {
+#[derive(Debug)]
+pub struct Page<'a> {
     out: &'a mut String,
 }
 
-impl Page<'_> {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+impl<'a> Page<'a> {
+    /// Appends to `out`.
+    pub fn new(out: &'a mut String) -> Page<'a> {
+        Page { out }
+    }
+
+    /// What `name` is and tells; its series follow.
+    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
@@ -275,7 +282,8 @@ impl Page<'_> {
         let _ = writeln!(self.out, "{name} {value}");
     }
 
-    fn labelled(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+    /// One of its series.
+    pub fn labelled(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
         self.out.push_str(name);
         let mut separator = '{';
         for (label, text) in labels {

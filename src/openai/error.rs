@@ -116,11 +116,36 @@ impl ApiError {
         )
     }
 
-    /// The key is known but may not do this.
-    pub fn forbidden(what: &str) -> ApiError {
-        let message =
-            format!("This API key may not use {what}. Use another key, or have this one's rights extended.");
-        ApiError::new(403, "permission_denied", message)
+    /// The key is known but may not ask this model, or not without naming one that can be seen.
+    pub fn model_not_allowed(key: &str, model: Option<&str>) -> ApiError {
+        let message = match model {
+            Some(model) => format!(
+                "The key `{key}` does not have access to the model `{model}`. Use another model, or have the key's `models` extended."
+            ),
+            None => format!(
+                "The key `{key}` has access to some models alone, and this request does not name one where it can be seen. Name it in a JSON body."
+            ),
+        };
+        let error = ApiError::new(403, "model_not_found", message).with_param("model");
+        ApiError { kind: "invalid_request_error", ..error }
+    }
+
+    /// The request asks for a longer answer than it may.
+    pub fn max_tokens_too_large(asked: u64, max: u64, of: &str) -> ApiError {
+        let asked =
+            if asked == u64::MAX { "what this request asks for".to_owned() } else { asked.to_string() };
+        let message = format!(
+            "max_tokens is too large: {asked}. The {of} allows at most {max} tokens of an answer. Ask for no more."
+        );
+        ApiError::new(400, "invalid_value", message).with_param("max_tokens")
+    }
+
+    /// How much is asked for is limited, and cannot be seen.
+    pub fn limits_need_json(of: &str) -> ApiError {
+        let message = format!(
+            "The {of} limits what a request may ask for, and that can only be seen in plain JSON. Send it as application/json."
+        );
+        ApiError::new(415, "unsupported_content_type", message)
     }
 
     /// The request's body is over the limit.
@@ -130,14 +155,11 @@ impl ApiError {
         ApiError::new(413, "request_too_large", message)
     }
 
-    /// A limit of requests or tokens was reached.
-    pub fn rate_limited(retry_after: Duration) -> ApiError {
-        let wait = seconds(retry_after);
-        ApiError::new(
-            429,
-            "rate_limit_exceeded",
-            format!("Too many requests for this key. Try again in {wait} s."),
-        )
+    /// A limit was reached: `kind` is OpenAI's type for it, `what` says whose limit on what, and how much it is.
+    pub fn rate_limited(kind: &'static str, what: &str, retry_after: Duration) -> ApiError {
+        let message =
+            format!("Rate limit reached for {what}. Please try again in {} s.", seconds(retry_after));
+        ApiError { kind, ..ApiError::new(429, "rate_limit_exceeded", message) }
     }
 
     /// No connection to the upstream came about.

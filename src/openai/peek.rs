@@ -1,4 +1,5 @@
-//! The top-level `model` and `stream` of a JSON request body that arrives in pieces, found without parsing the rest.
+//! The top-level `model`, `stream` and the most tokens of a JSON request body that arrives in pieces, found without parsing
+//! the rest.
 //!
 //! One pass, no recursion, and memory that does not grow with the body: nesting is a counter, strings are skipped from
 //! quote to quote. Only what is needed to know *which keys stand at the top* is checked; garbage inside a value is the
@@ -20,8 +21,12 @@ use super::text::{Fed, Text};
 
 /// The longest model name that is kept, in decoded bytes.
 pub const MAX_MODEL_BYTES: usize = 256;
-/// Enough to know that a key is neither of the two.
-const MAX_KEY_BYTES: usize = 8;
+/// Enough to know that a key is none of those that are looked for.
+const MAX_KEY_BYTES: usize = 24;
+/// What limits an answer's tokens: in completions, chat completions (and Anthropic's messages), responses.
+const MAX_TOKENS: [&[u8]; 3] = [b"max_tokens", b"max_completion_tokens", b"max_output_tokens"];
+/// Less, and a key is none of these.
+const MAX_TOKENS_KEY_BYTES: usize = 10;
 /// Deeper nesting than this is refused: no real request has it.
 const MAX_DEPTH: u32 = 1 << 31;
 
@@ -38,7 +43,7 @@ pub enum PeekState {
     Malformed,
 }
 
-/// Reads `model` and `stream` off a request body that arrives in pieces.
+/// Reads `model`, `stream` and `max_tokens` off a request body that arrives in pieces.
 #[derive(Debug, Default)]
 pub struct Peek {
     at: At,
@@ -52,6 +57,7 @@ pub struct Peek {
     model_span: Option<Range<u64>>,
     model_too_long: bool,
     stream: Field<bool>,
+    max_tokens: Option<u64>,
 }
 
 impl Peek {
@@ -92,6 +98,12 @@ impl Peek {
     /// The top-level `stream`; `None` if there is none (yet), or it is neither `true` nor `false`.
     pub fn stream(&self) -> Option<bool> {
         self.stream.value
+    }
+
+    /// The most tokens that the answer may have, under whichever name; of several the largest, since any of them may be the one
+    /// that counts. What is not a number but may be read as one is [`u64::MAX`].
+    pub fn max_tokens(&self) -> Option<u64> {
+        self.max_tokens
     }
 
     /// Whether a second top-level `model` or `stream` was seen. Some readers take the first and some the last, so such
@@ -162,8 +174,10 @@ impl Peek {
                 match end {
                     None => piece.len(),
                     Some(end) => {
-                        if self.key == Key::Stream {
-                            self.stream.value = scalar.as_bool();
+                        match self.key {
+                            Key::Stream => self.stream.value = scalar.as_bool(),
+                            Key::MaxTokens => self.max_tokens = self.max_tokens.max(scalar.as_tokens()),
+                            Key::Model | Key::Other => {}
                         }
                         self.at = At::AfterValue;
                         at + end
@@ -190,8 +204,12 @@ impl Peek {
                 self.model_text.clear();
                 At::Model { start: offset }
             }
-            (At::Value, b'"') => At::Skipped { depth: 0 },
-            (At::Value, b'{' | b'[') => At::Nested { depth: 1 },
+            (At::Value, b'"' | b'{' | b'[') => {
+                if self.key == Key::MaxTokens {
+                    self.max_tokens = Some(u64::MAX);
+                }
+                if byte == b'"' { At::Skipped { depth: 0 } } else { At::Nested { depth: 1 } }
+            }
             (At::Value, b'-' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z') => {
                 let mut scalar = Scalar::default();
                 scalar.take(byte);
@@ -216,6 +234,10 @@ impl Peek {
                 self.key = Key::Stream;
                 self.stream.value = None;
             }
+        } else if name.len() >= MAX_TOKENS_KEY_BYTES
+            && MAX_TOKENS.iter().any(|key| name.eq_ignore_ascii_case(key))
+        {
+            self.key = Key::MaxTokens;
         }
     }
 
@@ -273,6 +295,7 @@ enum At {
 enum Key {
     Model,
     Stream,
+    MaxTokens,
     #[default]
     Other,
 }
@@ -290,10 +313,10 @@ impl<T> Default for Field<T> {
     }
 }
 
-/// The first bytes of a scalar: enough to tell `true` and `false` from anything else.
+/// The first bytes of a scalar: enough to tell `true` and `false` from anything else, and to read a number of tokens.
 #[derive(Clone, Copy, Debug, Default)]
 struct Scalar {
-    bytes: [u8; 6],
+    bytes: [u8; 14],
     len: u8,
 }
 
@@ -316,6 +339,18 @@ impl Scalar {
             b"false" => Some(false),
             _ => None,
         }
+    }
+
+    /// A number of tokens; what is too long to be kept, or is no number, counts as the largest there is.
+    fn as_tokens(self) -> Option<u64> {
+        let bytes = &self.bytes[..usize::from(self.len)];
+        if bytes == b"null" {
+            return None;
+        }
+        let text = std::str::from_utf8(bytes).ok().filter(|_| bytes.len() < self.bytes.len());
+        // Some write 1e3; below nothing it is nothing.
+        let number = text.and_then(|text| text.parse::<f64>().ok()).filter(|number| number.is_finite());
+        Some(number.map_or(u64::MAX, |number| number.ceil() as u64))
     }
 }
 

@@ -187,6 +187,30 @@ fn peek_reads_a_request() {
 }
 
 #[test]
+fn peek_reads_how_much_is_asked_for() {
+    for (body, most) in [
+        (r#"{"max_tokens":17}"#, Some(17)),
+        (r#"{"max_completion_tokens" : 9 ,"max_tokens":5}"#, Some(9)),
+        (r#"{"max_output_tokens":1e3}"#, Some(1000)),
+        (r#"{"MAX_TOKENS":2.5}"#, Some(3)),
+        (r#"{"max\u005ftokens":7}"#, Some(7)),
+        (r#"{"max_tokens":null}"#, None),
+        (r#"{"max_tokens":-1}"#, Some(0)),
+        (r#"{"max_tokens":"9"}"#, Some(u64::MAX)),
+        (r#"{"max_tokens":[9]}"#, Some(u64::MAX)),
+        (r#"{"max_tokens":true}"#, Some(u64::MAX)),
+        (r#"{"max_tokens":1e999}"#, Some(u64::MAX)),
+        (r#"{"max_tokens":00000000000000000000000005}"#, Some(u64::MAX)),
+        (r#"{"x":{"max_tokens":5},"max_tokens_":6,"xmax_tokens":7}"#, None),
+    ] {
+        let whole = peek(body);
+        assert_eq!((whole.max_tokens(), whole.state()), (most, PeekState::Done), "{body}");
+        let split: Vec<&[u8]> = body.as_bytes().chunks(1).collect();
+        assert_eq!(peeked(&split).max_tokens(), most, "{body}");
+    }
+}
+
+#[test]
 fn peek_tells_of_keys_that_readers_take_differently() {
     for body in [
         r#"{"model":"a","model":"a"}"#,
@@ -323,13 +347,13 @@ fn types_follow_statuses_and_waits_are_told() {
     for (error, status, kind) in [
         (ApiError::no_route("GET", "/x"), 404, "invalid_request_error"),
         (ApiError::body_too_large(10), 413, "invalid_request_error"),
-        (ApiError::forbidden("this model"), 403, "permission_error"),
-        (ApiError::rate_limited(Duration::from_secs(2)), 429, "rate_limit_error"),
+        (ApiError::model_not_allowed("team", Some("gpt")), 403, "invalid_request_error"),
+        (ApiError::rate_limited("tokens", "key `team`", Duration::from_secs(2)), 429, "tokens"),
         (ApiError::connect_timeout(Duration::from_millis(1500)), 504, "server_error"),
         (ApiError::draining(), 503, "server_error"),
     ] {
         assert_eq!((error.status, error.kind), (status, kind));
     }
-    assert!(ApiError::rate_limited(Duration::from_secs(2)).message.contains("in 2 s."));
+    assert!(ApiError::rate_limited("requests", "x", Duration::from_secs(2)).message.contains("in 2 s."));
     assert!(ApiError::connect_timeout(Duration::from_millis(1500)).message.contains("within 1.500 s."));
 }

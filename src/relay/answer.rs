@@ -46,6 +46,14 @@ pub fn learn(head: &ResponseHead<'_>) -> Learnt {
     learnt
 }
 
+/// Whether an upstream tells of limits itself. Its word passes as it is: it knows what its own limits are, and two words would
+/// contradict each other.
+pub fn tells_limits(head: &ResponseHead<'_>) -> bool {
+    let is_limit =
+        |name: &str| name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("x-ratelimit-"));
+    head.fields.iter().any(|field| is_limit(field.name))
+}
+
 /// How the client is told where an upstream's body ends: streams always in chunks, so that a missing last one tells; what
 /// has a length keeps it.
 pub fn framing(body: &ResponseBody, learnt: &Learnt, request: &Request) -> Framing {
@@ -196,12 +204,16 @@ fn status_line(out: &mut Vec<u8>, status: u16, reason: &str) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// What the edge alone says to the client: who may read the answer, and whether it is the one that was asked for.
+/// What the edge alone says to the client: who may read the answer, whether it is the one that was asked for, and what is left
+/// of its limits.
 fn of_the_edge(out: &mut Vec<u8>, request: &Request) {
     if let Some(degraded) = request.degraded {
         write_field(out, "Sedge-Degraded", degraded.label().as_bytes());
     }
     out.extend_from_slice(request.cross_origin.as_deref().unwrap_or_default());
+    if let Some(lines) = request.account().and_then(|account| account.fields.as_deref()) {
+        out.extend_from_slice(lines);
+    }
 }
 
 /// Whether `name` tells browsers about pages of other origins: where the edge does, an upstream's own word is dropped.

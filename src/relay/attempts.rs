@@ -66,8 +66,9 @@ impl Exchange<'_> {
         let mut name = Name::of(self.upload.peek());
         name.change(rewrite, &mut self.upload, &core.shard);
         let (mut left_routes, mut tried, mut waits) = (vec![index], Vec::new(), 0);
-        let mut upstream = self.choose(route, &tried).unwrap_or(route.upstreams[0].0);
+        let mut upstream = self.choose(route, &tried).unwrap_or(any(route));
         loop {
+            self.enter_upstream(upstream, route)?;
             let mut target = Arc::clone(&settings.targets[upstream]);
             self.ledger.upstream = target.label;
             let framing = self.upload.framing(&self.request.body);
@@ -84,10 +85,12 @@ impl Exchange<'_> {
             let busy = [&tried[..], &[upstream]].concat();
             let result = self.send(&mut target, (&head, body), &busy, route).await;
             let Some(failed) = failed(&result, route, self.request.is_head()) else {
+                self.leave_others(&target);
                 return result
                     .map(|(stream, answered)| (index, target, stream, answered))
                     .map_err(Failure::from);
             };
+            self.leave_upstreams();
             tried.push(upstream);
             if let Some((next, wait)) = self.another(route, &failed, &tried, waits) {
                 drop(result);
@@ -109,9 +112,10 @@ impl Exchange<'_> {
                 self.upload.rewind(&head[body..], &core.shard);
                 name.change(Some(rename), &mut self.upload, &core.shard);
                 (index, route) = (next, &settings.config.routes[next]);
+                self.enter_route(index)?;
                 left_routes.push(index);
                 (tried, waits) = (Vec::new(), 0);
-                upstream = self.choose(route, &tried).unwrap_or(route.upstreams[0].0);
+                upstream = self.choose(route, &tried).unwrap_or(any(route));
             } else if let Some(body) = self.fixed(asked) {
                 drop(result);
                 self.ledger.failed(failed.why, &core);
@@ -279,6 +283,9 @@ impl Exchange<'_> {
             core.metrics.retries_over_budget.inc();
             return Hedge::Off;
         }
+        if !self.try_upstream(index) {
+            return Hedge::Off;
+        }
         core.metrics.hedges.inc();
         self.ledger.attempts += 1;
         Hedge::run(core, target, request)
@@ -301,6 +308,12 @@ impl Exchange<'_> {
         self.client.arm();
         Ok(())
     }
+}
+
+/// Somebody to be refused by, where nobody can be asked.
+fn any(route: &Route) -> usize {
+    let mut weighted = route.upstreams.iter().filter(|(_, weight)| *weight > 0);
+    weighted.next().unwrap_or(&route.upstreams[0]).0
 }
 
 /// What happens while an upstream is asked.

@@ -18,6 +18,7 @@ use super::budget::Budget;
 use super::client::Client;
 use super::hedge::Recent;
 use super::settings::Settings;
+use crate::guard::meters::Meters;
 use crate::guard::seats::Seats;
 use crate::http::date::imf_fixdate;
 use crate::observe::{AccessLog, CoreMetrics, Ids, LabelId, Registry};
@@ -43,17 +44,20 @@ pub struct Shared {
     pub registry: Arc<Registry>,
     /// Client connections that may be open, over all cores.
     pub seats: Arc<Seats>,
+    /// What was used of all limits; goes on over reloads.
+    pub meters: Meters,
     /// When the process stops waiting for what is in flight, in milliseconds of [`unix_millis`]; 0 while it serves.
     drain_until: AtomicU64,
 }
 
 impl Shared {
     /// For settings that are in force from the start.
-    pub fn new(settings: Settings, registry: Arc<Registry>) -> Arc<Shared> {
+    pub fn new(settings: Settings, registry: Arc<Registry>, meters: Meters) -> Arc<Shared> {
         Arc::new(Shared {
             settings: ArcSwap::from_pointee(settings),
             registry,
             seats: Arc::default(),
+            meters,
             drain_until: AtomicU64::new(0),
         })
     }

@@ -18,7 +18,7 @@ use super::ledger::{Ledger, outcome_of};
 use super::refusal::Failure;
 use super::request::Request;
 use super::settings::Settings;
-use super::upload::Upload;
+use super::upload::{Decides, Upload};
 use crate::config::Route;
 use crate::http::body::BodyDecoder;
 use crate::http::response::{self, ResponseHead};
@@ -81,7 +81,7 @@ pub fn relay<'a>(
     async move {
         let settings = core.settings();
         let look = (request.json || request.unlabelled) && !request.encoded;
-        let decides = settings.config.needs_peek();
+        let decides = Decides::of(request, &settings.config);
         let limits = &settings.config.timeouts;
         let now = core.shard.clock.millis();
         let max = settings.config.limits.max_body;
@@ -110,6 +110,7 @@ pub fn relay<'a>(
         client.deadlines.reset();
         exchange.ledger.bytes_in = exchange.upload.received;
         exchange.note_peek();
+        exchange.settle(outcome);
         exchange.ledger.close(outcome, request, peer, core);
         after
     }
@@ -144,6 +145,7 @@ impl Exchange<'_> {
         let (index, rewrite) = self.route(&settings)?;
         let (route, label) = settings.route(index);
         self.ledger.route = label;
+        self.admit(index)?;
         self.check_size(route.max_body)?;
         self.upload.limit(route.max_body).map_err(Stop::Upload)?;
         self.limit_total(&route.timeouts);
@@ -172,6 +174,11 @@ impl Exchange<'_> {
         let head = response::parse(&block[range], self.request.is_head())
             .map_err(|reject| Stop::Invalid(reject.message))?;
         let learnt = answer::learn(&head);
+        if self.request.account().is_some_and(|account| account.fields.is_some())
+            && answer::tells_limits(&head)
+        {
+            self.request.account_mut().fields = None;
+        }
         if self.early.is_some() && (head.status != 200 || !learnt.events) {
             let what = format!("The upstream answered {} instead of a stream.", head.status);
             return Err(ApiError::new(502, "upstream_error", what).into());
@@ -365,7 +372,7 @@ fn join(core: &Core, mut block: Block, head: &[u8], body: Range<usize>) -> (Bloc
 }
 
 /// Streams of these endpoints always say when they are over (`[DONE]`, `response.completed`).
-fn says_end(path: &str) -> bool {
+pub(super) fn says_end(path: &str) -> bool {
     ["/chat/completions", "/completions", "/responses", "/messages"].iter().any(|end| path.ends_with(end))
 }
 

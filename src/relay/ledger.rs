@@ -83,6 +83,11 @@ impl Ledger {
         let _ = write!(tried, "{separator}{name}: {why}");
     }
 
+    /// The tokens that the answer says it took.
+    pub fn tokens(&self) -> Option<u64> {
+        self.usage.map(|usage| usage.total)
+    }
+
     /// Takes over what an answer amounted to.
     pub fn answer(&mut self, download: &Download) {
         self.bytes_out = download.bytes;
@@ -123,6 +128,7 @@ impl Ledger {
             request_id: &request.id,
             trace_id: &trace_id,
             client: Some(request.client.unwrap_or(client)),
+            key: request.holder().map(|holder| &holder.name[..]),
             method: &request.method,
             path: request.path(),
             route: route.as_deref().unwrap_or_default(),
@@ -145,6 +151,7 @@ impl Ledger {
             upstream_request_id: self.upstream_request_id.as_deref(),
             finish_reason: self.finish_reason.map(FinishReason::label),
             error_code: self.error,
+            limited: request.account().and_then(|account| account.limited.as_deref()),
         });
     }
 }

@@ -26,6 +26,7 @@
 //! | `prepare` | what is decided before an upstream is asked |
 //! | `abandoned` | an answer whose client has left |
 //! | `fallback` | what is answered when no upstream of a route does |
+//! | `limits` | whether it may be asked at all, by the limits of keys, routes and upstreams |
 //! | `refusal` | what a client is told when there is no answer to pass on |
 //! | [`models`] | the union of what the upstreams offer |
 //! | [`core`], [`settings`] | what the tasks of a core share; a configuration made ready |
@@ -49,6 +50,7 @@ pub mod hold;
 pub mod inbound;
 pub mod kept;
 pub mod ledger;
+mod limits;
 pub mod models;
 mod prepare;
 mod refusal;

@@ -1,4 +1,5 @@
-//! `GET /v1/models` over several upstreams: the union of what they offer, and the aliases of the routes.
+//! `GET /v1/models` over several upstreams: the union of what they offer, and the aliases of the routes; of that, what the
+//! client's key may ask.
 //!
 //! All are asked at once, under one limit. An upstream that does not answer is left out, as its models could not be used
 //! anyway; only when none answers is that an error.
@@ -23,6 +24,8 @@ use super::framing::TAIL_ROOM;
 use super::ledger::{Ledger, outcome_of};
 use super::request::{Left, Request};
 use super::settings::Settings;
+use crate::guard::meter::Taken;
+use crate::guard::rate::Nanos;
 use crate::http::body::BodyDecoder;
 use crate::http::request::RequestBody;
 use crate::http::response;
@@ -41,11 +44,12 @@ const LIST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// One upstream's list on its way.
 type Fetching = Pin<Box<dyn Future<Output = Option<Value>>>>;
 
-/// Whether `request` asks for the list and there is more than one upstream's to give.
+/// Whether `request` asks for the list and it is not just an upstream's.
 pub fn is_union(request: &Request, core: &Core) -> bool {
     let settings = core.shared.settings.load();
-    let several =
-        settings.targets.len() > 1 || settings.config.routes.iter().any(|route| !route.aliases.is_empty());
+    let several = settings.targets.len() > 1
+        || settings.config.routes.iter().any(|route| !route.aliases.is_empty())
+        || request.holder().is_some_and(|holder| holder.is_restricted());
     several && request.method == "GET" && request.path() == "/v1/models" && request.body == RequestBody::None
 }
 
@@ -53,12 +57,26 @@ pub fn is_union(request: &Request, core: &Core) -> bool {
 pub async fn answer(
     client: &Client,
     core: &Rc<Core>,
-    request: &Request,
+    request: &mut Request,
     peer: IpAddr,
     began: Micros,
 ) -> After {
     let settings = core.settings();
     let mut ledger = Ledger::new(began);
+    let _seat = match enter(request, began * 1000) {
+        Ok(seat) => seat,
+        Err(error) => {
+            let keep = answer::keeps(request, Framing::Length, core);
+            (ledger.status, ledger.error) = (error.status, error.code);
+            let bytes = answer::error(&error, request, keep, core);
+            let written = write_all(client, &core.shard, &bytes).await;
+            client.deadlines.reset();
+            let outcome = if written.is_ok() { Outcome::Refused } else { Outcome::ClientGone };
+            ledger.close(outcome, request, peer, core);
+            return After::written(&written, keep);
+        }
+    };
+    let request = &*request;
     ledger.attempts = settings.targets.len() as u32;
     client.deadlines.total(core.shard.clock.millis() + LIMIT_MS + 1000);
     client.arm();
@@ -80,7 +98,7 @@ pub async fn answer(
             (answer::error(&error, request, keep, core), Outcome::UpstreamError)
         }
         Ok(lists) => {
-            let body = union(lists.into_iter().flatten(), &settings).to_string();
+            let body = union(lists.into_iter().flatten(), request, &settings).to_string();
             (ledger.status, ledger.bytes_out) = (200, body.len() as u64);
             let local =
                 Local { status: 200, content_type: "application/json", body: body.as_bytes(), fields: &[] };
@@ -91,6 +109,14 @@ pub async fn answer(
     client.deadlines.reset();
     ledger.close(if written.is_ok() { outcome } else { Outcome::ClientGone }, request, peer, core);
     After::written(&written, keep)
+}
+
+/// Takes the request from what its key may use: no tokens, and until the guard is dropped a seat.
+fn enter(request: &mut Request, now: Nanos) -> Result<Option<Taken>, ApiError> {
+    let Some(limited) = request.holder().and_then(|holder| holder.limited.clone()) else {
+        return Ok(None);
+    };
+    limited.take(0, now).map(Some).map_err(|exhausted| request.account_mut().refuse(&exhausted, &[], now))
 }
 
 /// Each upstream's list, in the order of the configuration, unless the client leaves meanwhile.
@@ -158,7 +184,8 @@ async fn fetch(core: Rc<Core>, target: Arc<Target>, head: Vec<u8>) -> Option<Val
     serde_json::from_slice(&list).ok().filter(|list: &Value| list["data"].is_array())
 }
 
-fn union(lists: impl Iterator<Item = Value>, settings: &Settings) -> Value {
+fn union(lists: impl Iterator<Item = Value>, request: &Request, settings: &Settings) -> Value {
+    let may_ask = |model: &str| request.holder().is_none_or(|holder| holder.may_ask(model));
     let mut seen = HashSet::new();
     let mut data = Vec::new();
     let aliases = settings.config.routes.iter().flat_map(|route| &route.aliases);
@@ -170,6 +197,7 @@ fn union(lists: impl Iterator<Item = Value>, settings: &Settings) -> Value {
     });
     for model in offered.chain(aliases) {
         if let Some(id) = model["id"].as_str()
+            && may_ask(id)
             && seen.insert(id.to_owned())
         {
             data.push(model);

@@ -12,7 +12,7 @@ use super::exchange::{Exchange, millis};
 use super::refusal::Failure;
 use super::request::Left;
 use super::settings::Settings;
-use super::upload::{Upload, WHOLE_BYTES};
+use super::upload::{Decides, Upload, WHOLE_BYTES};
 use crate::config::{Route, Timeouts};
 use crate::http::request::RequestBody;
 use crate::openai::{ApiError, MAX_MODEL_BYTES, PeekState};
@@ -26,7 +26,10 @@ impl Exchange<'_> {
     /// what it takes to find the model.
     pub(super) async fn receive(&mut self) -> Result<(), Failure> {
         self.check_size(self.settings.config.limits.max_body)?;
-        if self.request.json && self.request.encoded && self.settings.config.needs_peek() {
+        if self.request.json
+            && self.request.encoded
+            && Decides::of(self.request, &self.settings.config) != Decides::Nothing
+        {
             return Err(encoded().into());
         }
         if self.request.expect_continue && !self.upload.ended && self.client.inbound().is_empty() {
@@ -50,7 +53,8 @@ impl Exchange<'_> {
         }
         if self.upload.must_learn() {
             let max = self.settings.config.limits.max_model_peek;
-            return if self.upload.held_bytes() < max { Ok(true) } else { Err(too_late(max).into()) };
+            let error = if self.upload.must_learn_all() { too_long } else { too_late };
+            return if self.upload.held_bytes() < max { Ok(true) } else { Err(error(max).into()) };
         }
         Ok(match self.request.body {
             RequestBody::Length(length) => length <= WHOLE_BYTES,
@@ -86,10 +90,13 @@ impl Exchange<'_> {
 
     /// Who is asked, by weight: one that has not been tried, or else the one whose trial is the longest ago.
     pub(super) fn choose(&self, route: &Route, tried: &[usize]) -> Option<usize> {
-        let fresh = || route.upstreams.iter().filter(|(index, weight)| *weight > 0 && !tried.contains(index));
+        let fresh = || {
+            let all = route.upstreams.iter();
+            all.filter(|(index, weight)| *weight > 0 && !tried.contains(index) && self.may_ask(*index))
+        };
         let total: u64 = fresh().map(|(_, weight)| u64::from(*weight)).sum();
         if total == 0 {
-            return tried.first().copied();
+            return tried.first().copied().filter(|index| self.may_ask(*index));
         }
         let mut at =
             if route.upstreams.len() == 1 { 0 } else { self.core.ids.borrow_mut().next_u64() % total };
@@ -160,6 +167,13 @@ async fn guarded_receive(client: &Client, core: &Core, upload: &mut Upload) -> R
 fn encoded() -> ApiError {
     let message = "The body is compressed, and its route depends on the `model` in it. Send it without Content-Encoding.";
     ApiError::new(415, "unsupported_content_encoding", message)
+}
+
+fn too_long(max: u64) -> ApiError {
+    let message = format!(
+        "The body is longer than {max} bytes, and its limit on `max_tokens` asks that all of it is seen first. Send less."
+    );
+    ApiError::new(413, "request_too_large", message)
 }
 
 fn too_late(max: u64) -> ApiError {

@@ -2,9 +2,12 @@
 //! decide, count and log. Made in one pass over the head, which can then be forgotten.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use memchr::memchr;
 
+use crate::guard::account::Account;
+use crate::guard::holder::Holder;
 use crate::http::Version;
 use crate::http::fields::{is_of_a_proxy, write_field};
 use crate::http::request::{RequestBody, RequestHead};
@@ -60,6 +63,8 @@ pub struct Request {
     pub cross_origin: Option<Box<[u8]>>,
     /// Sending it twice has the effect of sending it once (RFC 9110, 9.2.2), or it says so by an `Idempotency-Key`.
     pub repeatable: bool,
+    /// Its limits, if it has any. Boxed: every stream that waits keeps a request, and most have none.
+    account: Option<Box<Account>>,
     /// The fields to forward, as lines, without those that are written for each upstream.
     fields: Vec<u8>,
 }
@@ -129,6 +134,7 @@ impl Request {
             answer_timeout_ms: None,
             authorization: None,
             api_keys: Vec::new(),
+            account: None,
             client: None,
             cross_origin: None,
             degraded: None,
@@ -204,6 +210,21 @@ impl Request {
     /// The path, without the query: what may be logged.
     pub fn path(&self) -> &str {
         &self.target[..self.path_bytes]
+    }
+
+    /// Whose key it came with, where keys are asked for.
+    pub fn holder(&self) -> Option<&Arc<Holder>> {
+        self.account.as_ref()?.holder.as_ref()
+    }
+
+    /// Its limits, if it has any.
+    pub fn account(&self) -> Option<&Account> {
+        self.account.as_deref()
+    }
+
+    /// Its limits, from now on.
+    pub fn account_mut(&mut self) -> &mut Account {
+        self.account.get_or_insert_default()
     }
 
     /// What the client says who it is has opened this door, and is nobody else's business.

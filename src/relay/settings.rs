@@ -7,6 +7,9 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 
 use crate::config::{Config, Route, Upstream};
+use crate::guard::holder::Holder;
+use crate::guard::meter::{Limited, Scope};
+use crate::guard::meters::Meters;
 use crate::net::tls;
 use crate::observe::{LabelId, Registry};
 use crate::upstream::target::Target;
@@ -19,6 +22,12 @@ pub struct Settings {
     pub targets: Vec<Arc<Target>>,
     /// The routes' labels in metrics, likewise.
     pub route_labels: Vec<LabelId>,
+    /// Who holds the keys, by their index.
+    pub holders: Vec<Arc<Holder>>,
+    /// The routes' limits, by their index; nothing at all where none has any.
+    pub route_limits: Vec<Option<Arc<Limited>>>,
+    /// The upstreams' limits, likewise.
+    pub upstream_limits: Vec<Option<Arc<Limited>>>,
     /// What TLS clients are shown, if they are.
     pub server_tls: Option<Arc<ServerConfig>>,
 }
@@ -36,8 +45,8 @@ impl fmt::Display for SettingsError {
 impl std::error::Error for SettingsError {}
 
 impl Settings {
-    /// Reads certificates and makes targets.
-    pub fn new(config: Config, registry: &Registry) -> Result<Settings, SettingsError> {
+    /// Reads certificates and makes targets; what has limits goes on with what it has used by `meters`.
+    pub fn new(config: Config, registry: &Registry, meters: &Meters) -> Result<Settings, SettingsError> {
         let fault = |error: &dyn fmt::Display| SettingsError(error.to_string());
         let server_tls = match &config.tls {
             Some(files) => Some(tls::server(&files.cert, &files.key).map_err(|error| fault(&error))?),
@@ -54,11 +63,44 @@ impl Settings {
         };
         let targets = config.upstreams.iter().map(target).collect::<Result<_, _>>()?;
         let route_labels = config.routes.iter().map(|route| registry.labels.intern(&route.name)).collect();
-        Ok(Settings { config, targets, route_labels, server_tls })
+        let holders = config.keys.iter().map(|key| Holder::new(key, meters)).collect();
+        let limits = |scope, name: &str, quota| meters.limited(scope, name, quota);
+        let route_limits =
+            config.routes.iter().map(|route| limits(Scope::Route, &route.name, &route.quota)).collect();
+        let upstream_limits = config.upstreams.iter();
+        let upstream_limits = upstream_limits
+            .map(|upstream| limits(Scope::Upstream, &upstream.name, &upstream.quota))
+            .collect();
+        let [route_limits, upstream_limits] = [route_limits, upstream_limits].map(or_none);
+        let settings =
+            Settings { config, targets, route_labels, holders, route_limits, upstream_limits, server_tls };
+        meters.keep(settings.limited());
+        Ok(settings)
+    }
+
+    /// Everything that has limits.
+    pub fn limited(&self) -> impl Iterator<Item = &Arc<Limited>> {
+        let keys = self.holders.iter().filter_map(|holder| holder.limited.as_ref());
+        keys.chain(self.route_limits.iter().chain(&self.upstream_limits).flatten())
+    }
+
+    /// The limits of the route at `index`, if it has any.
+    pub fn route_limit(&self, index: usize) -> Option<&Arc<Limited>> {
+        self.route_limits.get(index)?.as_ref()
+    }
+
+    /// The limits of the upstream at `index`, likewise.
+    pub fn upstream_limit(&self, index: usize) -> Option<&Arc<Limited>> {
+        self.upstream_limits.get(index)?.as_ref()
     }
 
     /// A route, its label and where it leads.
     pub fn route(&self, index: usize) -> (&Route, LabelId) {
         (&self.config.routes[index], self.route_labels[index])
     }
+}
+
+/// Nothing at all instead of many times nothing.
+fn or_none(limits: Vec<Option<Arc<Limited>>>) -> Vec<Option<Arc<Limited>>> {
+    if limits.iter().any(Option::is_some) { limits } else { Vec::new() }
 }

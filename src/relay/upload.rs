@@ -12,6 +12,8 @@ use std::task::{Context, Poll, ready};
 use super::client::Client;
 use super::deadline::Timeout;
 use super::framing;
+use super::request::Request;
+use crate::config::Config;
 use crate::http::body::BodyDecoder;
 use crate::http::request::RequestBody;
 use crate::net::stream::Stream;
@@ -38,7 +40,7 @@ pub struct Upload {
     limit: u64,
     peek: Option<Box<Peek>>,
     /// What is found in it decides where it goes, so it must be found, and must be unmistakable.
-    decides: bool,
+    decides: Decides,
     /// All of it has been received.
     pub ended: bool,
     /// All of it that will be has been handed to the upstream.
@@ -63,6 +65,31 @@ pub struct Upload {
     pub(super) blocked: bool,
 }
 
+/// What in a body decides about its request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decides {
+    /// Nothing: it is passed on as it comes.
+    Nothing,
+    /// Its model, and what stands before it.
+    Model,
+    /// What may stand anywhere in it.
+    All,
+}
+
+impl Decides {
+    /// What it is for `request`: routes depend on the model, and limits on how much is asked for.
+    pub fn of(request: &Request, config: &Config) -> Decides {
+        let holder = request.holder();
+        if config.limits_max_tokens() || holder.is_some_and(|holder| holder.max_tokens().is_some()) {
+            Decides::All
+        } else if config.needs_peek() || holder.is_some_and(|holder| holder.is_restricted()) {
+            Decides::Model
+        } else {
+            Decides::Nothing
+        }
+    }
+}
+
 /// Why a body did not get through.
 #[derive(Debug)]
 pub enum UploadError {
@@ -85,7 +112,7 @@ impl Upload {
     pub fn new(
         body: &RequestBody,
         look: bool,
-        decides: bool,
+        decides: Decides,
         limit: u64,
         now: Millis,
         time_limit: u32,
@@ -96,7 +123,7 @@ impl Upload {
             received: 0,
             limit,
             peek: look.then(Box::default),
-            decides: look && decides,
+            decides: if look { decides } else { Decides::Nothing },
             ended: matches!(body, RequestBody::None | RequestBody::Length(0)),
             sent: matches!(body, RequestBody::None | RequestBody::Length(0)),
             broken: false,
@@ -113,6 +140,11 @@ impl Upload {
             upstream_limit: 0,
             blocked: false,
         }
+    }
+
+    /// Whether it is not enough to find the model.
+    pub fn must_learn_all(&self) -> bool {
+        self.decides == Decides::All
     }
 
     /// It may have this many bytes and no more, now that its route is known.
@@ -138,13 +170,15 @@ impl Upload {
 
     /// Whether its way depends on its model, and that has not been found yet.
     pub fn must_learn(&self) -> bool {
-        let open = |peek: &Peek| matches!(peek.state(), PeekState::NeedMore) && peek.model().is_none();
-        self.decides && !self.ended && self.peek.as_deref().is_some_and(open)
+        let open = |peek: &Peek| {
+            peek.state() == PeekState::NeedMore && (self.must_learn_all() || peek.model().is_none())
+        };
+        self.decides() && !self.ended && self.peek.as_deref().is_some_and(open)
     }
 
     /// Whether its way depends on what is in it.
     pub fn decides(&self) -> bool {
-        self.decides
+        self.decides != Decides::Nothing
     }
 
     /// The rest will not be sent, whoever is to blame. The upstream's connection stands somewhere in the body and can carry
@@ -200,12 +234,13 @@ impl Upload {
         self.until = (self.until + earned).min(now + Millis::from(self.time_limit));
         let Some((block, range)) = inbound.take(shard, decoded.consumed) else { return Ok(()) };
         let payload = range.start..range.start + decoded.payload;
+        let decides = self.decides();
         if let Some(peek) = &mut self.peek {
             peek.feed(&block[payload.clone()]);
-            if self.decides && peek.duplicate() {
+            if decides && peek.duplicate() {
                 return Err(UploadError::Ambiguous);
             }
-            if self.decides && matches!(peek.state(), PeekState::Malformed) {
+            if decides && matches!(peek.state(), PeekState::Malformed) {
                 return Err(UploadError::NotJson);
             }
         }

@@ -1,5 +1,5 @@
 //! The request peek against serde_json, and against itself in pieces: whatever serde_json takes for an object, the peek
-//! reads to its end, and finds the same `model` and `stream`.
+//! reads to its end, and finds the same `model` and `stream`, and no less than the `max_tokens` that are asked for.
 //!
 //! The first byte is the size of the pieces.
 #![no_main]
@@ -18,10 +18,14 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(whole.model_too_long(), split.model_too_long());
     assert_eq!(whole.stream(), split.stream());
     assert_eq!(whole.duplicate(), split.duplicate());
+    assert_eq!(whole.max_tokens(), split.max_tokens());
 
     let Ok(object) = serde_json::from_slice::<Map<String, Value>>(body) else { return };
     assert_eq!(whole.state(), PeekState::Done);
     assert_eq!(whole.stream(), object.get("stream").and_then(Value::as_bool));
+    if let Some(most) = object.get("max_tokens").and_then(Value::as_u64) {
+        assert!(whole.max_tokens().is_some_and(|seen| seen as f64 >= most as f64));
+    }
     let model = object.get("model").and_then(Value::as_str);
     assert_eq!(whole.model(), model.filter(|_| !whole.model_too_long()));
     if let Some(span) = whole.model_span() {

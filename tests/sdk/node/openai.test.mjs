@@ -2,6 +2,11 @@
 // every way it is told of a failure.
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdtemp, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { test } from "node:test";
 import OpenAI from "openai";
 
@@ -126,4 +131,36 @@ test("two hundred streams at once", async () => {
   };
   const results = await Promise.all(Array.from({ length: 200 }, (_, n) => one(n)));
   assert.deepEqual(results, Array.from({ length: 200 }, (_, n) => [20 * ((n % 7) + 1), "stop"]));
+});
+
+/** An edge of its own before the one at SEDGE_URL; gives back its URL. */
+async function edgeBefore(t, route) {
+  const file = join(await mkdtemp(join(tmpdir(), "sedge-")), "sedge.toml");
+  await writeFile(file, `[[upstream]]\nname = "edge"\nurl = "${URL}"\n\n[[route]]\n${route}\n`);
+  const args = ["--listen", "127.0.0.1:0", "--admin", "off", "--config", file];
+  const child = spawn(process.env.SEDGE_BIN, args, { stdio: ["ignore", "ignore", "pipe"] });
+  t.after(() => child.kill("SIGKILL"));
+  for await (const line of createInterface(child.stderr)) {
+    const found = line.match(/listening on (http:\/\/\S+)/);
+    if (found) return found[1].replace(/\/$/, "");
+  }
+  throw new Error("sedge ended before it served");
+}
+
+test("a limit of ours is waited for", async (t) => {
+  const url = await edgeBefore(t, "limits = { requests_per_minute = 60 }");
+  const ask = () => fetch(`${url}/v1/models`).then((answer) => answer.text().then(() => answer.status));
+  const statuses = [];
+  while (!statuses.includes(429)) statuses.push(await ask());
+  assert.ok(statuses.length > 60, `${statuses.length}`);
+  const seen = [];
+  const counting = async (...request) => {
+    const answer = await fetch(...request);
+    seen.push(answer.status);
+    return answer;
+  };
+  const patient = new OpenAI({ baseURL: `${url}/v1`, apiKey: "sk-test", maxRetries: 2, fetch: counting });
+  const chunks = await collect(await patient.chat.completions.create({ model: "sim", messages, stream: true }));
+  assert.ok(text(chunks));
+  assert.deepEqual(seen, [429, 200]);
 });

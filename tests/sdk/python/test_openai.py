@@ -201,3 +201,31 @@ def test_heartbeats_after_ids_do_not_disturb_the_decoder(edge_before):
     transport = httpx2.Client(transport=httpx2.MockTransport(replay))
     with openai.OpenAI(base_url="http://recorded/v1", api_key=KEY, max_retries=0, http_client=transport) as client:
         assert text(chat(client, stream=True)) == "xx"
+
+
+LIMITED = """
+[[upstream]]
+name = "scripted"
+url = "{upstream}"
+
+[[route]]
+limits = {{ requests_per_minute = 60 }}
+"""
+
+
+def test_a_limit_of_ours_is_waited_for(edge_before):
+    """Sixty at once use up the minute; then one is earned each second, and the SDK comes again when it was told to."""
+    url = edge_before(lambda: iter([CHUNK, b"data: [DONE]\n\n"]), LIMITED)
+    request = {"model": "m", "messages": MESSAGES, "stream": True}
+    with httpx.Client() as plain:
+        statuses = [plain.post(f"{url}/v1/chat/completions", json=request).status_code for _ in range(80)]
+    assert statuses.index(429) in range(60, 80)
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0) as impatient:
+        with pytest.raises(openai.RateLimitError) as raised:
+            chat(impatient, stream=True)
+        assert raised.value.code == "rate_limit_exceeded"
+        assert 0 < int(raised.value.response.headers["retry-after-ms"]) <= 1000
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=2) as patient:
+        answer = patient.chat.completions.with_raw_response.create(model="m", messages=MESSAGES, stream=True)
+        assert answer.retries_taken == 1
+        assert text(answer.parse()) == "x"

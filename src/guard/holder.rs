@@ -1,0 +1,48 @@
+//! Who holds a client's key: the name it goes by, the models it may ask, its limits.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::meter::{Limited, Scope};
+use super::meters::Meters;
+use crate::config::{ClientKey, Glob};
+
+/// The holder of a key.
+pub struct Holder {
+    /// What it is called.
+    pub name: String,
+    /// Its limits, if it has any.
+    pub limited: Option<Arc<Limited>>,
+    models: Vec<Glob>,
+}
+
+impl Holder {
+    /// As it was configured, with what it has used so far.
+    pub fn new(key: &ClientKey, meters: &Meters) -> Arc<Holder> {
+        // What it is refused is counted, be it for a model alone.
+        let counts = !key.quota.is_unlimited() || !key.models.is_empty();
+        let limited = || Limited::new(Scope::Key, &key.name, &key.quota, meters.of(Scope::Key, &key.name));
+        Arc::new(Holder { name: key.name.clone(), limited: counts.then(limited), models: key.models.clone() })
+    }
+
+    /// Whether it may not ask every model.
+    pub fn is_restricted(&self) -> bool {
+        !self.models.is_empty()
+    }
+
+    /// Whether it may ask `model`.
+    pub fn may_ask(&self, model: &str) -> bool {
+        self.models.is_empty() || self.models.iter().any(|glob| glob.matches(model))
+    }
+
+    /// The tokens that a request of its may ask for.
+    pub fn max_tokens(&self) -> Option<u64> {
+        self.limited.as_ref()?.quota.max_tokens
+    }
+}
+
+impl fmt::Debug for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Holder({})", self.name)
+    }
+}

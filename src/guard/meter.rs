@@ -1,0 +1,304 @@
+//! What a key, a route or an upstream has used of what it may use: requests and tokens by the minute, and requests under way.
+//!
+//! A [`Meter`] belongs to a name, and outlives the configuration that named it; its [`Quota`] is the configuration's. All
+//! cores share it, and each thing it holds is one atomic: a request that is limited costs one exchange for each of its limits,
+//! and one that is not costs nothing. What is taken is a [`Taken`], whose seat is given back when it is dropped, whatever the
+//! path.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::rate::{Arrivals, Nanos, Rate, Standing};
+use crate::config::Quota;
+
+/// How soon to come again for a seat: nobody knows when one will be free.
+const SEAT_WAIT_NS: Nanos = 1_000_000_000;
+
+/// Whose limits they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// A client's key.
+    Key,
+    /// A route.
+    Route,
+    /// An upstream.
+    Upstream,
+}
+
+impl Scope {
+    /// The word for it in metrics, logs and messages.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Scope::Key => "key",
+            Scope::Route => "route",
+            Scope::Upstream => "upstream",
+        }
+    }
+}
+
+/// What is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Limit {
+    /// Requests in a minute.
+    Requests,
+    /// Tokens in a minute.
+    Tokens,
+    /// Requests under way.
+    Streams,
+    /// Tokens of one answer.
+    MaxTokens,
+    /// The models that may be asked.
+    Models,
+}
+
+impl Limit {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [Limit; 5] =
+        [Limit::Requests, Limit::Tokens, Limit::Streams, Limit::MaxTokens, Limit::Models];
+
+    /// The word for it in metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Limit::Requests => "requests",
+            Limit::Tokens => "tokens",
+            Limit::Streams => "streams",
+            Limit::MaxTokens => "max_tokens",
+            Limit::Models => "models",
+        }
+    }
+}
+
+/// What is used, shared by all cores.
+#[derive(Debug, Default)]
+pub struct Meter {
+    requests: Arrivals,
+    tokens: Arrivals,
+    streams: AtomicU64,
+    refused: [AtomicU64; Limit::ALL.len()],
+}
+
+/// A key, a route or an upstream with limits.
+pub struct Limited {
+    /// What it is.
+    pub scope: Scope,
+    /// What it is called.
+    pub name: String,
+    /// What it may use.
+    pub quota: Quota,
+    meter: Arc<Meter>,
+}
+
+/// Why it has nothing left.
+#[derive(Clone, Debug)]
+pub struct Exhausted {
+    /// Who.
+    pub limited: Arc<Limited>,
+    /// Of what.
+    pub limit: Limit,
+    /// When to come again.
+    pub wait: Nanos,
+}
+
+/// What was let in: a request, its tokens, its seat.
+pub struct Taken {
+    limited: Arc<Limited>,
+    tokens: u64,
+}
+
+impl Limited {
+    /// With what has been used so far.
+    pub fn new(scope: Scope, name: &str, quota: &Quota, meter: Arc<Meter>) -> Arc<Limited> {
+        Arc::new(Limited { scope, name: name.to_owned(), quota: quota.clone(), meter })
+    }
+
+    /// Lets a request in that will take so many tokens as far as is known, all of it or nothing.
+    pub fn take(self: &Arc<Self>, tokens: u64, now: Nanos) -> Result<Taken, Exhausted> {
+        let exhausted = |limit, wait| Exhausted { limited: Arc::clone(self), limit, wait };
+        if !self.take_seat() {
+            return Err(exhausted(Limit::Streams, SEAT_WAIT_NS));
+        }
+        let mut taken = Taken { limited: Arc::clone(self), tokens: 0 };
+        if let Some(rate) = self.requests() {
+            self.meter.requests.take(rate, now, 1).map_err(|wait| exhausted(Limit::Requests, wait))?;
+        }
+        if let Some(rate) = self.tokens() {
+            let tokens = rate.clamp(tokens);
+            if let Err(wait) = self.meter.tokens.take(rate, now, tokens) {
+                self.return_request(now);
+                return Err(exhausted(Limit::Tokens, wait));
+            }
+            taken.tokens = tokens;
+        }
+        Ok(taken)
+    }
+
+    /// What would keep such a request out now; nothing is taken.
+    pub fn exhausted(self: &Arc<Self>, tokens: u64, now: Nanos) -> Option<Exhausted> {
+        let exhausted = |limit, wait| Exhausted { limited: Arc::clone(self), limit, wait };
+        if self.quota.streams.is_some_and(|most| self.meter.streams.load(Relaxed) >= most) {
+            return Some(exhausted(Limit::Streams, SEAT_WAIT_NS));
+        }
+        let requests = self.requests().and_then(|rate| self.meter.requests.wait(rate, now, 1));
+        let tokens = || self.tokens().and_then(|rate| self.meter.tokens.wait(rate, now, rate.clamp(tokens)));
+        let requests = requests.map(|wait| exhausted(Limit::Requests, wait));
+        requests.or_else(|| tokens().map(|wait| exhausted(Limit::Tokens, wait)))
+    }
+
+    /// Requests in a minute.
+    pub fn requests_standing(&self, now: Nanos) -> Option<Standing> {
+        self.requests().map(|rate| self.meter.requests.standing(rate, now))
+    }
+
+    /// Tokens in a minute.
+    pub fn tokens_standing(&self, now: Nanos) -> Option<Standing> {
+        self.tokens().map(|rate| self.meter.tokens.standing(rate, now))
+    }
+
+    /// Requests under way.
+    pub fn streams_standing(&self) -> Option<Standing> {
+        let limit = self.quota.streams?;
+        let remaining = limit.saturating_sub(self.meter.streams.load(Relaxed));
+        Some(Standing { limit, remaining, reset: if remaining == 0 { SEAT_WAIT_NS } else { 0 } })
+    }
+
+    /// Counts a request that was refused for it.
+    pub fn count_refused(&self, limit: Limit) {
+        self.meter.refused[limit as usize].fetch_add(1, Relaxed);
+    }
+
+    /// The requests refused for `limit`.
+    pub fn refused(&self, limit: Limit) -> u64 {
+        self.meter.refused[limit as usize].load(Relaxed)
+    }
+
+    /// Whether both count the same.
+    pub fn shares_meter(&self, meter: &Arc<Meter>) -> bool {
+        Arc::ptr_eq(&self.meter, meter)
+    }
+
+    /// What it has used.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    fn requests(&self) -> Option<Rate> {
+        self.quota.requests_per_minute.map(Rate::new)
+    }
+
+    fn tokens(&self) -> Option<Rate> {
+        self.quota.tokens_per_minute.map(Rate::new)
+    }
+
+    /// A seat is taken even where there is no limit: a reload may bring one.
+    fn take_seat(&self) -> bool {
+        let most = self.quota.streams.unwrap_or(u64::MAX);
+        let one_more = |taken| if taken < most { Some(taken + 1) } else { None };
+        self.meter.streams.fetch_update(Relaxed, Relaxed, one_more).is_ok()
+    }
+
+    fn return_request(&self, now: Nanos) {
+        if let Some(rate) = self.requests() {
+            self.meter.requests.settle(rate, now, 1, 0);
+        }
+    }
+}
+
+impl fmt::Debug for Limited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Limited({} {})", self.scope.label(), self.name)
+    }
+}
+
+impl Taken {
+    /// Whose it is.
+    pub fn limited(&self) -> &Arc<Limited> {
+        &self.limited
+    }
+
+    /// It has used so many tokens, and is over.
+    pub fn settle(self, used: u64, now: Nanos) {
+        if let Some(rate) = self.limited.tokens() {
+            self.limited.meter.tokens.settle(rate, now, self.tokens, used);
+        }
+    }
+
+    /// It was not let in after all: nothing of it counts.
+    pub fn undo(self, now: Nanos) {
+        self.limited.return_request(now);
+        self.settle(0, now);
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.limited.meter.streams.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::rate::MINUTE_NS;
+
+    const NOW: Nanos = MINUTE_NS;
+
+    fn limited(quota: &Quota) -> Arc<Limited> {
+        Limited::new(Scope::Key, "team", quota, Arc::default())
+    }
+
+    #[test]
+    fn a_seat_is_free_again_on_every_path() {
+        let limited = limited(&Quota { streams: Some(2), ..Quota::default() });
+        let first = limited.take(0, NOW).unwrap();
+        let second = limited.take(0, NOW).unwrap();
+        let third = limited.take(0, NOW).err().unwrap();
+        assert_eq!((third.limit, third.wait), (Limit::Streams, SEAT_WAIT_NS));
+        assert!(limited.exhausted(0, NOW).is_some());
+        drop(first);
+        let first = limited.take(0, NOW).unwrap();
+        first.settle(3, NOW);
+        second.undo(NOW);
+        assert_eq!(limited.streams_standing().unwrap().remaining, 2);
+    }
+
+    #[test]
+    fn what_is_refused_takes_nothing() {
+        let quota = Quota {
+            requests_per_minute: Some(2),
+            tokens_per_minute: Some(100),
+            streams: Some(9),
+            ..Quota::default()
+        };
+        let limited = limited(&quota);
+        let first = limited.take(90, NOW).unwrap();
+        let refused = limited.take(20, NOW).err().unwrap();
+        assert_eq!((refused.limit, refused.wait), (Limit::Tokens, 6_000_000_000));
+        assert_eq!(limited.requests_standing(NOW).unwrap().remaining, 1);
+        assert_eq!(limited.streams_standing().unwrap().remaining, 8);
+        first.undo(NOW);
+        assert_eq!(limited.requests_standing(NOW).unwrap().remaining, 2);
+        assert_eq!(limited.tokens_standing(NOW).unwrap().remaining, 100);
+    }
+
+    #[test]
+    fn a_request_that_is_larger_than_the_limit_takes_all_of_it() {
+        let limited = limited(&Quota { tokens_per_minute: Some(100), ..Quota::default() });
+        let first = limited.take(5000, NOW).unwrap();
+        assert_eq!(limited.tokens_standing(NOW).unwrap().remaining, 0);
+        first.settle(150, NOW);
+        assert_eq!(limited.exhausted(100, NOW).unwrap().wait, 90_000_000_000);
+    }
+
+    #[test]
+    fn a_new_quota_goes_on_with_what_was_used() {
+        let old = limited(&Quota { requests_per_minute: Some(1), ..Quota::default() });
+        let under_way = old.take(0, NOW).unwrap();
+        let quota = Quota { requests_per_minute: Some(1), streams: Some(1), ..Quota::default() };
+        let new = Limited::new(Scope::Key, "team", &quota, Arc::clone(old.meter()));
+        assert_eq!(new.exhausted(0, NOW).unwrap().limit, Limit::Streams);
+        drop(under_way);
+        assert_eq!(new.exhausted(0, NOW).unwrap().limit, Limit::Requests);
+    }
+}

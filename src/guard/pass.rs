@@ -1,0 +1,300 @@
+//! A request's way through the limits: what it is taken for when it comes, what was taken for it, and what is settled when it
+//! is over.
+//!
+//! ```text
+//!  comes ── estimate ──► key and route: all or nothing ──► each upstream that is asked ──► ends: settled with what was used
+//!                             │ exhausted                        │ exhausted: another
+//!                             ▼                                  ▼ none left
+//!                            429 ◄──────────────────────────────┘
+//! ```
+//!
+//! Whatever ends a request without that last step (its task is dropped) leaves its estimate charged and gives its seats back.
+
+use std::sync::Arc;
+
+use super::meter::{Exhausted, Limit, Limited, Taken};
+use super::rate::{Nanos, Standing};
+use crate::config::Quota;
+use crate::http::fields::write_field;
+use crate::openai::ApiError;
+
+/// Bytes of a JSON request that make a token: English text has about four, and what stands around it has no meaning.
+const BYTES_A_TOKEN: u64 = 4;
+
+/// What a rate is told to be that is not limited: the largest number that every reader of JSON holds exactly.
+const UNLIMITED: u64 = (1 << 53) - 1;
+
+/// What a request will use, as far as is known when it comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// Tokens of the prompt.
+    pub prompt: u64,
+    /// The most tokens that the request wants, if it says so.
+    pub most: Option<u64>,
+    /// The answer is made of tokens.
+    pub generates: bool,
+}
+
+impl Estimate {
+    /// Of a JSON body with so many bytes.
+    pub fn of_json(bytes: u64, most: Option<u64>, generates: bool) -> Estimate {
+        Estimate { prompt: bytes.div_ceil(BYTES_A_TOKEN), most, generates }
+    }
+
+    /// Tokens that are charged where these limits hold.
+    fn tokens(self, quota: &Quota) -> u64 {
+        let assumed = || quota.assumed_tokens.min(quota.max_tokens.unwrap_or(u64::MAX));
+        let answer = self.most.unwrap_or_else(|| if self.generates { assumed() } else { 0 });
+        self.prompt.saturating_add(answer)
+    }
+
+    /// What it asks for, if that is more than these limits let one request have.
+    pub fn exceeds(self, quota: &Quota) -> Option<u64> {
+        let (asked, max) = (self.most?, quota.max_tokens?);
+        (asked > max).then_some(asked)
+    }
+}
+
+/// What was taken for a request.
+#[derive(Default)]
+pub struct Pass {
+    estimate: Estimate,
+    taken: Vec<Taken>,
+    /// Of the upstreams that are being asked, by their index: two at most, where one is asked beside a slow one.
+    asked: Vec<(usize, Taken)>,
+}
+
+impl Pass {
+    /// For a request that has been let in nowhere yet.
+    pub fn new(estimate: Estimate) -> Pass {
+        Pass { estimate, ..Pass::default() }
+    }
+
+    /// Lets it in at `limited`, or nowhere.
+    pub fn enter(&mut self, limited: &Arc<Limited>, now: Nanos) -> Result<(), Exhausted> {
+        match limited.take(self.estimate.tokens(&limited.quota), now) {
+            Ok(taken) => {
+                self.taken.push(taken);
+                Ok(())
+            }
+            Err(exhausted) => {
+                self.taken.drain(..).for_each(|taken| taken.undo(now));
+                Err(exhausted)
+            }
+        }
+    }
+
+    /// What would keep it out of an upstream.
+    pub fn is_kept_out(&self, limited: &Arc<Limited>, now: Nanos) -> Option<Exhausted> {
+        limited.exhausted(self.estimate.tokens(&limited.quota), now)
+    }
+
+    /// The upstream at `index` is asked.
+    pub fn ask(&mut self, index: usize, limited: &Arc<Limited>, now: Nanos) -> Result<(), Exhausted> {
+        let taken = limited.take(self.estimate.tokens(&limited.quota), now)?;
+        self.asked.push((index, taken));
+        Ok(())
+    }
+
+    /// Those upstreams that are being asked are left, all but `stays`, and have used so many tokens each.
+    pub fn leave(&mut self, stays: Option<usize>, used: u64, now: Nanos) {
+        let (stay, left) = self.asked.drain(..).partition(|(index, _)| Some(*index) == stays);
+        self.asked = stay;
+        left.into_iter().for_each(|(_, taken): (_, Taken)| taken.settle(used, now));
+    }
+
+    /// Whether more than one upstream is being asked.
+    pub fn asks_several(&self) -> bool {
+        self.asked.len() > 1
+    }
+
+    /// It is over, and has used so many tokens.
+    pub fn settle(&mut self, used: u64, now: Nanos) {
+        let asked = self.asked.drain(..).map(|(_, taken)| taken);
+        self.taken.drain(..).chain(asked).for_each(|taken| taken.settle(used, now));
+    }
+
+    /// What it is taken for.
+    pub fn estimate(&self) -> Estimate {
+        self.estimate
+    }
+
+    /// The fields that tell a client what is left, as lines; none where nothing is limited by the minute. Upstreams' limits are
+    /// not the client's business.
+    pub fn fields(&self, now: Nanos) -> Option<Vec<u8>> {
+        let all = || self.taken.iter().map(Taken::limited);
+        let requests = all().filter_map(|limited| limited.requests_standing(now)).min_by(scarcer);
+        let tokens = all().filter_map(|limited| limited.tokens_standing(now)).min_by(scarcer);
+        (requests.is_some() || tokens.is_some()).then(|| lines(requests, tokens))
+    }
+}
+
+/// What is told to a client whose request was refused: the error, and its fields as lines. Both of the rates are always told,
+/// since clients read all six fields; `others` are the request's other limits.
+pub fn refusal(exhausted: &Exhausted, others: &[&Arc<Limited>], now: Nanos) -> (ApiError, Vec<u8>) {
+    let Exhausted { limited, limit, wait } = exhausted;
+    let all = || std::iter::once(limited).chain(others.iter().copied());
+    let scarcest =
+        |own: Option<Standing>, all: &mut dyn Iterator<Item = Standing>| own.or_else(|| all.min_by(scarcer));
+    let requests = match limit {
+        Limit::Requests => limited.requests_standing(now),
+        Limit::Streams => limited.streams_standing(),
+        _ => None,
+    };
+    let tokens = if *limit == Limit::Tokens { limited.tokens_standing(now) } else { None };
+    let requests = scarcest(requests, &mut all().filter_map(|limited| limited.requests_standing(now)));
+    let tokens = scarcest(tokens, &mut all().filter_map(|limited| limited.tokens_standing(now)));
+    let mut fields = Vec::with_capacity(320);
+    let (seconds, ms) = (wait.div_ceil(1_000_000_000).max(1), wait.div_ceil(1_000_000).max(1));
+    write_field(&mut fields, "retry-after", seconds.to_string().as_bytes());
+    write_field(&mut fields, "retry-after-ms", ms.to_string().as_bytes());
+    fields.extend(lines(requests, tokens));
+    let (kind, on, most) = match limit {
+        Limit::Tokens => ("tokens", "tokens per min (TPM)", limited.quota.tokens_per_minute),
+        Limit::Streams => ("requests", "requests at once", limited.quota.streams),
+        _ => ("requests", "requests per min (RPM)", limited.quota.requests_per_minute),
+    };
+    let what =
+        format!("{} `{}` on {on}: Limit {}", limited.scope.label(), limited.name, most.unwrap_or_default());
+    (ApiError::rate_limited(kind, &what, std::time::Duration::from_millis(ms)), fields)
+}
+
+/// All six fields, as OpenAI's API sends them.
+fn lines(requests: Option<Standing>, tokens: Option<Standing>) -> Vec<u8> {
+    const NAMES: [[&str; 3]; 2] = [
+        ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
+        ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+    ];
+    let mut lines = Vec::with_capacity(256);
+    for (names, standing) in NAMES.iter().zip([requests, tokens]) {
+        let Standing { limit, remaining, reset } =
+            standing.unwrap_or(Standing { limit: UNLIMITED, remaining: UNLIMITED, reset: 0 });
+        let values = [limit.to_string(), remaining.to_string(), span(reset)];
+        for (name, value) in names.iter().zip(values) {
+            write_field(&mut lines, name, value.as_bytes());
+        }
+    }
+    lines
+}
+
+/// A time as OpenAI writes it: `8.64s`, `6m0s`, `17ms`.
+fn span(ns: Nanos) -> String {
+    let ms = ns.div_ceil(1_000_000);
+    match ms {
+        0 => "0s".to_owned(),
+        1..1000 => format!("{ms}ms"),
+        _ => {
+            let (hours, minutes, rest) = (ms / 3_600_000, ms / 60_000 % 60, ms % 60_000);
+            let before = match (hours, minutes) {
+                (0, 0) => String::new(),
+                (0, minutes) => format!("{minutes}m"),
+                (hours, minutes) => format!("{hours}h{minutes}m"),
+            };
+            match rest % 1000 {
+                0 => format!("{before}{}s", rest / 1000),
+                _ => format!("{before}{}s", rest as f64 / 1000.0),
+            }
+        }
+    }
+}
+
+/// Which of two leaves less.
+fn scarcer(one: &Standing, other: &Standing) -> std::cmp::Ordering {
+    one.remaining.cmp(&other.remaining)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::meter::Scope;
+    use crate::guard::rate::MINUTE_NS;
+
+    const NOW: Nanos = MINUTE_NS;
+
+    fn limited(scope: Scope, quota: Quota) -> Arc<Limited> {
+        Limited::new(scope, "team", &quota, Arc::default())
+    }
+
+    fn rpm(limit: u64) -> Quota {
+        Quota { requests_per_minute: Some(limit), ..Quota::default() }
+    }
+
+    #[test]
+    fn an_answer_that_is_not_limited_is_assumed() {
+        let quota = Quota { assumed_tokens: 500, ..Quota::default() };
+        let capped = Quota { max_tokens: Some(100), assumed_tokens: 500, ..Quota::default() };
+        let silent = Estimate::of_json(9, None, true);
+        assert_eq!((silent.tokens(&quota), silent.tokens(&capped)), (503, 103));
+        assert_eq!(Estimate { most: Some(7), ..silent }.tokens(&quota), 10);
+        assert_eq!(Estimate { generates: false, ..silent }.tokens(&quota), 3);
+        assert_eq!(Estimate::of_json(0, Some(u64::MAX), true).tokens(&quota), u64::MAX);
+        assert_eq!(Estimate::of_json(0, Some(101), true).exceeds(&capped), Some(101));
+        assert_eq!(silent.exceeds(&capped), None);
+    }
+
+    #[test]
+    fn what_one_limit_refuses_the_others_do_not_charge() {
+        let (key, route) = (limited(Scope::Key, rpm(9)), limited(Scope::Route, rpm(1)));
+        let mut first = Pass::new(Estimate::default());
+        first.enter(&key, NOW).unwrap();
+        first.enter(&route, NOW).unwrap();
+        let mut second = Pass::new(Estimate::default());
+        second.enter(&key, NOW).unwrap();
+        assert_eq!(second.enter(&route, NOW).unwrap_err().limit, Limit::Requests);
+        assert_eq!(key.requests_standing(NOW).unwrap().remaining, 8);
+    }
+
+    #[test]
+    fn an_upstream_that_did_not_answer_gets_its_tokens_back() {
+        let quota = Quota { tokens_per_minute: Some(1000), streams: Some(1), ..Quota::default() };
+        let (one, two) = (limited(Scope::Upstream, quota.clone()), limited(Scope::Upstream, quota));
+        let mut pass = Pass::new(Estimate { prompt: 600, ..Estimate::default() });
+        pass.ask(0, &one, NOW).unwrap();
+        assert!(pass.is_kept_out(&one, NOW).is_some());
+        pass.ask(1, &two, NOW).unwrap();
+        pass.leave(Some(1), 0, NOW);
+        assert_eq!(one.tokens_standing(NOW).unwrap().remaining, 1000);
+        assert!(pass.is_kept_out(&one, NOW).is_none());
+        pass.settle(100, NOW);
+        assert_eq!(two.tokens_standing(NOW).unwrap().remaining, 900);
+        assert_eq!(two.streams_standing().unwrap().remaining, 1);
+    }
+
+    #[test]
+    fn a_refusal_tells_all_that_sdks_read() {
+        let key = limited(Scope::Key, rpm(2));
+        let _taken = [key.take(0, NOW), key.take(0, NOW)];
+        let exhausted = key.take(0, NOW + 1).err().unwrap();
+        let (error, fields) = refusal(&exhausted, &[], NOW);
+        assert_eq!(
+            String::from_utf8(fields).unwrap(),
+            "retry-after: 30\r\nretry-after-ms: 30000\r\n\
+             x-ratelimit-limit-requests: 2\r\nx-ratelimit-remaining-requests: 0\r\nx-ratelimit-reset-requests: 1m0s\r\n\
+             x-ratelimit-limit-tokens: 9007199254740991\r\nx-ratelimit-remaining-tokens: 9007199254740991\r\n\
+             x-ratelimit-reset-tokens: 0s\r\n"
+        );
+        assert_eq!(
+            (error.status, error.kind, error.code, &*error.message),
+            (
+                429,
+                "requests",
+                Some("rate_limit_exceeded"),
+                "Rate limit reached for key `team` on requests per min (RPM): Limit 2. Please try again in 30 s."
+            )
+        );
+    }
+
+    #[test]
+    fn times_are_written_as_others_do() {
+        for (ms, written) in [
+            (0, "0s"),
+            (17, "17ms"),
+            (1000, "1s"),
+            (8640, "8.64s"),
+            (360_000, "6m0s"),
+            (3_660_500, "1h1m0.5s"),
+        ] {
+            assert_eq!(span(ms * 1_000_000), written);
+        }
+    }
+}

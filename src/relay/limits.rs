@@ -1,0 +1,235 @@
+//! A request before the limits: its key's and its route's when it is known what it asks for, an upstream's whenever one is
+//! about to be asked, and the books closed at its end.
+//!
+//! A request that is refused is refused before an upstream is asked, and takes nothing anywhere. An upstream that has nothing
+//! left is passed over as if it were not there; only where that leaves nobody is it the client's 429.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::core::Core;
+use super::exchange::{Exchange, says_end};
+use super::ledger::Ledger;
+use super::refusal::Failure;
+use crate::config::Route;
+use crate::guard::holder::Holder;
+use crate::guard::meter::{Exhausted, Limit, Limited};
+use crate::guard::pass::{Estimate, Pass};
+use crate::guard::rate::Nanos;
+use crate::http::request::RequestBody;
+use crate::observe::Outcome;
+use crate::openai::{ApiError, Peek, PeekState};
+use crate::upstream::target::Target;
+
+impl Exchange<'_> {
+    /// Whether the key may ask this, and whether it and the route at `index` have anything left.
+    pub(super) fn admit(&mut self, index: usize) -> Result<(), Failure> {
+        let holder = self.request.holder().cloned();
+        if let Some(holder) = &holder {
+            self.check_model(holder)?;
+        }
+        let key = holder.as_ref().and_then(|holder| holder.limited.as_ref());
+        let settings = Arc::clone(&self.settings);
+        let limits = [key, settings.route_limit(index)];
+        if limits.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let mut pass = Pass::new(self.estimate());
+        for limited in limits.into_iter().flatten() {
+            self.check_most(pass.estimate(), limited)?;
+        }
+        let now = now_ns(self.core);
+        for limited in limits.into_iter().flatten() {
+            if let Err(exhausted) = pass.enter(limited, now) {
+                let others: Vec<_> = limits.into_iter().flatten().collect();
+                return Err(self.request.account_mut().refuse(&exhausted, &others, now).into());
+            }
+        }
+        let account = self.request.account_mut();
+        account.fields = pass.fields(now).map(Vec::into_boxed_slice);
+        account.pass = Some(pass);
+        Ok(())
+    }
+
+    fn check_model(&mut self, holder: &Holder) -> Result<(), Failure> {
+        let model = self.ledger.model.as_deref();
+        let allowed = match model {
+            Some(model) => holder.may_ask(model),
+            None => !holder.is_restricted() || !self.has_body(),
+        };
+        if allowed {
+            return Ok(());
+        }
+        let error = ApiError::model_not_allowed(&holder.name, model);
+        self.note_refused(holder.limited.as_deref(), Limit::Models);
+        Err(error.into())
+    }
+
+    /// Whether it asks for no more than `limited` lets one request have.
+    fn check_most(&mut self, estimate: Estimate, limited: &Limited) -> Result<(), Failure> {
+        let Some(max) = limited.quota.max_tokens else { return Ok(()) };
+        let of = || format!("{} `{}`", limited.scope.label(), limited.name);
+        let error = match estimate.exceeds(&limited.quota) {
+            Some(asked) => ApiError::max_tokens_too_large(asked, max, &of()),
+            // What cannot be read here may well be read by the upstream.
+            None if self.is_hidden() => ApiError::limits_need_json(&of()),
+            None => return Ok(()),
+        };
+        self.note_refused(Some(limited), Limit::MaxTokens);
+        Err(error.into())
+    }
+
+    /// Whether it may ask for something that nobody here can see.
+    fn is_hidden(&self) -> bool {
+        let seen = self.upload.peek().is_some_and(|peek| peek.state() == PeekState::Done);
+        !seen && self.has_body() && says_end(self.request.path())
+    }
+
+    fn has_body(&self) -> bool {
+        !matches!(self.request.body, RequestBody::None | RequestBody::Length(0))
+    }
+
+    /// Whether the upstream at `index` has anything left for this request.
+    pub(super) fn may_ask(&self, index: usize) -> bool {
+        let Some(limited) = self.settings.upstream_limit(index) else { return true };
+        self.kept_out(limited).is_none()
+    }
+
+    /// Whether the route at `index` has, for a request that falls back to it.
+    pub(super) fn may_fall_back(&self, index: usize) -> bool {
+        let Some(limited) = self.settings.route_limit(index) else { return true };
+        self.kept_out(limited).is_none()
+    }
+
+    /// The request has fallen back to the route at `index`.
+    pub(super) fn enter_route(&mut self, index: usize) -> Result<(), Failure> {
+        let settings = Arc::clone(&self.settings);
+        let Some(limited) = settings.route_limit(index) else { return Ok(()) };
+        let now = now_ns(self.core);
+        self.pass_mut()
+            .enter(limited, now)
+            .map_err(|exhausted| self.request.account_mut().refuse(&exhausted, &[], now).into())
+    }
+
+    /// The upstream at `index` is to be asked. It has been chosen among those that have something left; where there is none, or
+    /// another core was faster, the client is told of the one that it has to wait for least.
+    pub(super) fn enter_upstream(&mut self, index: usize, route: &Route) -> Result<(), Failure> {
+        if self.try_upstream(index) {
+            return Ok(());
+        }
+        let settings = Arc::clone(&self.settings);
+        let all = route.upstreams.iter().filter(|(_, weight)| *weight > 0);
+        let all = all.filter_map(|(index, _)| settings.upstream_limit(*index));
+        let soonest = all.filter_map(|limited| self.kept_out(limited)).min_by_key(|exhausted| exhausted.wait);
+        match soonest {
+            Some(Exhausted { limit: Limit::MaxTokens, limited, .. }) => {
+                let estimate = self.pass_mut().estimate();
+                self.check_most(estimate, &limited)
+            }
+            Some(exhausted) => {
+                let now = now_ns(self.core);
+                Err(self.request.account_mut().refuse(&exhausted, &[], now).into())
+            }
+            // One has become free between the two looks.
+            None => Err(ApiError::overloaded().into()),
+        }
+    }
+
+    /// Likewise, and whether it may be.
+    pub(super) fn try_upstream(&mut self, index: usize) -> bool {
+        let settings = Arc::clone(&self.settings);
+        let Some(limited) = settings.upstream_limit(index) else { return true };
+        let now = now_ns(self.core);
+        self.is_within(limited) && self.pass_mut().ask(index, limited, now).is_ok()
+    }
+
+    /// An attempt has failed, and the next is nobody's yet.
+    pub(super) fn leave_upstreams(&mut self) {
+        let core = Rc::clone(self.core);
+        if let Some(pass) = self.taken() {
+            pass.leave(None, 0, now_ns(&core));
+        }
+    }
+
+    /// Of two that were asked, the one at `target` has won. The other has read the prompt.
+    pub(super) fn leave_others(&mut self, target: &Arc<Target>) {
+        let (settings, core) = (Arc::clone(&self.settings), Rc::clone(self.core));
+        let Some(pass) = self.taken().filter(|pass| pass.asks_several()) else { return };
+        let winner = settings.targets.iter().position(|other| Arc::ptr_eq(other, target));
+        pass.leave(winner, pass.estimate().prompt, now_ns(&core));
+    }
+
+    /// It is over: what was guessed is set right.
+    pub(super) fn settle(&mut self, outcome: Outcome) {
+        let Some(prompt) = self.taken().map(|pass| pass.estimate().prompt) else { return };
+        let (used, now) = (used(&self.ledger, outcome, prompt), now_ns(self.core));
+        self.pass_mut().settle(used, now);
+    }
+
+    /// What keeps it out of an upstream.
+    fn kept_out(&self, limited: &Arc<Limited>) -> Option<Exhausted> {
+        if !self.is_within(limited) {
+            return Some(Exhausted {
+                limited: Arc::clone(limited),
+                limit: Limit::MaxTokens,
+                wait: Nanos::MAX,
+            });
+        }
+        let now = now_ns(self.core);
+        match self.request.account().and_then(|account| account.pass.as_ref()) {
+            Some(pass) => pass.is_kept_out(limited, now),
+            None => Pass::new(self.estimate()).is_kept_out(limited, now),
+        }
+    }
+
+    fn is_within(&self, limited: &Limited) -> bool {
+        let pass = self.request.account().and_then(|account| account.pass.as_ref());
+        let estimate = pass.map_or_else(|| self.estimate(), Pass::estimate);
+        limited.quota.max_tokens.is_none() || estimate.exceeds(&limited.quota).is_none() && !self.is_hidden()
+    }
+
+    fn pass_mut(&mut self) -> &mut Pass {
+        let estimate = if self.taken().is_none() { self.estimate() } else { Estimate::default() };
+        self.request.account_mut().pass.get_or_insert_with(|| Pass::new(estimate))
+    }
+
+    /// What was taken, if anything was. Asking does not make an account.
+    fn taken(&mut self) -> Option<&mut Pass> {
+        self.request.account()?.pass.as_ref()?;
+        self.request.account_mut().pass.as_mut()
+    }
+
+    /// What the request will use. Where the rest of a large body is still to come, its declared length counts and what it asks
+    /// for is not known yet.
+    fn estimate(&self) -> Estimate {
+        let Some(peek) = self.upload.peek() else { return Estimate::default() };
+        let bytes = match self.request.body {
+            RequestBody::Length(length) => length,
+            RequestBody::Chunked | RequestBody::None => self.upload.received,
+        };
+        Estimate::of_json(bytes, Peek::max_tokens(peek), says_end(self.request.path()))
+    }
+
+    fn note_refused(&mut self, limited: Option<&Limited>, limit: Limit) {
+        if let Some(limited) = limited {
+            self.request.account_mut().note_refused(limited, limit);
+        }
+    }
+}
+
+fn now_ns(core: &Core) -> Nanos {
+    core.shard.clock.micros() * 1000
+}
+
+/// The tokens that a request has used: as its answer says, else what can be told of it. An answer that was an error has used
+/// none; one that broke off without a word has used its prompt and, as each event of a stream brings a token, its events.
+fn used(ledger: &Ledger, outcome: Outcome, prompt: u64) -> u64 {
+    let begun = ledger.first_byte.is_some() && ledger.status < 400;
+    let cancelled = outcome == Outcome::ClientGone && ledger.attempts > 0;
+    match ledger.tokens() {
+        Some(tokens) => tokens,
+        None if begun => prompt.saturating_add(ledger.events),
+        None if cancelled => prompt,
+        None => 0,
+    }
+}
