@@ -52,12 +52,21 @@ fn mirror() -> String {
     url
 }
 
-/// The answers without their date and identity, and without `100 Continue`, which depends on whether the body was there.
+/// The answers without their date and identity; without `100 Continue`, which depends on whether the body was there; and
+/// without what a refusal says in words, since of several faults the one that is found first may be told.
 fn normal(raw: &[u8]) -> String {
-    let text = String::from_utf8_lossy(raw).replace("HTTP/1.1 100 Continue\r\n\r\n", "");
+    const WORDS: (&str, &str) = ("{\"error\":{\"message\":\"", "\",\"type\"");
+    let mut text = String::from_utf8_lossy(raw).replace("HTTP/1.1 100 Continue\r\n\r\n", "");
+    let mut from = 0;
+    while let Some(start) = text[from..].find(WORDS.0).map(|at| from + at + WORDS.0.len()) {
+        if let Some(length) = text[start..].find(WORDS.1) {
+            text.replace_range(start..start + length, "");
+        }
+        from = start;
+    }
     let is_new = |line: &str| {
         let name = line.split(':').next().unwrap_or_default();
-        name.eq_ignore_ascii_case("date") || name.eq_ignore_ascii_case("x-request-id")
+        ["date", "x-request-id", "content-length"].iter().any(|new| name.eq_ignore_ascii_case(new))
     };
     text.split_inclusive('\n').filter(|line| !is_new(line)).collect()
 }

@@ -82,6 +82,9 @@ impl<'a> Object<'a> {
 
 /// Writes `value` with at least `width` digits.
 pub(super) fn decimal(out: &mut Vec<u8>, mut value: u64, width: usize) {
+    if value < 10 && width == 1 {
+        return out.push(b'0' + value as u8);
+    }
     // u64::MAX has 20 digits.
     let mut digits = [b'0'; 20];
     let mut start = digits.len();

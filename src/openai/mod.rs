@@ -11,6 +11,7 @@ mod key;
 pub mod peek;
 pub mod sideband;
 mod text;
+mod usage;
 
 #[cfg(test)]
 mod tests;
@@ -19,4 +20,5 @@ pub use error::ApiError;
 pub use first::{FirstContent, Seen};
 pub use fixed::Fixed;
 pub use peek::{MAX_MODEL_BYTES, Peek, PeekState};
-pub use sideband::{FinishReason, Sideband, USAGE_MAX_BYTES, Usage};
+pub use sideband::{FinishReason, Sideband};
+pub use usage::{USAGE_MAX_BYTES, Usage};

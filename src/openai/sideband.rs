@@ -8,12 +8,8 @@
 
 use std::sync::LazyLock;
 
-use serde::Deserialize;
-
 use super::key::Key;
-
-/// The largest `usage` object that is read; a larger one is passed over.
-pub const USAGE_MAX_BYTES: usize = 2048;
+use super::usage::{Capture, Usage};
 
 /// The longest reason that has a name here is `model_context_window_exceeded`, which its first bytes tell.
 const REASON_MAX_BYTES: usize = 14;
@@ -22,17 +18,6 @@ const ERROR_OPENING: &[u8] = b"{\"error\"";
 static USAGE: LazyLock<Key> = LazyLock::new(|| Key::new(b"\"usage\":"));
 /// Ends OpenAI's `finish_reason` and Anthropic's `stop_reason`.
 static REASON: LazyLock<Key> = LazyLock::new(|| Key::new(b"_reason\":"));
-
-/// The tokens an answer took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Of the request: `prompt_tokens` or `input_tokens`.
-    pub prompt: u64,
-    /// Of the answer: `completion_tokens` or `output_tokens`.
-    pub completion: u64,
-    /// `total_tokens`, or else the sum of both.
-    pub total: u64,
-}
 
 /// Why an answer ended; the same few labels for every dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +88,7 @@ impl Sideband {
     /// The tokens used, as the answer last told. What a later `usage` leaves out stays as an earlier one said
     /// (Anthropic tells input and output apart).
     pub fn usage(&self) -> Option<Usage> {
-        self.capture.as_deref().and_then(|capture| capture.usage)
+        self.capture.as_deref().and_then(Capture::usage)
     }
 
     /// Why the answer ended, as it last told. A reason without a label does not replace one with a label: some upstreams
@@ -294,82 +279,6 @@ impl Opening {
     }
 }
 
-/// A `usage` object on its way, and what the last one said.
-#[derive(Debug, Default)]
-struct Capture {
-    text: Vec<u8>,
-    depth: u32,
-    in_string: bool,
-    escaped: bool,
-    usage: Option<Usage>,
-}
-
-impl Capture {
-    /// After the opening brace.
-    fn start(&mut self) {
-        self.text.clear();
-        self.text.push(b'{');
-        (self.depth, self.in_string, self.escaped) = (1, false, false);
-    }
-
-    /// Takes what is the object's of `piece`: how many bytes, and whether it ends with them, or is too long.
-    fn take(&mut self, piece: &[u8]) -> (usize, bool) {
-        let piece = &piece[..piece.len().min(USAGE_MAX_BYTES - self.text.len())];
-        let last = self.end(piece);
-        let taken = last.map_or(piece.len(), |last| last + 1);
-        self.text.extend_from_slice(&piece[..taken]);
-        if last.is_some() {
-            self.read();
-        }
-        (taken, last.is_some() || self.text.len() == USAGE_MAX_BYTES)
-    }
-
-    /// Where in `piece` the object ends, if it does.
-    fn end(&mut self, piece: &[u8]) -> Option<usize> {
-        // In registers, for as long as the loop runs.
-        let (mut depth, mut in_string, mut escaped) = (self.depth, self.in_string, self.escaped);
-        let last = piece.iter().position(|&byte| {
-            if in_string {
-                (in_string, escaped) = (escaped || byte != b'"', !escaped && byte == b'\\');
-                return false;
-            }
-            match byte {
-                b'"' => in_string = true,
-                b'{' | b'[' => depth += 1,
-                b'}' | b']' => depth -= 1,
-                _ => {}
-            }
-            depth == 0
-        });
-        (self.depth, self.in_string, self.escaped) = (depth, in_string, escaped);
-        last
-    }
-
-    /// An object that is no usage (or not JSON) changes nothing.
-    fn read(&mut self) {
-        let Ok(counts) = serde_json::from_slice::<Counts>(&self.text) else { return };
-        let (prompt, completion) =
-            (counts.prompt_tokens.or(counts.input_tokens), counts.completion_tokens.or(counts.output_tokens));
-        if prompt.is_none() && completion.is_none() && counts.total_tokens.is_none() {
-            return;
-        }
-        let before = self.usage.unwrap_or_default();
-        let prompt = prompt.unwrap_or(before.prompt);
-        let completion = completion.unwrap_or(before.completion);
-        let total = counts.total_tokens.unwrap_or(prompt.saturating_add(completion));
-        self.usage = Some(Usage { prompt, completion, total });
-    }
-}
-
-#[derive(Deserialize)]
-struct Counts {
-    prompt_tokens: Option<u64>,
-    input_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
-    output_tokens: Option<u64>,
-    total_tokens: Option<u64>,
-}
-
-fn is_space(byte: u8) -> bool {
+pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }

@@ -4,7 +4,7 @@ use super::core::Core;
 use super::download::Framing;
 use super::request::Request;
 use crate::http::Version;
-use crate::http::fields::write_field;
+use crate::http::fields::{write_field, write_number};
 use crate::http::response::{ResponseBody, ResponseHead};
 use crate::openai::ApiError;
 
@@ -104,12 +104,12 @@ pub fn relayed(
     match (framing, head.body) {
         (Framing::Chunked, _) => write_field(&mut out, "Transfer-Encoding", b"chunked"),
         (Framing::Length, ResponseBody::Length(length)) => {
-            write_field(&mut out, "Content-Length", length.to_string().as_bytes());
+            write_number(&mut out, "Content-Length", length);
         }
         // What a HEAD would have been told; not a length of anything here.
         (Framing::None, _) if request.is_head() || head.status == 304 => {
             if let Some(length) = head.content_length {
-                write_field(&mut out, "Content-Length", length.to_string().as_bytes());
+                write_number(&mut out, "Content-Length", length);
             }
         }
         _ => {}
@@ -170,7 +170,7 @@ impl Local<'_> {
         // A 204 has no body, nor a length of one (RFC 9110, 8.6).
         if self.status != 204 {
             write_field(&mut out, "Content-Type", self.content_type.as_bytes());
-            write_field(&mut out, "Content-Length", self.body.len().to_string().as_bytes());
+            write_number(&mut out, "Content-Length", self.body.len() as u64);
         }
         write_field(&mut out, "Date", &core.date());
         for (name, value) in self.fields {
@@ -198,8 +198,8 @@ pub fn error_fields(error: &ApiError) -> &'static [(&'static str, &'static str)]
 
 fn status_line(out: &mut Vec<u8>, status: u16, reason: &str) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.to_string().as_bytes());
-    out.push(b' ');
+    let digit = |place: u16| b'0' + (status / place % 10) as u8;
+    out.extend_from_slice(&[digit(100), digit(10), digit(1), b' ']);
     out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\r\n");
 }

@@ -9,14 +9,14 @@ use memchr::memchr;
 use crate::guard::account::Account;
 use crate::guard::holder::Holder;
 use crate::http::Version;
-use crate::http::fields::{is_of_a_proxy, write_field};
+use crate::http::fields::{is_of_a_proxy, write_field, write_number};
 use crate::http::request::{RequestBody, RequestHead};
 use crate::observe::{Degraded, Ids, TraceContext, valid_request_id};
 use crate::shard::clock::Millis;
 use crate::upstream::target::Target;
 
-/// sedge's name in `Via` (RFC 9110, 7.6.3).
-const VIA: &str = "1.1 sedge";
+/// Nothing may change the bytes on their way here, and whoever is asked may know who asks (RFC 9110, 7.6.3).
+const OF_EVERY_REQUEST: &[u8] = b"Accept-Encoding: identity\r\nVia: 1.1 sedge\r\n";
 
 /// A request that has passed the parser.
 pub struct Request {
@@ -82,7 +82,9 @@ impl Request {
             keep_alive: head.keep_alive,
             expect_continue: head.expect_continue,
             repeatable: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
-            fields: Vec::with_capacity(head.fields.len() * 32),
+            fields: Vec::with_capacity(
+                head.fields.iter().map(|field| field.name.len() + field.value.len() + 4).sum(),
+            ),
             ..Request::nothing(TraceContext::begin(ids))
         };
         let mut traced = false;
@@ -268,20 +270,19 @@ impl Request {
                 }
             }
         }
-        write_field(&mut head, "Accept-Encoding", b"identity");
+        head.extend_from_slice(OF_EVERY_REQUEST);
         write_field(&mut head, "X-Request-Id", self.id.as_bytes());
         write_field(&mut head, "Traceparent", &self.trace.traceparent());
-        write_field(&mut head, "Via", VIA.as_bytes());
         if let Some(ms) = left.total {
-            write_field(&mut head, "X-Request-Timeout-Ms", ms.to_string().as_bytes());
+            write_number(&mut head, "X-Request-Timeout-Ms", ms);
         }
         if let Some(ms) = left.answer {
-            write_field(&mut head, "X-Stainless-Timeout", ms.div_ceil(1000).to_string().as_bytes());
+            write_number(&mut head, "X-Stainless-Timeout", ms.div_ceil(1000));
         }
         match framing {
             RequestBody::None => {}
             RequestBody::Length(length) => {
-                write_field(&mut head, "Content-Length", length.to_string().as_bytes());
+                write_number(&mut head, "Content-Length", *length);
             }
             RequestBody::Chunked => write_field(&mut head, "Transfer-Encoding", b"chunked"),
         }

@@ -1,0 +1,98 @@
+//! The `usage` object of an answer: taken as it passes, and read when it is whole.
+
+use serde::Deserialize;
+
+/// The largest `usage` object that is read; a larger one is passed over.
+pub const USAGE_MAX_BYTES: usize = 2048;
+
+/// The tokens an answer took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Of the request: `prompt_tokens` or `input_tokens`.
+    pub prompt: u64,
+    /// Of the answer: `completion_tokens` or `output_tokens`.
+    pub completion: u64,
+    /// `total_tokens`, or else the sum of both.
+    pub total: u64,
+}
+
+/// A `usage` object on its way, and what the last one said.
+#[derive(Debug, Default)]
+pub(super) struct Capture {
+    text: Vec<u8>,
+    depth: u32,
+    in_string: bool,
+    escaped: bool,
+    usage: Option<Usage>,
+}
+
+impl Capture {
+    /// After the opening brace.
+    pub(super) fn start(&mut self) {
+        self.text.clear();
+        self.text.push(b'{');
+        (self.depth, self.in_string, self.escaped) = (1, false, false);
+    }
+
+    /// Takes what is the object's of `piece`: how many bytes, and whether it ends with them, or is too long.
+    pub(super) fn take(&mut self, piece: &[u8]) -> (usize, bool) {
+        let piece = &piece[..piece.len().min(USAGE_MAX_BYTES - self.text.len())];
+        let last = self.end(piece);
+        let taken = last.map_or(piece.len(), |last| last + 1);
+        self.text.extend_from_slice(&piece[..taken]);
+        if last.is_some() {
+            self.read();
+        }
+        (taken, last.is_some() || self.text.len() == USAGE_MAX_BYTES)
+    }
+
+    /// Where in `piece` the object ends, if it does.
+    fn end(&mut self, piece: &[u8]) -> Option<usize> {
+        // In registers, for as long as the loop runs.
+        let (mut depth, mut in_string, mut escaped) = (self.depth, self.in_string, self.escaped);
+        let last = piece.iter().position(|&byte| {
+            if in_string {
+                (in_string, escaped) = (escaped || byte != b'"', !escaped && byte == b'\\');
+                return false;
+            }
+            match byte {
+                b'"' => in_string = true,
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth -= 1,
+                _ => {}
+            }
+            depth == 0
+        });
+        (self.depth, self.in_string, self.escaped) = (depth, in_string, escaped);
+        last
+    }
+
+    /// What the last whole object said, with what it left out as those before it said.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// An object that is no usage (or not JSON) changes nothing.
+    fn read(&mut self) {
+        let Ok(counts) = serde_json::from_slice::<Counts>(&self.text) else { return };
+        let (prompt, completion) =
+            (counts.prompt_tokens.or(counts.input_tokens), counts.completion_tokens.or(counts.output_tokens));
+        if prompt.is_none() && completion.is_none() && counts.total_tokens.is_none() {
+            return;
+        }
+        let before = self.usage.unwrap_or_default();
+        let prompt = prompt.unwrap_or(before.prompt);
+        let completion = completion.unwrap_or(before.completion);
+        let total = counts.total_tokens.unwrap_or(prompt.saturating_add(completion));
+        self.usage = Some(Usage { prompt, completion, total });
+    }
+}
+
+#[derive(Deserialize)]
+struct Counts {
+    prompt_tokens: Option<u64>,
+    input_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    total_tokens: Option<u64>,
+}
