@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `main.rs`, [`cli`], [`config`] | the command line; what a user may set, checked before anything starts | everything |
 //! | [`load`] | the load test: a client of any such API | `upstream` and below |
-//! | [`front`] | a client connection's life: head in, key and limits checked, handed on; keep-alive, drain | everything below |
+//! | [`front`] | a client connection's life: head in, key checked, handed on; keep-alive, drain; batches | everything below |
 //! | [`relay`] | one request to an upstream and back: the pump, heartbeats, honest endings | `upstream` and below |
 //! | [`upstream`] | choice of upstream, dialing, the per-core pool | `shard`, `net`, the core |
 //! | [`page`], [`simulator`] | what people look at; the upstream that answers when none is configured | `shard`, the core, `observe` |

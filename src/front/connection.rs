@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::Door;
-use super::{cors, local};
+use super::{batch, cors, local};
 use crate::config::Config;
 use crate::guard::{self, proxies};
 use crate::http::Reject;
@@ -66,6 +66,8 @@ enum Next {
     Relay(Box<Request>),
     /// All upstreams are asked.
     Union(Box<Request>),
+    /// It is several.
+    Batch(Box<Request>),
     /// It is answered here.
     Give(Box<Request>, local::Found),
     /// It cannot be understood.
@@ -108,6 +110,9 @@ pub fn run<'a>(
                         Next::Relay(mut request) => relay(client, core, &mut request, peer, began).await,
                         Next::Union(mut request) => {
                             Box::pin(models::answer(client, core, &mut request, peer, began)).await
+                        }
+                        Next::Batch(request) => {
+                            Box::pin(batch::answer(client, core, &request, peer, began)).await
                         }
                         Next::Give(request, found) => give(client, core, peer, &request, began, &found).await,
                         Next::Refuse(reject) => {
@@ -196,6 +201,7 @@ fn read(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, length: usiz
         return Next::Give(request, local::preflight());
     }
     match admit(&mut request, core, door) {
+        Ok(()) if batch::is_batch(&request) => Next::Batch(request),
         Ok(()) if models::is_union(&request, core) => Next::Union(request),
         Ok(()) => Next::Relay(request),
         Err(error) => {
@@ -242,7 +248,10 @@ fn admit(request: &mut Request, core: &Core, door: Door) -> Result<(), ApiError>
         let api_key = request.api_keys.first().map(|(_, key)| &key[..]);
         let key = guard::check(&settings.config.keys, request.authorization.as_deref(), api_key)?;
         request.account_mut().holder = settings.holders.get(key).cloned();
-        request.forget_credentials();
+        // Each request of a batch shows them once more.
+        if !batch::is_batch(request) {
+            request.forget_credentials();
+        }
     }
     if core.shared.is_draining() {
         return Err(ApiError::draining());

@@ -3,12 +3,13 @@
 //! A door is public, where requests are relayed, or the admin's, where only answers of our own are given; the admin's has a
 //! core of its own, so that it answers when the others are busy.
 
+pub mod batch;
 pub mod connection;
 pub mod cors;
 pub mod local;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -18,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::guard::seats::Seat;
 use crate::net::listener::Bound;
+use crate::net::pair::pair;
 use crate::net::reserve::Reserve;
 use crate::net::stream::Stream;
 use crate::observe::Refusal;
@@ -101,6 +103,19 @@ async fn shed(core: &Rc<Core>, listener: &TcpListener, reserve: &Reserve, door: 
     }
     reserve.hold();
     core.shard.pause(NO_DESCRIPTOR_REST_MS).await;
+}
+
+/// A connection from within, for a request that the process makes to itself in the name of `peer`: its other end. It takes no
+/// seat, since whoever asked for it sits in one.
+fn inside(core: &Rc<Core>, peer: IpAddr) -> io::Result<Stream> {
+    let (ours, theirs) = pair()?;
+    let core = Rc::clone(core);
+    tokio::task::spawn_local(async move {
+        let client = Client::new(Stream::Plain(ours), &core.shard);
+        let _present = core.enter(&client);
+        connection::run(&client, &core, peer, Door::Public).await;
+    });
+    Ok(Stream::Plain(theirs))
 }
 
 #[expect(

@@ -2,6 +2,7 @@
 //!
 //! - [`listener`]: one `SO_REUSEPORT` listener a core, so that the kernel spreads connections without a shared queue.
 //! - [`stream`]: a connection, plain or TLS, with poll functions and nothing else: no split halves, no buffering.
+//! - [`pair`]: two sockets of this process, for requests that it makes to itself.
 //! - [`tls`]: rustls configurations from PEM files.
 //! - [`ticker`]: the timerfd that drives a core's wheel. tokio's own timers are not enabled on a core: with them each park
 //!   takes the timer's lock to ask for the next deadline.
@@ -9,6 +10,7 @@
 
 pub mod cpu;
 pub mod listener;
+pub mod pair;
 pub mod process;
 pub mod reserve;
 pub mod stream;

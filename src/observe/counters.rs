@@ -127,6 +127,8 @@ pub struct CoreMetrics {
     pub upstream_reused: Counter,
     /// Pooled connections found closed or too old when they were wanted.
     pub upstream_discarded_stale: Counter,
+    /// Requests of batches whose outcome was told.
+    pub batch_items: Counter,
     /// Pooled connections waiting for a request.
     pub upstream_idle: Gauge,
     /// Answers that are read on although their client has left.

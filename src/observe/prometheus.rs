@@ -73,6 +73,11 @@ fn requests(registry: &Registry, page: &mut Page<'_>) {
         page.labelled(name, &[("route", &labels.name(route)), ("outcome", outcome.label())], count);
     }
     page.counter(
+        "sedge_batch_requests_total",
+        "Requests of batches that have ended.",
+        sum(|core| core.batch_items.get()),
+    );
+    page.counter(
         "sedge_client_received_bytes_total",
         "Body bytes read from clients.",
         sum(|core| core.bytes_from_clients.get()),

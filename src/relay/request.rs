@@ -214,6 +214,11 @@ impl Request {
         &self.target[..self.path_bytes]
     }
 
+    /// The fields to forward, as lines.
+    pub fn fields(&self) -> &[u8] {
+        &self.fields
+    }
+
     /// Whose key it came with, where keys are asked for.
     pub fn holder(&self) -> Option<&Arc<Holder>> {
         self.account.as_ref()?.holder.as_ref()

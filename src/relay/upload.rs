@@ -268,6 +268,15 @@ impl Upload {
         self.held.iter().map(|(_, range)| range.len() as u64).sum()
     }
 
+    /// Copies what is held to the front of `place`, which has room for it, and lets go of it.
+    pub fn copy_held(&mut self, place: &mut [u8]) {
+        let mut at = 0;
+        for (block, range) in self.held.drain(..) {
+            place[at..at + range.len()].copy_from_slice(&block[range.clone()]);
+            at += range.len();
+        }
+    }
+
     /// How the upstream is told where the body ends: with its length where that is known, in chunks otherwise. From here on
     /// the body may be sent.
     pub fn framing(&mut self, declared: &RequestBody) -> RequestBody {

@@ -1,13 +1,16 @@
 //! Server-Sent Events as the WHATWG wrote them down: where events end, and how to write one. No socket, no clock.
 //!
-//! The scanner never holds bytes back: it looks at what passes and remembers a few bits of state.
+//! The scanner never holds bytes back: it looks at what passes and remembers a few bits of state. [`Events`] holds one event,
+//! for those who make other events of them.
 #![forbid(unsafe_code)]
 
+pub mod events;
 pub mod scan;
 pub mod write;
 
 #[cfg(test)]
 mod tests;
 
+pub use events::Events;
 pub use scan::Scanner;
 pub use write::{FieldError, HEARTBEAT, write_event};
