@@ -353,6 +353,55 @@ fn a_retry_is_not_sent_to_an_upstream_that_has_nothing_left() {
 }
 
 #[test]
+fn nobody_falls_back_to_a_route_that_has_nothing_left() {
+    let (a, b) = (Upstream::serve(|_, _| answer("503 Busy", &[], "busy")), Upstream::serve(|_, _| ok(&[])));
+    let edge = Edge::configured(&format!(
+        "[[upstream]]\nname = \"a\"\nurl = \"{}\"\n\n[[upstream]]\nname = \"b\"\nurl = \"{}\"\n\n\
+         [[route]]\nname = \"first\"\nmodels = [\"m\"]\nupstreams = [\"a\"]\nfallback = \"second\"\n\
+         retry = {{ attempts = 1 }}\n\n\
+         [[route]]\nname = \"second\"\nmodels = [\"n\"]\nupstreams = [\"b\"]\nlimits = {{ requests_per_minute = 1 }}\n",
+        a.url(),
+        b.url()
+    ));
+    assert_eq!(status(&edge, &stream_request()), 200);
+    assert_eq!(status(&edge, &stream_request()), 503);
+    assert_eq!((a.requests().len(), b.requests().len()), (2, 1));
+    assert_eq!(status(&edge, &post("/v1/chat/completions", &[], r#"{"model":"n"}"#)), 429);
+}
+
+#[test]
+fn a_slow_upstream_is_not_hedged_by_one_that_has_nothing_left() {
+    let (a, b) = (Upstream::listen(), Upstream::serve(|_, _| ok(&[])));
+    let edge = Edge::configured(&format!(
+        "[[upstream]]\nname = \"a\"\nurl = \"{}\"\n\n[[upstream]]\nname = \"b\"\nurl = \"{}\"\n\
+         limits = {{ requests_per_minute = 1, streams = 9 }}\n\n\
+         [[route]]\nupstreams = [{{ name = \"a\", weight = 1000000 }}, {{ name = \"b\", weight = 1 }}]\n\
+         hedge = {{ after = \"100ms\" }}\n",
+        a.url(),
+        b.url()
+    ));
+    let mut peers = Vec::new();
+    for asked in [1, 1] {
+        let mut client = edge.connect();
+        client.send(stream_request());
+        let mut peer = a.accept();
+        let head = peer.read_head();
+        peer.read_request_body(&head);
+        if peers.is_empty() {
+            assert_eq!(client.read_answer().0.status(), 200, "from the second");
+        } else {
+            assert!(client.silent_for(Duration::from_millis(300)));
+            peer.send(ok(&[]));
+            assert_eq!(client.read_answer().0.status(), 200, "from the first");
+        }
+        assert_eq!(b.requests().len(), asked);
+        peers.push(peer);
+    }
+    let seats = edge.metric(REMAINING, &["scope=\"upstream\"", "limit=\"streams\""]);
+    assert!((seats - 9.0).abs() < f64::EPSILON, "{seats}");
+}
+
+#[test]
 fn what_was_used_outlives_a_reload() {
     let upstream = Upstream::serve(|_, _| ok(&[]));
     let edge = Edge::configured(&keys(&upstream.url(), "limits = { requests_per_minute = 1 }"));

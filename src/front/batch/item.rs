@@ -205,6 +205,10 @@ impl Item {
                     let event: Value = serde_json::from_slice(data).unwrap_or_default();
                     let errors = [&event["error"], &event["response"]["error"]];
                     self.outcome.error = errors.into_iter().find(|error| !error.is_null()).cloned();
+                    if !event["error"].is_null() {
+                        // The outcome tells it. The official SDKs raise at the first such event, and drop the whole stream.
+                        return;
+                    }
                 }
             }
         }
@@ -276,7 +280,7 @@ impl Outcome {
         self.error.is_none() && self.status.is_some_and(|status| status < 300)
     }
 
-    /// The event that tells it.
+    /// The event that tells it. Its error does not stand at the top: there it would be the stream's own to the official SDKs.
     pub fn write(&self, index: usize, custom_id: Option<&str>, out: &mut Vec<u8>) {
         let mut told =
             json!({"index": index, "custom_id": custom_id, "status": self.status, "error": self.error});
@@ -286,7 +290,8 @@ impl Outcome {
         if let Some(ms) = self.retry_after_ms {
             told["retry_after_ms"] = ms.into();
         }
-        let _ = write_event(out, Some("outcome"), None, None, told.to_string().as_bytes());
+        let told = json!({ "outcome": told }).to_string();
+        let _ = write_event(out, Some("outcome"), None, None, told.as_bytes());
     }
 }
 

@@ -229,3 +229,18 @@ def test_a_limit_of_ours_is_waited_for(edge_before):
         answer = patient.chat.completions.with_raw_response.create(model="m", messages=MESSAGES, stream=True)
         assert answer.retries_taken == 1
         assert text(answer.parse()) == "x"
+
+
+def test_a_batch_is_read_to_its_end(client):
+    """Whatever becomes of one request, the SDK must not take it for the end of all of them."""
+    ok = {"body": {"model": "sim", "messages": MESSAGES, "stream": True}}
+    lines = [ok, {"url": "/v1/unknown", "body": {}}, {"url": "/v1/embeddings", "body": {"model": "sim", "input": "a"}}, ok]
+    events = client.post(
+        "/sedge/batch", body={"requests": lines}, cast_to=object, stream=True, stream_cls=openai.Stream[object]
+    )
+    events = list(events)
+    outcomes = {event["outcome"]["index"]: event["outcome"] for event in events if "outcome" in event}
+    assert {index: outcome["status"] for index, outcome in outcomes.items()} == {0: 200, 1: 404, 2: 200, 3: 200}
+    assert outcomes[1]["error"]["code"] == "unknown_url"
+    assert sum("choices" in event for event in events) > 4
+    assert sum(event.get("object") == "list" for event in events) == 1
