@@ -26,6 +26,7 @@ use sedge::relay::settings::Settings;
 use sedge::shard::block::{BLOCK_BYTES, Pool};
 use sedge::shard::wheel::{TICK_MS, Timed, Timer, Wheel};
 use sedge::sse::{Scanner, write_event};
+use sedge::upstream::health::Healths;
 
 /// Timers of a core with as many streams.
 const TIMERS: u64 = 10_000;
@@ -125,7 +126,7 @@ fn settings() -> Settings {
     let args = ["--upstream", "http://127.0.0.1:9", "--admin", "off"].map(Into::into);
     let Ok(Command::Serve(args)) = cli::parse(args, &|_| None) else { panic!("a command line") };
     let config = config::load(&args, &|_| None).expect("a configuration");
-    Settings::new(config, &Registry::new(1), &Meters::default()).expect("settings")
+    Settings::new(config, &Registry::new(1), &Meters::default(), &Healths::default()).expect("settings")
 }
 
 fn framing(c: &mut Criterion) {

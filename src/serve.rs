@@ -25,6 +25,7 @@ use crate::relay::core::{Core, Shared};
 use crate::relay::settings::Settings;
 use crate::shard::runtime;
 use crate::tell;
+use crate::upstream::health::Healths;
 
 /// How long the log's writer may take to write its last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -82,10 +83,10 @@ pub fn serve(config: Config, reload: impl Fn() -> Result<Config, String>) -> Res
     };
     let log = log.map_err(|error| ServeError::System("cannot open the access log", error))?;
     let first_line = first_line(&config, listen, workers);
-    let meters = Meters::default();
-    let settings = Settings::new(config, &registry, &meters);
+    let (meters, healths) = (Meters::default(), Healths::default());
+    let settings = Settings::new(config, &registry, &meters, &healths);
     let settings = settings.map_err(|error| ServeError::Settings(error.to_string()))?;
-    let shared = Shared::new(settings, Arc::clone(&registry), meters);
+    let shared = Shared::new(settings, Arc::clone(&registry), meters, healths);
 
     let mut threads = Vec::with_capacity(workers + 1);
     let mut ready = Vec::with_capacity(workers);
@@ -225,12 +226,13 @@ fn take_up(shared: &Shared, config: Result<Config, String>) {
         let old = &shared.settings.load().config;
         let later = config::describe_unreloadable(old, &config);
         config::keep_unreloadable(old, &mut config)?;
-        let settings = Settings::new(config, registry, &shared.meters);
+        let settings = Settings::new(config, registry, &shared.meters, &shared.healths);
         settings.map(|settings| (settings, later)).map_err(|error| error.to_string())
     });
     match settings {
         Ok((settings, later)) => {
             shared.settings.store(Arc::new(settings));
+            shared.healths.forget_unused();
             registry.reloads_ok.inc();
             tell!("sedge: configuration reloaded");
             for what in later {

@@ -92,9 +92,10 @@ fn a_fixed_answer_has_the_form_that_was_asked_for() {
     edge.wait_metric(ANSWERS, &["kind=\"static\""], 2.0);
     edge.wait_metric(OUTCOMES, &["outcome=\"degraded\""], 2.0);
 
-    // Nobody can say an embedding in words: what there is, is passed on.
+    // Nobody can say an embedding in words, and `a` has asked to be left alone: that is told.
     let (head, body) = edge.ask(&post("/v1/embeddings", &[], "{\"model\":\"m\"}"));
-    assert_eq!((head.status(), body.text().as_str(), head.get("sedge-degraded")), (503, "busy", None));
+    assert_eq!((head.status(), head.get("retry-after"), head.get("sedge-degraded")), (503, Some("9"), None));
+    assert_eq!((error_code(&body.bytes()).as_str(), a.requests().len()), ("upstreams_unavailable", 1));
 }
 
 #[test]

@@ -14,11 +14,12 @@ use support::{
 const RETRIES: &str = "sedge_upstream_retries_total";
 const WITHHELD: &str = "sedge_upstream_retries_withheld_total";
 
-/// Two upstreams, of which `a` is asked first: nothing but chance of one in a million says otherwise.
+/// Two upstreams, of which `a` is asked first, however often it has failed.
 fn two(a: &str, b: &str, route: &str) -> String {
     format!(
-        "[[upstream]]\nname = \"a\"\nurl = \"{a}\"\n\n[[upstream]]\nname = \"b\"\nurl = \"{b}\"\n\n\
-         [[route]]\nname = \"r\"\nupstreams = [{{ name = \"a\", weight = 1000000 }}, {{ name = \"b\", weight = 1 }}]\n{route}\n"
+        "[[upstream]]\nname = \"a\"\nurl = \"{a}\"\nbreaker = false\n\n\
+         [[upstream]]\nname = \"b\"\nurl = \"{b}\"\nbreaker = false\n\n\
+         [[route]]\nname = \"r\"\nbalance = \"first\"\n{route}\n"
     )
 }
 

@@ -27,7 +27,7 @@ impl Scene {
         let (a, b) = (Upstream::listen(), Upstream::listen());
         let edge = Edge::configured(&format!(
             "[[upstream]]\nname = \"a\"\nurl = \"{}\"\n\n[[upstream]]\nname = \"b\"\nurl = \"{}\"\n\n\
-             [[route]]\nupstreams = [{{ name = \"a\", weight = 1000000 }}, {{ name = \"b\", weight = 1 }}]\n{keys}\n",
+             [[route]]\nbalance = \"first\"\n{keys}\n",
             a.url(),
             b.url()
         ));
@@ -101,6 +101,8 @@ fn one_that_fails_leaves_it_to_the_other() {
             speaks(&mut a);
         }
         hears(&mut client);
+        let tried = if first { "\"tried\":\"a: closed\"" } else { "\"tried\":\"b: error\"" };
+        scene.edge.stdout().wait_for(tried);
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::tests::{Place, loaded};
-use super::{Config, UpstreamUrl, describe_unreloadable, keep_unreloadable};
+use super::{Config, Member, UpstreamUrl, describe_unreloadable, keep_unreloadable};
 use crate::cli::ServeArgs;
 
 const TWO_ROUTES: &str = r#"
@@ -126,7 +126,7 @@ fn named_upstreams_take_the_place_of_the_files() {
     let args = upstream_args(&["http://one:1", "http://one:2/v1", "https://two"]);
     let config = load(TWO_ROUTES, &args, &base);
     assert_eq!(urls(&config), ["one http://one:1", "one-2 http://one:2/v1", "two https://two"]);
-    assert_eq!(config.routes[0].upstreams, [(0, 1), (1, 1), (2, 1)]);
+    assert_eq!(config.routes[0].upstreams, [0, 1, 2].map(Member::new));
     assert!(config.upstreams.iter().all(|upstream| upstream.key_if_absent && upstream.key.is_some()));
 
     // Their secrets need not be there, either.

@@ -16,6 +16,8 @@
 //! | `units`, `url`, `glob`, `secret`, `address`, `network`, `files` | the values |
 
 mod address;
+mod balance;
+mod breaker;
 mod cors;
 mod document;
 mod error;
@@ -50,6 +52,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use address::{parse_address, parse_address_or_off};
+pub use balance::{Balance, Member};
+pub use breaker::{Breaker, Breaking};
 pub use cors::Cors;
 pub use error::{ConfigErrors, Origin, Problem};
 pub(crate) use file::WORKERS_MAX;

@@ -240,7 +240,17 @@ fn what_a_route_does_about_failures_is_checked() {
         ("retry = { backoff_ms = 2000, max_backoff_ms = 1000 }", "retry.backoff_ms", "max_backoff_ms"),
         ("retry = { budget = 3 }", "retry.budget", "there are attempts, on"),
         ("fallback = \"r\"", "fallback", "is this very route"),
-        ("fallback = \"elsewhere\"", "fallback", "no other route that is called \"elsewhere\""),
+        ("fallback = \"elsewhere\"", "fallback", "a model that this very route takes"),
+        (
+            "fallback = \"elsewhere\"\nmodels = \"m\"",
+            "fallback",
+            "no other route that is called \"elsewhere\"",
+        ),
+        ("balance = \"random\"", "balance", "\"p2c\", \"weighted\", \"first\", \"sticky\""),
+        ("balance = { sticky = \"a b\" }", "balance.sticky", "no field of a request"),
+        ("balance = { sticky = \"Authorization\" }", "balance.sticky", "\"sticky\" alone"),
+        ("balance = {}", "balance.sticky", "is missing"),
+        ("upstreams = [{ name = \"openai\", priority = -1 }]", "upstreams.priority", "from 0 to 1000"),
         ("commit = \"later\"", "commit", "first_content"),
         ("on_disconnect = \"stay\"", "on_disconnect", "\"cancel\", \"drain\""),
         ("on_disconnect = { drain = \"0\" }", "on_disconnect.drain", "is no time"),
@@ -249,6 +259,37 @@ fn what_a_route_does_about_failures_is_checked() {
         ("degraded = \"\"", "degraded", "is empty"),
     ] {
         assert_problem_like(&route(text), &format!("7: [[route]] {key}"), part);
+    }
+}
+
+#[test]
+fn a_fallback_that_comes_back_is_told() {
+    let routes = |first: &str, second: &str| {
+        format!("{UPSTREAM}[[route]]\nname = \"a\"\n{first}\n\n[[route]]\nname = \"b\"\n{second}\n")
+    };
+    let text = routes("models = [\"m\"]\nfallback = \"x\"", "fallback = \"y\"");
+    assert_problem_like(&text, "12: [[route]] fallback", "come back to where it has failed");
+    // Another route takes it, on some paths at least.
+    for first in ["models = [\"y\"]", "paths = [\"/v1/chat/*\"]"] {
+        let place = Place::new(&routes(first, "fallback = \"y\""));
+        assert!(place.load(&ServeArgs::default(), &[]).is_ok());
+    }
+}
+
+#[test]
+fn an_upstreams_breaker_is_checked() {
+    let breaker = |text: &str| format!("[[upstream]]\nurl = \"http://a.example\"\n{text}");
+    for (text, key, part) in [
+        ("breaker = 3", "breaker", "a table, true or false"),
+        ("breaker = { error_percent = 101 }", "breaker.error_percent", "from 0 to 100"),
+        ("breaker = { window = \"90s\" }", "breaker.window", "from \"1s\" to \"60s\""),
+        ("breaker = { window = \"1500ms\" }", "breaker.window", "whole seconds"),
+        ("breaker = { min_calls = 0 }", "breaker.min_calls", "from 1"),
+        ("breaker = { cool_down = \"0\" }", "breaker.cool_down", "is no time"),
+        ("breaker = { cool_down = \"2m\" }", "breaker.cool_down", "longer than max_cool_down"),
+        ("breaker = { errors = 3 }", "breaker.errors", "there is no such key"),
+    ] {
+        assert_problem_like(&breaker(text), &format!("3: [[upstream]] {key}"), part);
     }
 }
 

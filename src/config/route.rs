@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::balance::{Balance, Member, balance};
 use super::did_you_mean;
 use super::document::{Table, Value};
 use super::glob::Glob;
@@ -14,6 +15,9 @@ use crate::openai::MAX_MODEL_BYTES;
 
 /// The highest weight: so many times a weight cannot overflow their sum.
 const WEIGHT_MAX: u64 = 1_000_000;
+
+/// The highest number of a priority.
+const PRIORITY_MAX: u64 = 1000;
 
 /// The longest pattern of a path.
 const PATH_MAX_BYTES: usize = 2048;
@@ -38,8 +42,10 @@ pub struct Route {
     pub aliases: Vec<Alias>,
     /// The paths that it takes; empty takes every one.
     pub paths: Vec<Glob>,
-    /// Where it leads: indices into the upstreams, and each one's share. The shares' sum is never 0.
-    pub upstreams: Vec<(usize, u32)>,
+    /// Where it leads, the lowest numbers of priority first. The weights' sum is never 0.
+    pub upstreams: Vec<Member>,
+    /// Who of them is asked.
+    pub balance: Balance,
     /// How long a stream may be waited for before its head and a heartbeat are sent without it.
     pub early_heartbeat: Option<Duration>,
     /// Its own heartbeat, if it has one.
@@ -83,13 +89,14 @@ pub(super) struct Surroundings<'a> {
 
 impl Route {
     /// The one route of those who configure none: every request, to all of so many upstreams alike.
-    pub(super) fn everything(upstreams: usize, timeouts: &Timeouts, max_body: u64) -> Route {
+    pub(crate) fn everything(upstreams: usize, timeouts: &Timeouts, max_body: u64) -> Route {
         Route {
             name: "default".to_owned(),
             models: vec![Glob::new("*")],
             aliases: Vec::new(),
             paths: Vec::new(),
-            upstreams: (0..upstreams).map(|index| (index, 1)).collect(),
+            upstreams: (0..upstreams).map(Member::new).collect(),
+            balance: Balance::default(),
             early_heartbeat: None,
             heartbeat: None,
             timeouts: timeouts.clone(),
@@ -118,6 +125,13 @@ impl Route {
         }
     }
 
+    /// Whether a request has somewhere to go when one of its upstreams cannot be asked.
+    pub fn has_elsewhere(&self) -> bool {
+        self.fallback.is_some()
+            || self.degraded.is_some()
+            || self.upstreams.iter().filter(|member| member.weight > 0).count() > 1
+    }
+
     /// Whether there is no request that it does not take.
     pub fn takes_everything(&self) -> bool {
         self.takes_any_model() && (self.paths.is_empty() || self.paths.iter().any(Glob::is_any))
@@ -143,6 +157,7 @@ impl Route {
         table.set("aliases", aliases, &mut route.aliases);
         table.set("paths", paths, &mut route.paths);
         table.set("upstreams", |value| targets(value, around.upstreams), &mut route.upstreams);
+        table.set("balance", balance, &mut route.balance);
         let early = |value: &Value<'_>| {
             value.integer(1..=EARLY_HEARTBEAT_MAX_MS).map(Duration::from_millis).map(Some)
         };
@@ -192,19 +207,30 @@ impl Route {
         if others().any(|route| route.name == *fallback) {
             return;
         }
-        let takes = |route: &Route| {
+        let takes = |route: &&Route| {
             route.aliases.iter().any(|alias| alias.from == *fallback)
                 || route.models.iter().any(|glob| glob.matches(fallback))
         };
-        let what = match others().any(takes) {
+        // The first that takes the model on every path is the last that it can come to.
+        let certain = routes.iter().position(|route| takes(&route) && route.paths.is_empty());
+        let within = &routes[..certain.map_or(routes.len(), |last| last + 1)];
+        let mut takers = within.iter().filter(takes).peekable();
+        let what = match takers.peek().is_some() {
             _ if self.name == *fallback => {
                 "is this very route; name another, or a model that another takes".to_owned()
             }
-            true => return,
-            false => format!(
-                "there is no other route that is called {fallback:?} or takes a model of that name{}",
-                did_you_mean(fallback, routes.iter().map(|route| route.name.as_str()))
-            ),
+            true if takers.any(|route| route.name != self.name) => return,
+            taken => {
+                let near = did_you_mean(fallback, routes.iter().map(|route| route.name.as_str()));
+                match taken {
+                    true => format!(
+                        "is a model that this very route takes, so a request would come back to where it has failed; name another route{near}"
+                    ),
+                    false => format!(
+                        "there is no other route that is called {fallback:?} or takes a model of that name{near}"
+                    ),
+                }
+            }
         };
         table.fault("fallback", what);
     }
@@ -316,27 +342,29 @@ fn aliases(value: &Value<'_>) -> Result<Vec<Alias>, String> {
 }
 
 /// Where a route leads: names, or tables of a name and its weight.
-fn targets(value: &Value<'_>, upstreams: &[String]) -> Result<Vec<(usize, u32)>, String> {
+fn targets(value: &Value<'_>, upstreams: &[String]) -> Result<Vec<Member>, String> {
     let items = value.items();
-    let targets: Vec<_> = value.each(|item| target(item, upstreams)).into_iter().flatten().collect();
+    let mut targets: Vec<_> = value.each(|item| target(item, upstreams)).into_iter().flatten().collect();
     if items.is_empty() {
         return Err(
             "is an empty list, so the route leads nowhere; leave it out to lead to every upstream".to_owned()
         );
     }
-    for (at, (index, _)) in targets.iter().enumerate() {
-        if targets[..at].iter().any(|(other, _)| other == index) {
+    for (at, Member { index, .. }) in targets.iter().enumerate() {
+        if targets[..at].iter().any(|other| other.index == *index) {
             return Err(format!("names {:?} twice; give it a weight instead", upstreams[*index]));
         }
     }
-    if targets.len() == items.len() && targets.iter().all(|(_, weight)| *weight == 0) {
+    if targets.len() == items.len() && targets.iter().all(|target| target.weight == 0) {
         return Err("have no weight but 0, so the route leads nowhere".to_owned());
     }
+    // Stable: within a priority the order is the user's.
+    targets.sort_by_key(|target| target.priority);
     Ok(targets)
 }
 
 /// One of them; none if what is wrong with it has been told.
-fn target(item: &Value<'_>, upstreams: &[String]) -> Result<Option<(usize, u32)>, String> {
+fn target(item: &Value<'_>, upstreams: &[String]) -> Result<Option<Member>, String> {
     let find = |name: &str| {
         let found = upstreams.iter().position(|upstream| upstream == name);
         found.ok_or_else(|| {
@@ -348,13 +376,14 @@ fn target(item: &Value<'_>, upstreams: &[String]) -> Result<Option<(usize, u32)>
         })
     };
     if !item.is_table() {
-        return Ok(Some((find(item.string()?)?, 1)));
+        return Ok(Some(Member::new(find(item.string()?)?)));
     }
     let table = item.table("[[route]] upstreams.")?;
     let name = table.require("name", "name an upstream, as in { name = \"openai\", weight = 3 }", |value| {
         find(value.string()?)
     });
     let weight = table.get("weight", |value| value.integer(0..=WEIGHT_MAX)).unwrap_or(1);
+    let priority = table.get("priority", |value| value.integer(0..=PRIORITY_MAX)).unwrap_or(0);
     table.finish(|_| None);
-    Ok(name.map(|index| (index, weight as u32)))
+    Ok(name.map(|index| Member { index, weight: weight as u32, priority: priority as u32 }))
 }

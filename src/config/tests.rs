@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::load::{check_in, load_in};
-use super::{AccessLog, Config, Glob};
+use super::{AccessLog, Config, Glob, Member};
 use crate::cli::ServeArgs;
 
 /// A directory of its own, with a `sedge.toml` in it.
@@ -192,7 +192,7 @@ fn every_key_is_understood() {
         (&fast.name[..], &fast.models[..], &fast.paths[..]),
         ("fast", &[Glob::new("gpt-*")][..], &[Glob::new("/v1/chat/*")][..])
     );
-    assert_eq!(fast.upstreams, [(0, 1), (1, 3)]);
+    assert_eq!(fast.upstreams, [Member::new(0), Member { index: 1, weight: 3, priority: 0 }]);
     assert_eq!(
         (fast.early_heartbeat, fast.heartbeat),
         (Some(Duration::from_secs(2)), Some(Duration::from_secs(5)))
@@ -205,7 +205,7 @@ fn every_key_is_understood() {
     assert_eq!((own.keep_alive, fast.max_body), (all.keep_alive, 1 << 20));
     assert_eq!(
         (&rest.name[..], &rest.upstreams[..], rest.max_body),
-        ("route-2", &[(0, 1), (1, 1), (2, 1)][..], 1 << 30)
+        ("route-2", &[0, 1, 2].map(Member::new)[..], 1 << 30)
     );
     assert_eq!(&rest.timeouts, all);
 

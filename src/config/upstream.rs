@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::breaker::Breaking;
 use super::document::{Table, Value};
 use super::quota::Quota;
 use super::secret::{Secret, secret};
@@ -37,14 +38,16 @@ pub struct Upstream {
     pub pool_idle_timeout: Duration,
     /// How much it may be asked.
     pub quota: Quota,
+    /// When it is left alone.
+    pub breaker: Breaking,
 }
 
 impl Upstream {
     /// One with a name and a place, and no key.
-    pub(super) fn new(name: String, url: UpstreamUrl) -> Upstream {
+    pub(crate) fn new(name: String, url: UpstreamUrl) -> Upstream {
         let (max_idle, pool_idle_timeout) = (MAX_IDLE, POOL_IDLE_TIMEOUT);
-        let quota = Quota::default();
-        Upstream { name, url, key: None, key_if_absent: false, max_idle, pool_idle_timeout, quota }
+        let (quota, breaker) = (Quota::default(), Breaking::default());
+        Upstream { name, url, key: None, key_if_absent: false, max_idle, pool_idle_timeout, quota, breaker }
     }
 
     /// One for each URL, named after its host.
@@ -66,6 +69,7 @@ impl Upstream {
         let max_idle = table.get("max_idle", |value| value.integer(0..=MAX_IDLE_LIMIT));
         let pool_idle_timeout = table.get("pool_idle_timeout", duration);
         let quota = Quota::read(table, "[[upstream]] limits.");
+        let breaker = table.get("breaker", Breaking::read).unwrap_or_default();
         table.refuse(
             "timeouts",
             "belong to routes: set [timeouts] for all, or timeouts in a [[route]] that leads here",
@@ -74,7 +78,7 @@ impl Upstream {
         table.finish(|_| None);
         let upstream = url.map(|url| {
             let mut upstream = Upstream::new(name.clone().unwrap_or_else(|| url.host.clone()), url);
-            (upstream.key, upstream.quota) = (key, quota);
+            (upstream.key, upstream.quota, upstream.breaker) = (key, quota, breaker);
             upstream.max_idle = max_idle.map_or(upstream.max_idle, |max| max as usize);
             upstream.pool_idle_timeout = pool_idle_timeout.unwrap_or(upstream.pool_idle_timeout);
             upstream

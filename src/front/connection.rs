@@ -31,8 +31,10 @@ use crate::relay::exchange::{After, millis, relay};
 use crate::relay::ledger::Ledger;
 use crate::relay::models;
 use crate::relay::request::Request;
+use crate::relay::settings::Settings;
 use crate::shard::block::BLOCK_BYTES;
 use crate::shard::clock::{Micros, Millis};
+use crate::upstream::affinity;
 
 /// A head never needs more room than this: its bounds, and a line end before it.
 const HEAD_BYTES_MAX: usize = REQUEST_LINE_BYTES + FIELD_SECTION_BYTES + 1024;
@@ -189,7 +191,7 @@ fn read(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, length: usiz
     client.deadlines.stall(millis(settings.config.timeouts.client_stall));
     let mut inbound = client.inbound();
     let (mut request, preflight) = match request::parse(&inbound.bytes()[..length]) {
-        Ok(head) => take(&head, core, &settings.config, peer, door),
+        Ok(head) => take(&head, core, &settings, peer, door),
         Err(reject) => return Next::Refuse(reject),
     };
     inbound.consume(length);
@@ -222,14 +224,18 @@ fn read(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, length: usiz
 fn take(
     head: &RequestHead<'_>,
     core: &Core,
-    config: &Config,
+    settings: &Settings,
     peer: IpAddr,
     door: Door,
 ) -> (Box<Request>, bool) {
+    let config = &settings.config;
     let trusted = proxies::is_trusted(&config.trusted_proxies, peer);
     let mut request = Box::new(Request::new(head, trusted, &mut core.ids.borrow_mut()));
     if trusted {
         request.client = Some(proxies::client(&config.trusted_proxies, peer, &head.fields));
+    }
+    if settings.knows_clients {
+        request.who = affinity::hash(request.client.unwrap_or(peer).to_canonical().to_string().as_bytes());
     }
     let cors = config.cors.as_ref().filter(|_| door == Door::Public);
     let Some(said) = cors.and_then(|cors| cors::answer(head, cors)) else { return (request, false) };
@@ -248,6 +254,9 @@ fn admit(request: &mut Request, core: &Core, door: Door) -> Result<(), ApiError>
         let api_key = request.api_keys.first().map(|(_, key)| &key[..]);
         let key = guard::check(&settings.config.keys, request.authorization.as_deref(), api_key)?;
         request.account_mut().holder = settings.holders.get(key).cloned();
+        if settings.knows_clients {
+            request.who = affinity::hash(settings.config.keys[key].name.as_bytes());
+        }
         // Each request of a batch shows them once more.
         if !batch::is_batch(request) {
             request.forget_credentials();

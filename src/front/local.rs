@@ -8,6 +8,7 @@ use crate::observe::render;
 use crate::page;
 use crate::relay::core::Core;
 use crate::relay::request::Request;
+use crate::upstream;
 
 /// An answer of our own.
 pub struct Found {
@@ -88,8 +89,9 @@ fn metrics(request: &Request, core: &Core) -> Found {
     }
     let mut out = String::new();
     render(&core.shared.registry, &mut out);
-    let now = core.shard.clock.micros() * 1000;
-    guard::meters::render(core.shared.settings.load().limited(), now, &mut out);
+    let (settings, now) = (core.shared.settings.load(), core.shard.clock.micros());
+    upstream::metrics::render(&settings.targets, now / 1000, &mut out);
+    guard::meters::render(settings.limited(), now * 1000, &mut out);
     Found {
         status: 200,
         content_type: "text/plain; version=0.0.4; charset=utf-8",

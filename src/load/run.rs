@@ -22,10 +22,11 @@ use super::request::Request;
 use super::tally::Tally;
 use super::worker::{self, Live, Pace, Plan, Window};
 use super::{Load, LoadArgs, plot, table};
-use crate::config::{Quota, Upstream};
+use crate::config::{Breaking, Quota, Upstream};
 use crate::net::{cpu, process, tls};
 use crate::observe::LabelId;
 use crate::shard::clock::{Clock, Micros};
+use crate::upstream::health::Healths;
 use crate::upstream::target::Target;
 
 /// How often the progress line is written anew.
@@ -124,6 +125,7 @@ impl<'a> Test<'a> {
             max_idle: 0,
             pool_idle_timeout: Duration::ZERO,
             quota: Quota::default(),
+            breaker: Breaking::Off,
         };
         let mut test = Test { args, upstream, tls, request: Request::default(), threads: 0 };
         test.request = Request::new(args, &test.target()?.authority).map_err(LoadError::Arguments)?;
@@ -132,7 +134,7 @@ impl<'a> Test<'a> {
     }
 
     fn target(&self) -> Result<Target, LoadError> {
-        Target::new(&self.upstream, LabelId::NONE, self.tls.clone())
+        Target::new(&self.upstream, LabelId::NONE, self.tls.clone(), &Healths::default(), 1)
             .map_err(|error| LoadError::Arguments(error.to_string()))
     }
 

@@ -22,12 +22,21 @@ pub struct ApiError {
     pub message: Cow<'static, str>,
     /// The field of the request that is to blame.
     pub param: Option<Cow<'static, str>>,
+    /// When to come again, in milliseconds; 0 if that is not known. So small because each connection's task has room for an error.
+    pub retry_after_ms: u32,
 }
 
 impl ApiError {
     /// An error whose type follows from its status, as OpenAI's do.
     pub fn new(status: u16, code: &'static str, message: impl Into<Cow<'static, str>>) -> ApiError {
-        ApiError { status, kind: kind_of(status), code: Some(code), message: message.into(), param: None }
+        ApiError {
+            status,
+            kind: kind_of(status),
+            code: Some(code),
+            message: message.into(),
+            param: None,
+            retry_after_ms: 0,
+        }
     }
 
     /// The same error, with the field of the request that is to blame.
@@ -268,6 +277,17 @@ impl ApiError {
     /// A bound on connections, streams or memory was reached.
     pub fn overloaded() -> ApiError {
         ApiError::new(503, "overloaded", "All capacity is in use. Try again in a moment.")
+    }
+
+    /// None of a route's upstreams may be asked; `retry_after_ms` is when the first of them may.
+    pub fn upstreams_out(route: &str, retry_after_ms: u64) -> ApiError {
+        let wait = seconds(Duration::from_secs(retry_after_ms.div_ceil(1000)));
+        let message =
+            format!("None of the upstreams of the route `{route}` can be asked now. Try again in {wait} s.");
+        ApiError {
+            retry_after_ms: retry_after_ms.clamp(1, u32::MAX.into()) as u32,
+            ..ApiError::new(503, "upstreams_unavailable", message)
+        }
     }
 
     /// The process is about to end.

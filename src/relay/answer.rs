@@ -183,7 +183,12 @@ impl Local<'_> {
 /// An error made here, as a whole answer.
 pub fn error(error: &ApiError, request: &Request, keep: bool, core: &Core) -> Vec<u8> {
     let body = error.body();
-    Local { status: error.status, content_type: "application/json", body: &body, fields: error_fields(error) }
+    let wait = Some(error.retry_after_ms).filter(|ms| *ms > 0);
+    let wait = wait.map(|ms| [ms.div_ceil(1000), ms].map(|wait| wait.to_string()));
+    let told =
+        wait.as_ref().map(|[seconds, ms]| [("Retry-After", &seconds[..]), ("Retry-After-Ms", &ms[..])]);
+    let fields = told.as_ref().map_or(error_fields(error), |fields| &fields[..]);
+    Local { status: error.status, content_type: "application/json", body: &body, fields }
         .write(request, keep, core)
 }
 

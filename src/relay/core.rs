@@ -26,6 +26,7 @@ use crate::shard::Shard;
 use crate::shard::clock::{Millis, unix_millis};
 use crate::shard::wheel::{Timed, Timer};
 use crate::upstream::dial::Resolver;
+use crate::upstream::health::Healths;
 use crate::upstream::pool::Pool;
 
 /// How often a core writes its log lines out and looks whether the process is going down.
@@ -46,18 +47,21 @@ pub struct Shared {
     pub seats: Arc<Seats>,
     /// What was used of all limits; goes on over reloads.
     pub meters: Meters,
+    /// What is known of the upstreams; goes on over reloads.
+    pub healths: Healths,
     /// When the process stops waiting for what is in flight, in milliseconds of [`unix_millis`]; 0 while it serves.
     drain_until: AtomicU64,
 }
 
 impl Shared {
     /// For settings that are in force from the start.
-    pub fn new(settings: Settings, registry: Arc<Registry>, meters: Meters) -> Arc<Shared> {
+    pub fn new(settings: Settings, registry: Arc<Registry>, meters: Meters, healths: Healths) -> Arc<Shared> {
         Arc::new(Shared {
             settings: ArcSwap::from_pointee(settings),
             registry,
             seats: Arc::default(),
             meters,
+            healths,
             drain_until: AtomicU64::new(0),
         })
     }
@@ -159,6 +163,11 @@ impl Core {
     /// How long the last answers of `route` took to begin.
     pub fn recent<T>(&self, route: LabelId, use_it: impl FnOnce(&mut Recent) -> T) -> T {
         use_it(self.recent.borrow_mut().entry(route).or_default())
+    }
+
+    /// Any number.
+    pub fn chance(&self) -> u64 {
+        self.ids.borrow_mut().next_u64()
     }
 
     /// The value of `Date`, at most a second old.

@@ -28,7 +28,7 @@ use crate::openai::{ApiError, Sideband};
 use crate::shard::block::Block;
 use crate::shard::clock::{Micros, Millis};
 use crate::sse::Scanner;
-use crate::upstream::target::Target;
+use crate::upstream::call::Call;
 
 /// What becomes of the client's connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,8 +128,8 @@ impl Exchange<'_> {
     }
 
     async fn begin(&mut self) -> Result<Box<Answer>, Failure> {
-        let (target, stream, answered, limits) = self.ask().await?;
-        let (mut answer, (block, range)) = self.answer(target, stream, answered, limits)?;
+        let (call, stream, answered, limits) = self.ask().await?;
+        let (mut answer, (block, range)) = self.answer(call, stream, answered, limits)?;
         let (client, mut block) = (self.client, Some(block));
         let sent = poll_fn(|cx| Poll::Ready(client.send(cx, &mut block, range.clone()))).await;
         if sent.is_err() {
@@ -139,7 +139,7 @@ impl Exchange<'_> {
     }
 
     /// Everything up to the head of the answer.
-    async fn ask(&mut self) -> Result<(Arc<Target>, Stream, Answered, Limits), Failure> {
+    async fn ask(&mut self) -> Result<(Call, Stream, Answered, Limits), Failure> {
         self.receive().await?;
         let settings = Arc::clone(&self.settings);
         let (index, rewrite) = self.route(&settings)?;
@@ -154,15 +154,15 @@ impl Exchange<'_> {
         {
             self.client.deadlines.early(self.core.shard.clock.millis() + u64::from(millis(after)));
         }
-        let (index, target, stream, answered) = self.attempt(index, rewrite, &settings).await?;
+        let (index, call, stream, answered) = self.attempt(index, rewrite, &settings).await?;
         let limits = Limits::of(&settings.config.routes[index], &settings);
-        Ok((target, stream, answered, limits))
+        Ok((call, stream, answered, limits))
     }
 
     /// The answer's head, rewritten for the client, with the first bytes of its body behind it.
     fn answer(
         &mut self,
-        target: Arc<Target>,
+        call: Call,
         stream: Stream,
         answered: Answered,
         limits: Limits,
@@ -205,7 +205,7 @@ impl Exchange<'_> {
         let keep_alive = learnt.keep_alive.map(|seconds| seconds.saturating_mul(1000));
         let events = learnt.events;
         self.ledger.upstream_request_id = learnt.request_id;
-        Ok((Answer { target, download, over, events, limits, keep, reusable, keep_alive }, first))
+        Ok((Answer { call, download, over, events, limits, keep, reusable, keep_alive }, first))
     }
 
     fn download(
@@ -245,21 +245,26 @@ impl Exchange<'_> {
     }
 
     /// Tells the client how it ended, and keeps what can be used again.
-    async fn finish(&mut self, answer: Box<Answer>, ending: Ending) -> (Outcome, After) {
-        let Answer { target, mut download, limits, keep, reusable, keep_alive, .. } = *answer;
-        self.ledger.answer(&download);
-        let core = Rc::clone(self.core);
+    async fn finish(&mut self, mut answer: Box<Answer>, ending: Ending) -> (Outcome, After) {
+        let (outcome, after) = self.end(&mut answer, ending).await;
+        let Answer { mut call, download, reusable, keep_alive, .. } = *answer;
+        self.conclude(&mut call, outcome);
+        if let Some(stream) = download.into_reusable().filter(|_| reusable && self.upload.reached()) {
+            self.core.pool.put(call.target(), stream, self.core.shard.clock.millis(), keep_alive);
+        }
+        (outcome, after)
+    }
+
+    async fn end(&mut self, answer: &mut Answer, ending: Ending) -> (Outcome, After) {
+        let Answer { download, limits, keep, .. } = answer;
+        self.ledger.answer(download);
         let gone = matches!(ending, Ending::Gone);
         if self.left || gone && limits.read_on > 0 && self.upload.sent && !download.terminal() {
             match ending {
-                Ending::Gone => self.read_on(&mut download, &limits).await,
+                Ending::Gone => self.read_on(download, limits).await,
                 // All of it came at once, and was written before anyone looked whether somebody is there.
-                Ending::Finished => core.metrics.answers_drained.inc(),
+                Ending::Finished => self.core.metrics.answers_drained.inc(),
                 Ending::Cut(_) | Ending::Timeout(_) => {}
-            }
-            let whole = download.into_reusable().filter(|_| reusable && self.upload.reached());
-            if let Some(stream) = whole {
-                core.pool.put(&target, stream, core.shard.clock.millis(), keep_alive);
             }
             return (Outcome::ClientGone, After::Abort);
         }
@@ -267,10 +272,7 @@ impl Exchange<'_> {
             Ending::Finished => {
                 let outcome = if download.error_seen() { Outcome::UpstreamError } else { Outcome::Finished };
                 let complete = self.upload.sent && self.upload.ended;
-                if let Some(stream) = download.into_reusable().filter(|_| reusable && self.upload.reached()) {
-                    core.pool.put(&target, stream, core.shard.clock.millis(), keep_alive);
-                }
-                (outcome, if keep && complete { After::Next } else { After::Close })
+                (outcome, if *keep && complete { After::Next } else { After::Close })
             }
             // The stream has said that it is over. Whatever came between it and its last chunk, nothing is missing; and a last
             // chunk that was not sent is not made up.
@@ -283,12 +285,12 @@ impl Exchange<'_> {
                     Cut::Closed | Cut::Reset(_) => ApiError::upstream_closed(),
                     Cut::Malformed(why) => ApiError::upstream_invalid_response(why),
                 };
-                self.part(&download, &error, Outcome::UpstreamCut).await
+                self.part(download, &error, Outcome::UpstreamCut).await
             }
             Ending::Timeout(Timeout::ClientStall) => (Outcome::ClientStalled, After::Abort),
             Ending::Timeout(timeout) => {
                 let error = self.timeout_error(timeout);
-                self.part(&download, &error, outcome_of(timeout)).await
+                self.part(download, &error, outcome_of(timeout)).await
             }
         }
     }
@@ -301,7 +303,7 @@ impl Exchange<'_> {
 
 /// An answer that has begun.
 struct Answer {
-    target: Arc<Target>,
+    call: Call,
     download: Download,
     /// It ended with its first bytes: they were broken, or the client had left when they were written.
     over: Option<Ending>,

@@ -42,11 +42,12 @@ impl Name {
 }
 
 impl Exchange<'_> {
-    /// Where a request goes that no upstream of `route` has answered, and what the model is called there.
+    /// Where a request goes that no upstream of `route` has answered, and what the model is called there. `failed` is the last one
+    /// that was asked.
     pub(super) fn fallback(
         &self,
         route: &Route,
-        failed: &Failed,
+        failed: Option<&Failed>,
         before: &[usize],
         name: &Name,
         settings: &Settings,
@@ -55,7 +56,7 @@ impl Exchange<'_> {
         let until = self.client.deadlines.until();
         if self.left
             || before.len() > FALLBACKS_MAX
-            || !retry::may_follow(&route.retry, failed.why, failed.acted_upon, self.request.repeatable)
+            || failed.is_some_and(|failed| !self.may_follow(route, failed))
             || !self.upload.can_rewind()
             || !retry::fits(until, self.core.shard.clock.millis(), 0)
         {

@@ -15,15 +15,18 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::ask::{Answered, Asking};
+use super::ask::{Answered, Asking, Stop};
 use super::core::Core;
 use super::hold::Hold;
+use super::pick::{verdict, why};
+use super::retry::Why;
 use crate::config::HedgeAfter;
 use crate::net::stream::Stream;
+use crate::observe::LabelId;
 use crate::shard::clock::Millis;
+use crate::upstream::call::{Call, Verdict};
 use crate::upstream::dial::dial;
 use crate::upstream::target::Target;
 
@@ -56,8 +59,29 @@ impl Recent {
     }
 }
 
-/// A second upstream's answer: whose, and what.
-pub type Rival = (Arc<Target>, Stream, Answered);
+/// A second upstream's answer.
+pub struct Rival {
+    /// Whose it is.
+    pub call: Call,
+    /// Where it comes from.
+    pub stream: Stream,
+    /// Its beginning.
+    pub answered: Answered,
+}
+
+impl Rival {
+    /// Its answer is not one to pass on.
+    pub(super) fn lost(self, core: &Core, to_head: bool) -> Missed {
+        let Rival { mut call, answered, .. } = self;
+        let label = call.target().label;
+        let verdict = verdict(Ok(&answered), to_head).unwrap_or(Verdict::ClientFault);
+        call.end(verdict, core.shard.clock.micros(), core.chance());
+        (label, why(Ok(&answered)).unwrap_or(Why::Closed))
+    }
+}
+
+/// A second upstream that has none, by its label, and why.
+pub type Missed = (LabelId, Why);
 
 /// The second attempt beside a first.
 pub enum Hedge {
@@ -66,7 +90,7 @@ pub enum Hedge {
     /// It is not time yet.
     Waiting(Pin<Box<dyn Future<Output = ()>>>),
     /// It has been sent.
-    Running(Pin<Box<dyn Future<Output = Option<Rival>>>>),
+    Running(Pin<Box<dyn Future<Output = Result<Rival, Missed>>>>),
 }
 
 /// What has become of it.
@@ -74,7 +98,7 @@ pub enum Hedged {
     /// It is time to send it.
     Due,
     /// It has an answer, or none.
-    Done(Option<Box<Rival>>),
+    Done(Result<Box<Rival>, Missed>),
 }
 
 impl Hedge {
@@ -90,9 +114,9 @@ impl Hedge {
         Hedge::Waiting(Box::pin(async move { core.shard.pause(Millis::from(ms)).await }))
     }
 
-    /// Asks `target` with `request`, which is head and body.
-    pub fn run(core: &Rc<Core>, target: Arc<Target>, request: Vec<u8>) -> Hedge {
-        Hedge::Running(Box::pin(ask(Rc::clone(core), target, request)))
+    /// Asks the one of `call` with `request`, which is head and body.
+    pub fn run(core: &Rc<Core>, call: Call, request: Vec<u8>) -> Hedge {
+        Hedge::Running(Box::pin(ask(Rc::clone(core), call, request)))
     }
 
     /// Whether a second upstream is being asked.
@@ -114,28 +138,41 @@ impl Hedge {
     }
 }
 
-/// Asks, up to the first content of a stream or the head of anything else. Its time is kept by the first attempt's limits.
-async fn ask(core: Rc<Core>, target: Arc<Target>, request: Vec<u8>) -> Option<Rival> {
+/// Asks, and tells the upstream's health if nothing comes of it.
+async fn ask(core: Rc<Core>, mut call: Call, request: Vec<u8>) -> Result<Rival, Missed> {
+    match answer(&core, call.target(), request).await {
+        Ok((stream, answered)) => Ok(Rival { call, stream, answered }),
+        Err(stop) => {
+            let label = call.target().label;
+            let verdict = verdict(Err(&stop), false).unwrap_or(Verdict::Failed);
+            call.end(verdict, core.shard.clock.micros(), core.chance());
+            Err((label, why(Err(&stop)).unwrap_or(Why::Closed)))
+        }
+    }
+}
+
+/// Up to the first content of a stream or the head of anything else. Its time is kept by the first attempt's limits.
+async fn answer(core: &Rc<Core>, target: &Target, request: Vec<u8>) -> Result<(Stream, Answered), Stop> {
     let now = core.shard.clock.millis();
-    let stream = match core.pool.take(&target, now) {
+    let stream = match core.pool.take(target, now) {
         Some(stream) => {
             core.metrics.upstream_reused.inc();
             stream
         }
         None => {
-            let stream = dial(&target, &core.resolver, now, |_| {}).await.ok()?;
+            let stream = dial(target, &core.resolver, now, |_| {}).await.map_err(Stop::Dial)?;
             core.metrics.upstream_opened.inc();
             stream
         }
     };
     let mut asking = Asking::new(stream, &request, 0);
-    let answered = poll_fn(|cx| asking.poll_alone(cx, &core)).await.ok()?;
+    let answered = poll_fn(|cx| asking.poll_alone(cx, core)).await?;
     let mut stream = asking.stream;
     let answered = match Hold::begin(answered) {
-        Ok(mut hold) => poll_fn(|cx| hold.poll(cx, &mut stream, &core)).await.ok()?,
+        Ok(mut hold) => poll_fn(|cx| hold.poll(cx, &mut stream, core)).await?,
         Err(answered) => answered,
     };
-    Some((target, stream, answered))
+    Ok((stream, answered))
 }
 
 #[cfg(test)]

@@ -77,7 +77,12 @@ impl Ledger {
 
     /// The attempt at the upstream asked last has failed, and another follows.
     pub fn failed(&mut self, why: impl fmt::Display, core: &Core) {
-        let name = core.shared.registry.labels.name(self.upstream);
+        self.failed_by(self.upstream, why, core);
+    }
+
+    /// Likewise, of an attempt at the upstream of that label.
+    pub fn failed_by(&mut self, upstream: LabelId, why: impl fmt::Display, core: &Core) {
+        let name = core.shared.registry.labels.name(upstream);
         let tried = self.tried.get_or_insert_default();
         let separator = if tried.is_empty() { "" } else { ", " };
         let _ = write!(tried, "{separator}{name}: {why}");

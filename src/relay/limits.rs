@@ -111,27 +111,31 @@ impl Exchange<'_> {
             .map_err(|exhausted| self.request.account_mut().refuse(&exhausted, &[], now).into())
     }
 
-    /// The upstream at `index` is to be asked. It has been chosen among those that have something left; where there is none, or
-    /// another core was faster, the client is told of the one that it has to wait for least.
+    /// The upstream at `index` is to be asked. It has been chosen among those that have something left, but another core may have
+    /// been faster.
     pub(super) fn enter_upstream(&mut self, index: usize, route: &Route) -> Result<(), Failure> {
-        if self.try_upstream(index) {
-            return Ok(());
-        }
+        if self.try_upstream(index) { Ok(()) } else { Err(self.exhausted(route)) }
+    }
+
+    /// None of the upstreams of `route` has anything left: the client is told of the one that it has to wait for least.
+    pub(super) fn exhausted(&mut self, route: &Route) -> Failure {
         let settings = Arc::clone(&self.settings);
-        let all = route.upstreams.iter().filter(|(_, weight)| *weight > 0);
-        let all = all.filter_map(|(index, _)| settings.upstream_limit(*index));
+        let all = route.upstreams.iter().filter(|member| member.weight > 0);
+        let all = all.filter_map(|member| settings.upstream_limit(member.index));
         let soonest = all.filter_map(|limited| self.kept_out(limited)).min_by_key(|exhausted| exhausted.wait);
-        match soonest {
-            Some(Exhausted { limit: Limit::MaxTokens, limited, .. }) => {
-                let estimate = self.pass_mut().estimate();
-                self.check_most(estimate, &limited)
+        if let Some(Exhausted { limit: Limit::MaxTokens, limited, .. }) = &soonest {
+            let estimate = self.pass_mut().estimate();
+            if let Err(failure) = self.check_most(estimate, limited) {
+                return failure;
             }
+        }
+        match soonest {
             Some(exhausted) => {
                 let now = now_ns(self.core);
-                Err(self.request.account_mut().refuse(&exhausted, &[], now).into())
+                self.request.account_mut().refuse(&exhausted, &[], now).into()
             }
             // One has become free between the two looks.
-            None => Err(ApiError::overloaded().into()),
+            None => ApiError::overloaded().into(),
         }
     }
 

@@ -20,9 +20,11 @@
 //! | [`kept`] | a body that may have to be sent again |
 //! | [`framing`] | chunks made around bytes where they lie |
 //! | [`attempts`], [`retry`], [`budget`] | one upstream after the other until there is an answer; whether, when, how often |
+//! | `attempt` | one of them |
 //! | [`hedge`] | a second upstream beside a slow one |
 //! | [`hold`] | the beginning of a stream, until it says something |
 //! | [`exchange`], [`ask`] | the course of a request; a connection, the request on it, and the head of its answer |
+//! | `pick` | who of a route's upstreams is asked, and what is learnt from it |
 //! | `prepare` | what is decided before an upstream is asked |
 //! | `abandoned` | an answer whose client has left |
 //! | `fallback` | what is answered when no upstream of a route does |
@@ -35,6 +37,7 @@
 mod abandoned;
 pub mod answer;
 pub mod ask;
+mod attempt;
 pub mod attempts;
 pub mod budget;
 pub mod client;
@@ -52,6 +55,7 @@ pub mod kept;
 pub mod ledger;
 mod limits;
 pub mod models;
+mod pick;
 mod prepare;
 mod refusal;
 pub mod request;

@@ -1,5 +1,5 @@
 //! What is decided before an upstream is asked: how much of the body must be seen for it, whether the request may be so large
-//! and take so long, and where it goes.
+//! and take so long, and which route takes it.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use super::refusal::Failure;
 use super::request::Left;
 use super::settings::Settings;
 use super::upload::{Decides, Upload, WHOLE_BYTES};
-use crate::config::{Route, Timeouts};
+use crate::config::Timeouts;
 use crate::http::request::RequestBody;
 use crate::openai::{ApiError, MAX_MODEL_BYTES, PeekState};
 use crate::shard::clock::Millis;
@@ -86,30 +86,6 @@ impl Exchange<'_> {
                 None => ApiError::no_route(&self.request.method, self.request.path()).into(),
             }),
         }
-    }
-
-    /// Who is asked, by weight: one that has not been tried, or else the one whose trial is the longest ago.
-    pub(super) fn choose(&self, route: &Route, tried: &[usize]) -> Option<usize> {
-        let fresh = || {
-            let all = route.upstreams.iter();
-            all.filter(|(index, weight)| *weight > 0 && !tried.contains(index) && self.may_ask(*index))
-        };
-        let total: u64 = fresh().map(|(_, weight)| u64::from(*weight)).sum();
-        if total == 0 {
-            return tried.first().copied().filter(|index| self.may_ask(*index));
-        }
-        let mut at =
-            if route.upstreams.len() == 1 { 0 } else { self.core.ids.borrow_mut().next_u64() % total };
-        let at_last = fresh().next_back().map(|(index, _)| *index);
-        let mut chosen = fresh().filter_map(|(index, weight)| {
-            let weight = u64::from(*weight);
-            if at < weight {
-                return Some(*index);
-            }
-            at -= weight;
-            None
-        });
-        chosen.next().or(at_last)
     }
 
     pub(super) fn check_size(&self, max: u64) -> Result<(), Failure> {

@@ -55,6 +55,8 @@ pub struct Request {
     pub authorization: Option<Vec<u8>>,
     /// The same in the fields that Anthropic's and Azure's SDKs use: each with its name.
     pub api_keys: Vec<(&'static str, Vec<u8>)>,
+    /// Who asks, as a number: by its key, or else its address. Known where somebody wants to know.
+    pub who: u64,
     /// The client that a trusted proxy asks for.
     pub client: Option<IpAddr>,
     /// What answers it in place of what was asked for.
@@ -137,6 +139,7 @@ impl Request {
             authorization: None,
             api_keys: Vec::new(),
             account: None,
+            who: 0,
             client: None,
             cross_origin: None,
             degraded: None,
@@ -232,6 +235,15 @@ impl Request {
     /// Its limits, from now on.
     pub fn account_mut(&mut self) -> &mut Account {
         self.account.get_or_insert_default()
+    }
+
+    /// The value of the first field of that name, in lower case, among those that are passed on.
+    pub fn field_value(&self, name: &str) -> Option<&[u8]> {
+        let mut values = self.fields.split(|&byte| byte == b'\n').filter_map(|line| {
+            let (field, value) = line.split_at_checked(name.len())?;
+            field.eq_ignore_ascii_case(name.as_bytes()).then_some(value.strip_prefix(b":")?.trim_ascii())
+        });
+        values.next()
     }
 
     /// What the client says who it is has opened this door, and is nobody else's business.

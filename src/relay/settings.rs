@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 
-use crate::config::{Config, Route, Upstream};
+use crate::config::{Balance, Config, Route, Upstream};
 use crate::guard::holder::Holder;
 use crate::guard::meter::{Limited, Scope};
 use crate::guard::meters::Meters;
 use crate::net::tls;
 use crate::observe::{LabelId, Registry};
+use crate::upstream::health::Healths;
 use crate::upstream::target::Target;
 
 /// What a configuration amounts to.
@@ -28,6 +29,8 @@ pub struct Settings {
     pub route_limits: Vec<Option<Arc<Limited>>>,
     /// The upstreams' limits, likewise.
     pub upstream_limits: Vec<Option<Arc<Limited>>>,
+    /// Whether it matters who a client is beside its key.
+    pub knows_clients: bool,
     /// What TLS clients are shown, if they are.
     pub server_tls: Option<Arc<ServerConfig>>,
 }
@@ -45,8 +48,14 @@ impl fmt::Display for SettingsError {
 impl std::error::Error for SettingsError {}
 
 impl Settings {
-    /// Reads certificates and makes targets; what has limits goes on with what it has used by `meters`.
-    pub fn new(config: Config, registry: &Registry, meters: &Meters) -> Result<Settings, SettingsError> {
+    /// Reads certificates and makes targets, which go on with what `healths` knows of them; what has limits goes on with what it
+    /// has used by `meters`.
+    pub fn new(
+        config: Config,
+        registry: &Registry,
+        meters: &Meters,
+        healths: &Healths,
+    ) -> Result<Settings, SettingsError> {
         let fault = |error: &dyn fmt::Display| SettingsError(error.to_string());
         let server_tls = match &config.tls {
             Some(files) => Some(tls::server(&files.cert, &files.key).map_err(|error| fault(&error))?),
@@ -59,7 +68,8 @@ impl Settings {
         };
         let target = |upstream: &Upstream| {
             let label = registry.labels.intern(&upstream.name);
-            Target::new(upstream, label, client_tls.clone()).map(Arc::new).map_err(|error| fault(&error))
+            let target = Target::new(upstream, label, client_tls.clone(), healths, registry.cores().len());
+            target.map(Arc::new).map_err(|error| fault(&error))
         };
         let targets = config.upstreams.iter().map(target).collect::<Result<_, _>>()?;
         let route_labels = config.routes.iter().map(|route| registry.labels.intern(&route.name)).collect();
@@ -72,8 +82,17 @@ impl Settings {
             .map(|upstream| limits(Scope::Upstream, &upstream.name, &upstream.quota))
             .collect();
         let [route_limits, upstream_limits] = [route_limits, upstream_limits].map(or_none);
-        let settings =
-            Settings { config, targets, route_labels, holders, route_limits, upstream_limits, server_tls };
+        let knows_clients = config.routes.iter().any(|route| matches!(route.balance, Balance::Sticky(_)));
+        let settings = Settings {
+            config,
+            targets,
+            route_labels,
+            holders,
+            route_limits,
+            upstream_limits,
+            knows_clients,
+            server_tls,
+        };
         meters.keep(settings.limited());
         Ok(settings)
     }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -59,6 +60,18 @@ impl fmt::Display for DialError {
 }
 
 impl std::error::Error for DialError {}
+
+impl DialError {
+    /// Whether it tells nothing about the upstream: this process, or this machine, has no descriptor or port left.
+    pub fn is_ours(&self) -> bool {
+        let (DialError::Resolve(_, error) | DialError::Connect(_, error) | DialError::Tls(_, error)) = self
+        else {
+            return false;
+        };
+        let ours = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+        error.raw_os_error().is_some_and(|code| ours.iter().any(|errno| errno.raw_os_error() == code))
+    }
+}
 
 /// Addresses, and until when they are used.
 type Resolved = (Vec<SocketAddr>, Millis);

@@ -1,9 +1,25 @@
-//! Upstreams: what one is ([`target`]), how a connection to one is made ([`dial`]), and the per-core pool of those that are
-//! idle ([`pool`]).
+//! Upstreams: what one is ([`target`]), which of several is asked ([`choice`]), how a connection to one is made ([`dial`]), and
+//! the per-core pool of those that are idle ([`pool`]).
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | [`choice`], [`affinity`] | who is asked; whose keys are whose |
+//! | [`call`] | one request to one, and what is learnt from it |
+//! | [`health`] | what is known of one, by all cores |
+//! | [`metrics`] | the same for operators |
+//! | [`breaker`], [`window`], [`latency`] | whether it may be asked; what became of its calls; how long it takes |
 //!
 //! A connection is never shared by two requests at a time and never crosses cores. A socket that has anything to say while
 //! nobody has asked it is thrown away: an answer nobody waits for can only poison the next request.
 
+pub mod affinity;
+pub mod breaker;
+pub mod call;
+pub mod choice;
 pub mod dial;
+pub mod health;
+pub mod latency;
+pub mod metrics;
 pub mod pool;
 pub mod target;
+pub mod window;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use crate::config::Upstream;
+use super::affinity;
+use super::health::{Health, Healths};
+use crate::config::{Breaker, Breaking, Upstream};
 use crate::observe::LabelId;
 use crate::shard::clock::Millis;
 
@@ -33,17 +35,28 @@ pub struct Target {
     pub max_idle: usize,
     /// How long it keeps them.
     pub idle_timeout: Millis,
+    /// Which upstream it is, as a number: its name and its address.
+    pub identity: u64,
+    /// What is known of it.
+    pub health: Arc<Health>,
+    /// When it is left alone, if ever.
+    pub breaker: Option<Breaker>,
+    /// It is, though there be nobody else.
+    pub strict: bool,
     path: String,
     authorization: Option<String>,
     only_if_absent: bool,
 }
 
 impl Target {
-    /// From what was configured. The name must have passed the configuration's checks.
+    /// From what was configured. The name must have passed the configuration's checks. Its health is that of the upstream of the
+    /// same name and address in `healths`.
     pub fn new(
         upstream: &Upstream,
         label: LabelId,
         tls: Option<Arc<ClientConfig>>,
+        healths: &Healths,
+        cores: usize,
     ) -> Result<Target, NotAName> {
         let url = &upstream.url;
         let default_port = if url.tls { 443 } else { 80 };
@@ -56,6 +69,12 @@ impl Target {
             }
             None => None,
         };
+        let identity = format!("{} {}", upstream.name, url);
+        let (breaker, strict) = match &upstream.breaker {
+            Breaking::Off => (None, false),
+            Breaking::Passing => (Some(Breaker::default()), false),
+            Breaking::Strict(breaker) => (Some(breaker.clone()), true),
+        };
         let session = tls.as_ref().map_or(0, |(config, _)| Arc::as_ptr(config) as usize);
         Ok(Target {
             name: upstream.name.clone(),
@@ -67,6 +86,10 @@ impl Target {
             tls,
             max_idle: upstream.max_idle,
             idle_timeout: upstream.pool_idle_timeout.as_millis() as Millis,
+            identity: affinity::hash(identity.as_bytes()),
+            health: healths.of(&identity, cores),
+            breaker,
+            strict,
             path: url.path.clone(),
             authorization: upstream.key.as_ref().map(|key| format!("Bearer {}", key.expose())),
             only_if_absent: upstream.key_if_absent,

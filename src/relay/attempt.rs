@@ -1,0 +1,225 @@
+//! One attempt: a connection, the request on it, and the head of the answer or what came between; a stream that is begun early
+//! meanwhile, and a second upstream beside a slow one.
+
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use super::answer;
+use super::ask::{Answered, Asking, Stop, connect, guarded_if};
+use super::client::Client;
+use super::core::Core;
+use super::deadline::Timeout;
+use super::download::Framing;
+use super::exchange::{Exchange, millis};
+use super::hedge::{Hedge, Hedged, Rival};
+use super::hold::Hold;
+use super::pick::why;
+use super::upload::Upload;
+use crate::config::{HedgeAfter, Route};
+use crate::http::request::RequestBody;
+use crate::net::stream::Stream;
+use crate::observe::Again;
+use crate::shard::clock::Millis;
+use crate::upstream::call::Call;
+use crate::upstream::choice::Pick;
+
+impl Exchange<'_> {
+    /// One attempt: sends the request and waits for the head of its answer. A pooled connection that turns out to
+    /// have been closed is no attempt of its own; the request goes out once more over a fresh one.
+    pub(super) async fn send(
+        &mut self,
+        call: &mut Call,
+        (head, body): (&[u8], usize),
+        asked: &mut Vec<usize>,
+        route: &Route,
+    ) -> Result<(Stream, Answered), Stop> {
+        let (client, core) = (self.client, Rc::clone(self.core));
+        let (whole, to_head) = (self.upload.sent, self.request.is_head());
+        let p95 = || core.recent(self.ledger.route, |recent| recent.p95());
+        let mut hedge = Hedge::new(route.hedge, p95, &core);
+        let mut fresh = false;
+        loop {
+            self.ledger.attempts += 1;
+            let (stream, reused) = connect(client, &core, call.target(), &route.timeouts).await?;
+            self.ledger.overhead = core.shard.clock.micros() - self.ledger.began();
+            let first_byte = millis(route.timeouts.first_byte);
+            client.deadlines.phase(Timeout::FirstByte, core.shard.clock.millis(), first_byte);
+            client.arm();
+            self.upload.limit_upstream(first_byte);
+            let mut asking = Asking::new(stream, head, first_byte);
+            let mut hold: Option<Box<Hold>> = None;
+            // What the first has answered, if it is nothing to pass on while a second is being asked.
+            let mut parked = None;
+            let began = core.shard.clock.millis();
+            let stop = loop {
+                let event = guarded_if(client, !self.left, |cx| {
+                    if client.deadlines.early_due.take() {
+                        return Poll::Ready(Event::Early);
+                    }
+                    if parked.is_none()
+                        && let Poll::Ready(answered) = poll_first(
+                            &mut asking,
+                            &mut hold,
+                            cx,
+                            client,
+                            &core,
+                            &mut self.upload,
+                            route,
+                            to_head,
+                        )
+                    {
+                        return Poll::Ready(Event::First(answered));
+                    }
+                    hedge.poll(cx).map(Event::Hedge)
+                });
+                match event.await {
+                    Ok(Event::Early) => self.begin_early(route).await?,
+                    Ok(Event::Hedge(Hedged::Due)) => {
+                        hedge = self.second(route, asked, &head[body..]);
+                    }
+                    Ok(Event::Hedge(Hedged::Done(Ok(rival)))) if is_good(&rival.answered, route) => {
+                        core.metrics.hedges_won.inc();
+                        self.note_beginning(route, began);
+                        let first = parked.as_ref().map(Result::as_ref);
+                        match first.and_then(why) {
+                            Some(why) => self.ledger.failed(why, &core),
+                            None => self.ledger.failed("slow", &core),
+                        }
+                        match first {
+                            Some(first) => self.judge(call, first),
+                            None => self.give_up(call),
+                        }
+                        let Rival { call: winner, stream, answered } = *rival;
+                        self.ledger.upstream = winner.target().label;
+                        *call = winner;
+                        return Ok((stream, answered));
+                    }
+                    Ok(Event::Hedge(Hedged::Done(lost))) => {
+                        let (label, why) =
+                            lost.map_or_else(|missed| missed, |rival| rival.lost(&core, to_head));
+                        self.ledger.failed_by(label, why, &core);
+                        match parked.take() {
+                            Some(Ok(answered)) => return Ok((asking.stream, answered)),
+                            Some(Err(stop)) => break stop,
+                            None => {}
+                        }
+                    }
+                    Ok(Event::First(Ok(answered))) if !hedge.is_running() || is_good(&answered, route) => {
+                        self.note_beginning(route, began);
+                        return Ok((asking.stream, answered));
+                    }
+                    Ok(Event::First(Err(stop))) if !hedge.is_running() => break stop,
+                    Ok(Event::First(answered)) => parked = Some(answered),
+                    Err(Stop::Gone) if self.upload.sent && route.read_on.is_some() => self.leave(route),
+                    Err(stop) => break stop,
+                }
+            };
+            let again = match &stop {
+                Stop::Closed { untouched } => reused && whole && (*untouched || self.request.repeatable),
+                _ => false,
+            };
+            if !again || fresh {
+                return Err(stop);
+            }
+            fresh = true;
+            core.metrics.retried(Again::Stale);
+        }
+    }
+
+    /// An answer has begun, of an attempt that began at `since`.
+    fn note_beginning(&self, route: &Route, since: Millis) {
+        if route.hedge == Some(HedgeAfter::P95) {
+            let ms = self.core.shard.clock.micros() / 1000 - since;
+            let ms = ms.try_into().unwrap_or(u32::MAX);
+            self.core.recent(self.ledger.route, |recent| recent.push(ms));
+        }
+    }
+
+    /// Asks a second upstream beside those that are being asked, if there is one, and the budget and the time for it.
+    fn second(&mut self, route: &Route, asked: &mut Vec<usize>, joined: &[u8]) -> Hedge {
+        let core = self.core;
+        let other = self.choose(route, asked).ok().filter(|_| !self.left);
+        let (Some(Pick { index, call }), Some(left)) = (other, self.left(&route.timeouts)) else {
+            return Hedge::Off;
+        };
+        let length = match self.request.body {
+            RequestBody::None => RequestBody::None,
+            _ => RequestBody::Length(self.upload.sent_bytes(joined.len())),
+        };
+        let mut request = self.request.write(call.target(), &length, left);
+        if !self.upload.copy_to(&mut request, joined) {
+            return Hedge::Off;
+        }
+        if !core.budget(self.ledger.route, |budget, now| budget.withdraw(route.retry.budget, now)) {
+            core.metrics.retries_over_budget.inc();
+            return Hedge::Off;
+        }
+        if !self.try_upstream(index) {
+            return Hedge::Off;
+        }
+        core.metrics.hedges.inc();
+        self.ledger.attempts += 1;
+        asked.push(index);
+        Hedge::run(core, call, request)
+    }
+
+    /// Begins the stream before the upstream has answered, so that heartbeats can keep the client's connection.
+    async fn begin_early(&mut self, route: &Route) -> Result<(), Stop> {
+        let framing = match self.request.version {
+            crate::http::Version::Http10 => Framing::Close,
+            crate::http::Version::Http11 => Framing::Chunked,
+        };
+        let keep = answer::keeps(self.request, framing, self.core);
+        self.write(answer::early(self.request, framing, keep, self.core)).await?;
+        self.early = Some(framing);
+        self.ledger.status = 200;
+        self.limit_total(&route.timeouts);
+        self.client.set_beat(framing.beat());
+        let every = route.heartbeat.unwrap_or(self.settings.config.heartbeat);
+        self.client.deadlines.heartbeat(self.core.shard.clock.millis(), millis(every));
+        self.client.arm();
+        Ok(())
+    }
+}
+
+/// What happens while an upstream is asked.
+enum Event {
+    /// The stream is to be begun.
+    Early,
+    /// The first upstream has an answer, or none.
+    First(Result<Answered, Stop>),
+    /// Something has become of the second.
+    Hedge(Hedged),
+}
+
+/// Moves the first attempt on: up to the head of its answer, or to its first content where the route says so.
+#[expect(clippy::too_many_arguments, reason = "they are the parts of an attempt, each borrowed for itself")]
+fn poll_first(
+    asking: &mut Asking<'_>,
+    hold: &mut Option<Box<Hold>>,
+    cx: &mut Context<'_>,
+    client: &Client,
+    core: &Core,
+    upload: &mut Upload,
+    route: &Route,
+    to_head: bool,
+) -> Poll<Result<Answered, Stop>> {
+    loop {
+        if let Some(hold) = hold {
+            return hold.poll(cx, &mut asking.stream, core);
+        }
+        let answered = ready!(asking.poll(cx, client, core, upload, to_head))?;
+        if !route.first_content || !upload.sent || to_head {
+            return Poll::Ready(Ok(answered));
+        }
+        match Hold::begin(answered) {
+            Ok(begun) => *hold = Some(begun),
+            Err(answered) => return Poll::Ready(Ok(answered)),
+        }
+    }
+}
+
+/// Whether an answer is one to pass on although another may come.
+fn is_good(answered: &Answered, route: &Route) -> bool {
+    !answered.failed && !route.retry.on.contains(&answered.status)
+}

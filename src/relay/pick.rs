@@ -1,0 +1,122 @@
+//! Who of a route's upstreams is asked for a request, and what that one's health learns from it.
+//!
+//! | what came of it | what is learnt |
+//! | --- | --- |
+//! | a head below 400, and first content where the route waits for it | the call is good as far as it got; how it ends is told by the request's outcome |
+//! | 429; 503 or 529 with `Retry-After` | it has too much to do |
+//! | any other status from 500 on, but 501; a stream that begins with an error | it failed |
+//! | any other 4xx | the request is to blame |
+//! | no connection, a break, silence, no HTTP | it failed, unless it was this process that had no descriptor left |
+//! | the client left; its time was over; a hedge was faster | nothing |
+
+use super::ask::{Answered, Stop};
+use super::exchange::Exchange;
+use super::retry::{self, Why};
+use crate::config::{Balance, Route};
+use crate::http::response;
+use crate::observe::Outcome;
+use crate::shard::clock::Millis;
+use crate::upstream::affinity;
+use crate::upstream::call::{Call, Verdict};
+use crate::upstream::choice::{Asked, Out, Pick};
+
+impl Exchange<'_> {
+    /// Chooses one that has not been tried.
+    pub(super) fn choose(&self, route: &Route, tried: &[usize]) -> Result<Pick, Out> {
+        self.asked(route).pick(tried, |index| self.may_ask(index), || self.core.chance())
+    }
+
+    /// Likewise, or else one of those that have.
+    pub(super) fn choose_again(&self, route: &Route, tried: &[usize]) -> Result<Pick, Out> {
+        self.choose(route, tried).or_else(|_| self.asked(route).again(tried, |index| self.may_ask(index)))
+    }
+
+    /// How long all of them want to be left alone, if that is known.
+    pub(super) fn soonest(&self, route: &Route) -> Option<Millis> {
+        self.asked(route).soonest()
+    }
+
+    fn asked<'a>(&'a self, route: &'a Route) -> Asked<'a> {
+        let key = match &route.balance {
+            Balance::Sticky(field) => self.key(field.as_deref()),
+            _ => 0,
+        };
+        let shard = &self.core.shard;
+        Asked { route, targets: &self.settings.targets, core: shard.index, key, now: shard.clock.micros() }
+    }
+
+    /// What a request goes by: the value of `field`, or else who the client is.
+    fn key(&self, field: Option<&str>) -> u64 {
+        let request = &*self.request;
+        let value = field.and_then(|name| request.field_value(name));
+        let credentials = || {
+            let api_key = request.api_keys.first().map(|(_, key)| &key[..]);
+            request.authorization.as_deref().or(api_key)
+        };
+        value.or_else(credentials).map_or(request.who, affinity::hash)
+    }
+
+    /// What an attempt has come to is learnt.
+    pub(super) fn judge(&self, call: &mut Call, answered: Result<&Answered, &Stop>) {
+        let (now, chance) = (self.core.shard.clock.micros(), self.core.chance());
+        match verdict(answered, self.request.is_head()) {
+            Some(verdict) => call.end(verdict, now, chance),
+            None => call.first_byte(now, chance),
+        }
+    }
+
+    /// It has not answered, and is not waited for any more.
+    pub(super) fn give_up(&self, call: &mut Call) {
+        call.end(Verdict::Abandoned, self.core.shard.clock.micros(), self.core.chance());
+    }
+
+    /// Its answer has ended so.
+    pub(super) fn conclude(&self, call: &mut Call, outcome: Outcome) {
+        let verdict = match outcome {
+            Outcome::Finished => Verdict::Ok,
+            Outcome::UpstreamCut | Outcome::UpstreamError | Outcome::TimeoutIdle => Verdict::Failed,
+            _ => Verdict::Abandoned,
+        };
+        call.end(verdict, self.core.shard.clock.micros(), self.core.chance());
+    }
+}
+
+/// What is to be learnt from the beginning of an answer, or from none; nothing yet from a good one.
+pub(super) fn verdict(answered: Result<&Answered, &Stop>, to_head: bool) -> Option<Verdict> {
+    let answered = match answered {
+        Ok(answered) => answered,
+        Err(Stop::Dial(error)) if error.is_ours() => return Some(Verdict::Abandoned),
+        Err(stop) => {
+            return Some(match Why::of(stop) {
+                Some((Why::Connect | Why::ConnectTimeout, _)) => Verdict::ConnectFailed,
+                Some(_) => Verdict::Failed,
+                None => Verdict::Abandoned,
+            });
+        }
+    };
+    match answered.status {
+        _ if answered.failed => Some(Verdict::Failed),
+        429 => Some(Verdict::Overloaded { retry_after: retry_after(answered, to_head) }),
+        503 | 529 if retry_after(answered, to_head).is_some() => {
+            Some(Verdict::Overloaded { retry_after: retry_after(answered, to_head) })
+        }
+        501 | 400..500 => Some(Verdict::ClientFault),
+        500.. => Some(Verdict::Failed),
+        _ => None,
+    }
+}
+
+/// Why an attempt was not the last, as far as its answer or the lack of one tells.
+pub(super) fn why(answered: Result<&Answered, &Stop>) -> Option<Why> {
+    match answered {
+        Ok(answered) if answered.failed => Some(Why::Error),
+        Ok(answered) => Some(Why::Status(answered.status)),
+        Err(stop) => Why::of(stop).map(|(why, _)| why),
+    }
+}
+
+/// How long an answer asks to be left alone for.
+pub(super) fn retry_after(answered: &Answered, to_head: bool) -> Option<Millis> {
+    let head = response::parse(&answered.block[answered.head.clone()], to_head).ok()?;
+    retry::retry_after(head.field("retry-after-ms"), head.field("retry-after"))
+}

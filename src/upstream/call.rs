@@ -1,0 +1,169 @@
+//! One request to an upstream, from the choice of it to the end of its answer: what the upstream's health learns from it.
+//!
+//! A call counts once, with the first of these: a good answer begins ([`Call::first_byte`]), or it ends ([`Call::end`]). If what
+//! has begun breaks off, that is one more failure and not one more call. A call that is dropped without a verdict says nothing about
+//! the upstream; what it holds, its place in flight and as a probe, is given back in any case.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::breaker::Permit;
+use super::target::Target;
+use super::window::Counts;
+use crate::config::Breaker as Rules;
+use crate::shard::clock::{Micros, Millis};
+
+/// How long an attempt that failed counts as having taken at least: who refuses at once is not the fastest.
+const FAILED_US: f64 = 1_000_000.0;
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was answered to the end.
+    Ok,
+    /// The upstream failed: it broke off, fell silent, or answered with an error of its own.
+    Failed,
+    /// There was no connection.
+    ConnectFailed,
+    /// It has too much to do, and may have said for how long.
+    Overloaded {
+        /// How long it wants to be left alone.
+        retry_after: Option<Millis>,
+    },
+    /// The request itself was refused.
+    ClientFault,
+    /// The client left, or another upstream was faster.
+    Abandoned,
+}
+
+/// A call. Small, since a stream holds one for as long as it flows.
+pub struct Call {
+    target: Arc<Target>,
+    began: Micros,
+    /// The half-open phase that it is a probe of; 0 if it is none, or none any more.
+    epoch: u32,
+    core: u16,
+    /// The breaker decides about it, and it about the breaker.
+    gated: bool,
+    progress: Progress,
+}
+
+/// How far it has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Asked,
+    Answered,
+    Ended,
+}
+
+impl Call {
+    /// Begins one, with a permit of the target's breaker if that was asked.
+    pub(super) fn begin(target: &Arc<Target>, permit: Option<Permit>, core: usize, now: Micros) -> Call {
+        target.health.view(core).in_flight.add(1);
+        Call {
+            target: Arc::clone(target),
+            began: now,
+            epoch: match permit {
+                Some(Permit::Probe(epoch)) => epoch,
+                _ => 0,
+            },
+            core: core as u16,
+            gated: permit.is_some(),
+            progress: Progress::Asked,
+        }
+    }
+
+    /// Who is asked.
+    pub fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    /// A good answer has begun. `chance` is any number, here and below.
+    pub fn first_byte(&mut self, now: Micros, chance: u64) {
+        if self.progress != Progress::Asked {
+            return;
+        }
+        self.progress = Progress::Answered;
+        let took = now.saturating_sub(self.began);
+        let health = &self.target.health;
+        health.view(self.core.into()).latency.observe(took, now);
+        health.connected();
+        let slow = self.rules().is_some_and(|rules| is_slow(rules, took));
+        self.count(Counts { calls: 1, failed: 0, slow: slow.into() }, now, chance);
+        self.settle_probe(Some(!slow), now, chance);
+    }
+
+    /// It has come to this. Only the first verdict counts; the call stays in flight until it is dropped.
+    pub fn end(&mut self, verdict: Verdict, now: Micros, chance: u64) {
+        if verdict == Verdict::Ok {
+            self.first_byte(now, chance);
+        }
+        let before = std::mem::replace(&mut self.progress, Progress::Ended);
+        if before == Progress::Ended {
+            return;
+        }
+        let failed = Counts { calls: u32::from(before == Progress::Asked), failed: 1, slow: 0 };
+        match verdict {
+            Verdict::Abandoned if before == Progress::Asked => self.note_waiting(now),
+            Verdict::Ok | Verdict::Abandoned | Verdict::ClientFault => {}
+            Verdict::Failed | Verdict::ConnectFailed => {
+                self.penalize(now);
+                self.count(failed, now, chance);
+                match verdict {
+                    Verdict::ConnectFailed => self.target.health.connect_failed(self.rules(), now, chance),
+                    _ => self.target.health.connected(),
+                }
+                self.settle_probe(Some(false), now, chance);
+            }
+            Verdict::Overloaded { retry_after } => {
+                self.penalize(now);
+                if let Some(time) = retry_after.filter(|time| *time > 0 && self.rules().is_some()) {
+                    self.target.health.park(time, now);
+                }
+            }
+        }
+        self.settle_probe(None, now, chance);
+    }
+
+    fn rules(&self) -> Option<&Rules> {
+        self.target.breaker.as_ref().filter(|_| self.gated)
+    }
+
+    fn count(&self, counts: Counts, now: Micros, chance: u64) {
+        self.target.health.count(self.core.into(), counts, self.rules(), now, chance);
+    }
+
+    /// Nobody waited for the answer, which would have taken longer still: who is asked after this knows at least that.
+    fn note_waiting(&self, now: Micros) {
+        let latency = &self.target.health.view(self.core.into()).latency;
+        let took = now.saturating_sub(self.began);
+        if latency.read(now).is_some_and(|known| took as f64 > known) {
+            latency.observe(took, now);
+        }
+    }
+
+    fn penalize(&self, now: Micros) {
+        let latency = &self.target.health.view(self.core.into()).latency;
+        let took = now.saturating_sub(self.began) as f64;
+        latency.observe(took.max(FAILED_US).max(2.0 * latency.read(now).unwrap_or(0.0)) as Micros, now);
+    }
+
+    fn settle_probe(&mut self, good: Option<bool>, now: Micros, chance: u64) {
+        let epoch = std::mem::take(&mut self.epoch);
+        if let Some(rules) = self.target.breaker.as_ref().filter(|_| epoch != 0) {
+            self.target.health.probed(epoch, good, rules, now, chance);
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        // No time and no chance are needed to give a place back.
+        self.settle_probe(None, 0, 0);
+        self.target.health.view(self.core.into()).in_flight.sub(1);
+    }
+}
+
+fn is_slow(rules: &Rules, took: Micros) -> bool {
+    rules.slow > Duration::ZERO && u128::from(took) >= rules.slow.as_micros()
+}

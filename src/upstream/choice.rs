@@ -1,0 +1,191 @@
+//! Who is asked: of a route's upstreams the one that its `balance` names, among those that may be asked now.
+//!
+//! An upstream may be asked if it has weight, has not been tried for this request, has something left of its limits, and its
+//! breaker lets a call through. Of several priorities only the first in which there is any is looked at.
+//!
+//! | `balance` | of those |
+//! | --- | --- |
+//! | `p2c` | two are drawn by weight, and the one is taken that is likely to begin sooner: the average time to its first byte, times the requests that it would have in flight, divided by its weight |
+//! | `weighted` | one is drawn by weight |
+//! | `first` | the first, as they are written |
+//! | `sticky` | the one with the highest score for the key ([`affinity`]) |
+//!
+//! With `p2c` one of whom nothing is known is asked before all others, but once: until its first answer, a request in flight there
+//! counts as if it took for ever. Latency and requests in flight are those of this core, so that choosing touches no other's
+//! memory; the cores' choices add up as those of several edges do.
+//!
+//! The breaker of an upstream of whose rules the configuration does not speak holds only where a route has somewhere else to go: asking the one
+//! upstream there is beats refusing.
+
+use std::sync::Arc;
+
+use super::affinity;
+use super::call::Call;
+use super::health::View;
+use super::target::Target;
+use crate::config::{Balance, Member, Route};
+use crate::shard::clock::{Micros, Millis};
+
+/// What a request in flight counts where no answer has ever been seen, in microseconds: more than any answer takes.
+const UNKNOWN_US: f64 = 1e12;
+
+/// What a choice depends on.
+pub struct Asked<'a> {
+    /// The route.
+    pub route: &'a Route,
+    /// The upstreams, by their index.
+    pub targets: &'a [Arc<Target>],
+    /// The core that asks.
+    pub core: usize,
+    /// Who asks, or for what, as a number: with `sticky`, equal ones go to the same upstream.
+    pub key: u64,
+    /// Now.
+    pub now: Micros,
+}
+
+/// Who is asked.
+pub struct Pick {
+    /// Its index.
+    pub index: usize,
+    /// The call that this begins.
+    pub call: Call,
+}
+
+/// Nobody can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Out {
+    /// When one of those that are out may be asked again, in milliseconds from now; none if it is not because they are out.
+    pub retry_after: Option<Millis>,
+}
+
+impl Asked<'_> {
+    /// Chooses one that is not among `tried` and of whom `may` says that it has something left. `chance` gives numbers.
+    pub fn pick(
+        &self,
+        tried: &[usize],
+        may: impl Fn(usize) -> bool,
+        mut chance: impl FnMut() -> u64,
+    ) -> Result<Pick, Out> {
+        let mut refused: Vec<usize> = Vec::new();
+        let mut soonest = None;
+        loop {
+            let open = |member: &&Member| {
+                member.weight > 0
+                    && !tried.contains(&member.index)
+                    && !refused.contains(&member.index)
+                    && may(member.index)
+                    && self.left(member.index) == 0
+            };
+            let Some(member) = self.choose(&open, &mut chance) else { break };
+            match self.begin(member.index) {
+                Ok(call) => return Ok(Pick { index: member.index, call }),
+                // Between the look and the question another core has taken the last place, or it is half-open.
+                Err(left) => {
+                    refused.push(member.index);
+                    soonest = Some(soonest.map_or(left, |soonest: Millis| soonest.min(left)));
+                }
+            }
+        }
+        let closed = self.route.upstreams.iter().filter(|member| member.weight > 0 && may(member.index));
+        let left = closed.map(|member| self.left(member.index)).filter(|left| *left > 0);
+        Err(Out { retry_after: left.chain(soonest).min() })
+    }
+
+    /// Chooses one of `tried` once more, the one whose trial is the longest ago.
+    pub fn again(&self, tried: &[usize], may: impl Fn(usize) -> bool) -> Result<Pick, Out> {
+        let last_trials = tried.iter().enumerate().filter(|(at, index)| !tried[at + 1..].contains(index));
+        let mut retry_after = None;
+        for (_, &index) in last_trials.filter(|(_, index)| may(**index)) {
+            match self.begin(index) {
+                Ok(call) => return Ok(Pick { index, call }),
+                Err(left) => {
+                    retry_after = Some(retry_after.map_or(left, |soonest: Millis| soonest.min(left)));
+                }
+            }
+        }
+        Err(Out { retry_after })
+    }
+
+    /// How long from now all of them want to be left alone; none if nobody asks their breakers.
+    pub fn soonest(&self) -> Option<Millis> {
+        let members = self.route.upstreams.iter().filter(|member| member.weight > 0);
+        let gated = members.filter(|member| self.is_gated(&self.targets[member.index]).is_some());
+        gated.map(|member| self.left(member.index)).min()
+    }
+
+    fn begin(&self, index: usize) -> Result<Call, Millis> {
+        let target = &self.targets[index];
+        let permit = match self.is_gated(target) {
+            None => None,
+            Some(rules) => Some(target.health.admit(rules, self.now / 1000)?),
+        };
+        Ok(Call::begin(target, permit, self.core, self.now))
+    }
+
+    /// For how long the upstream at `index` is certain not to let anyone through.
+    fn left(&self, index: usize) -> Millis {
+        let target = &self.targets[index];
+        self.is_gated(target).map_or(0, |_| target.health.left(self.now / 1000))
+    }
+
+    /// The rules by which `target` may refuse this route's requests.
+    fn is_gated<'a>(&self, target: &'a Target) -> Option<&'a crate::config::Breaker> {
+        target.breaker.as_ref().filter(|_| target.strict || self.route.has_elsewhere())
+    }
+
+    fn choose(&self, open: &impl Fn(&&Member) -> bool, chance: &mut impl FnMut() -> u64) -> Option<Member> {
+        let members = &self.route.upstreams[..];
+        let first = members.iter().find(open)?;
+        let tier = || members.iter().filter(|member| member.priority == first.priority).filter(open);
+        if members.len() == 1 {
+            return Some(*first);
+        }
+        match &self.route.balance {
+            Balance::First => Some(*first),
+            Balance::Weighted => draw(tier(), chance),
+            Balance::Sticky(_) => {
+                let score = |member: &Member| {
+                    affinity::score(self.key, self.targets[member.index].identity, member.weight)
+                };
+                tier().max_by(|one, other| score(one).total_cmp(&score(other))).copied()
+            }
+            Balance::P2c => {
+                let one = draw(tier(), chance)?;
+                let others = tier().filter(|member| member.index != one.index);
+                let Some(other) = draw(others, chance) else { return Some(one) };
+                Some(if self.cost(other) < self.cost(one) { other } else { one })
+            }
+        }
+    }
+
+    /// How long a request more is likely to take there, as far as costs can be compared.
+    fn cost(&self, member: Member) -> f64 {
+        let View { latency, in_flight, .. } = self.targets[member.index].health.view(self.core);
+        let in_flight = in_flight.get() as f64;
+        let cost = match latency.read(self.now) {
+            Some(latency) => latency * (in_flight + 1.0),
+            None => UNKNOWN_US * in_flight,
+        };
+        cost / f64::from(member.weight)
+    }
+}
+
+/// One of them by chance, by weight.
+fn draw<'a>(
+    members: impl Iterator<Item = &'a Member> + Clone,
+    chance: &mut impl FnMut() -> u64,
+) -> Option<Member> {
+    let total: u64 = members.clone().map(|member| u64::from(member.weight)).sum();
+    let mut at = if total == 0 { return None } else { chance() % total };
+    for member in members {
+        match at.checked_sub(member.weight.into()) {
+            Some(rest) => at = rest,
+            None => return Some(*member),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+#[path = "choice_tests.rs"]
+mod tests;

@@ -1,0 +1,52 @@
+//! The upstreams' health, for `GET /metrics`.
+
+use std::sync::Arc;
+
+use super::breaker::State;
+use super::health::{Health, Opened};
+use super::target::Target;
+use crate::observe::Page;
+use crate::shard::clock::Millis;
+
+/// Appends what is known of the upstreams that are configured.
+pub fn render(targets: &[Arc<Target>], now: Millis, out: &mut String) {
+    let mut page = Page::new(out);
+    let mut each = |name: &str, kind: &str, help: &str, read: &dyn Fn(&Health) -> u64| {
+        page.family(name, kind, help);
+        for target in targets {
+            page.labelled(name, &[("upstream", &target.name)], read(&target.health));
+        }
+    };
+    each(
+        "sedge_upstream_in_flight",
+        "gauge",
+        "Requests to an upstream that are not over.",
+        &Health::in_flight,
+    );
+    each(
+        "sedge_upstream_parked_total",
+        "counter",
+        "Times that an upstream asked to be left alone by Retry-After, and was.",
+        &Health::parked,
+    );
+    let name = "sedge_upstream_state";
+    page.family(name, "gauge", "Whether an upstream's breaker is in this state (1) or not (0).");
+    for target in targets {
+        let now = target.health.state(now);
+        for state in State::ALL {
+            page.labelled(
+                name,
+                &[("upstream", &target.name), ("state", state.label())],
+                (state == now).into(),
+            );
+        }
+    }
+    let name = "sedge_upstream_opens_total";
+    page.family(name, "counter", "Times that an upstream's breaker has opened.");
+    for target in targets {
+        for reason in Opened::ALL {
+            let labels = [("upstream", &target.name[..]), ("reason", reason.label())];
+            page.labelled(name, &labels, target.health.opened(reason));
+        }
+    }
+}
