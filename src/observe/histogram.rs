@@ -65,6 +65,17 @@ impl Scale for Overhead {
     ];
 }
 
+/// Bounds for a sync of a disk: 50 µs (a drive with a cache that survives) to 10 s (one that is about to fail).
+#[derive(Debug, Default)]
+pub struct DiskSync;
+
+impl Scale for DiskSync {
+    const BOUNDS_US: &'static [u64] = &[
+        50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+        2_500_000, 10_000_000,
+    ];
+}
+
 /// A histogram over the bounds of `S`, with one writer.
 #[derive(Debug)]
 pub struct Histogram<S> {

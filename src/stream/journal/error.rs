@@ -1,0 +1,174 @@
+//! What can go wrong with a journal, in the words of whoever has to do something about it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// A journal cannot be opened. Nothing of it is served then: which streams a damaged record belonged to is not known, and a
+/// lost deletion or a lost producer's number would be a wrong answer, not a missing one.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has the directory.
+    Locked(PathBuf),
+    /// The disk refused.
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// What was durable has changed.
+    Damaged {
+        /// The segment.
+        path: PathBuf,
+        /// Where the first record that is not whole begins.
+        byte: u64,
+    },
+    /// A segment between others is not there.
+    Missing(PathBuf),
+    /// A segment of another journal, or under another's name.
+    Foreign(PathBuf),
+    /// Written by another version of sedge.
+    Version {
+        /// The segment.
+        path: PathBuf,
+        /// What it says of itself.
+        version: u32,
+    },
+    /// A whole record that its owner cannot read.
+    Refused {
+        /// The segment.
+        path: PathBuf,
+        /// Where the record begins.
+        byte: u64,
+        /// What the owner says.
+        why: String,
+    },
+}
+
+const WAY_OUT: &str = "restore the directory from a copy, or move it away to begin with an empty one";
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked(path) => write!(
+                f,
+                "{}: another process has this directory: stop it, or take another directory",
+                path.display()
+            ),
+            Self::Io { doing, path, error } => write!(f, "{}: could not {doing}: {error}", path.display()),
+            Self::Damaged { path, byte } => write!(
+                f,
+                "{}: damaged at byte {byte}: what was durable there has changed, so none of it is served; check the disk, and {WAY_OUT}",
+                path.display()
+            ),
+            Self::Missing(path) => {
+                write!(f, "{}: this segment is missing between others; {WAY_OUT}", path.display())
+            }
+            Self::Foreign(path) => write!(
+                f,
+                "{}: this segment belongs to another journal or another place in it; {WAY_OUT}",
+                path.display()
+            ),
+            Self::Version { path, version } => write!(
+                f,
+                "{}: written in format {version}, which this sedge does not read; start the sedge that wrote it",
+                path.display()
+            ),
+            Self::Refused { path, byte, why } => {
+                write!(f, "{}: the record at byte {byte} is whole but cannot be used: {why}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// Why a journal takes nothing more: after a write or a sync has failed, what the disk holds is unknown, and trying again could
+/// call durable what is not. It ends with the process; the next start reads what is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What was tried.
+    pub doing: &'static str,
+    /// With which file.
+    pub path: PathBuf,
+    /// What the system said.
+    pub error: String,
+}
+
+impl Failure {
+    pub(super) fn new(doing: &'static str, path: PathBuf, error: &io::Error) -> Self {
+        Self { doing, path, error: error.to_string() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { doing, path, error } = self;
+        write!(f, "{}: could not {doing}: {error}: nothing more is stored until a restart", path.display())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// An append that was not taken; the journal is as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// Longer than [`super::RECORD_BYTES_MAX`].
+    TooLong,
+    /// More waits for the disk than [`super::QUEUE_BYTES_MAX`]: try again later.
+    Busy,
+    /// The disk has failed.
+    Stopped(Failure),
+}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => write!(f, "a record may have at most {} bytes", super::RECORD_BYTES_MAX),
+            Self::Busy => f.write_str("too much is waiting for the disk: try again later"),
+            Self::Stopped(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for AppendError {}
+
+/// A record that cannot be read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// It was retired.
+    Gone,
+    /// It is not what was written; it is never served.
+    Damaged {
+        /// Number of the segment.
+        segment: u32,
+        /// Where in it the record begins.
+        byte: u32,
+    },
+    /// The disk refused.
+    Io(io::Error),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("the record is retired"),
+            Self::Damaged { segment, byte } => {
+                write!(
+                    f,
+                    "{}: damaged at byte {byte}: it is not served",
+                    super::record::segment_name(*segment)
+                )
+            }
+            Self::Io(error) => write!(f, "could not read the record: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}

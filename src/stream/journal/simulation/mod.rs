@@ -1,0 +1,179 @@
+//! The journal on a disk that keeps only what it must: thousands of lives, each from a seed, each told again by it.
+//!
+//! An owner that is as simple as one can be stands for the streams: it puts values and kills them. After each crash it compares
+//! what it is given with what it knows:
+//!
+//! - every put that was acknowledged and that nobody tried to kill is there, with its own bytes, once, in order;
+//! - a kill that was acknowledged holds for ever; one that was not holds for all of its victims or for none;
+//! - what was never acknowledged is there up to some point and not beyond it;
+//! - a crash alone never makes a journal that cannot be opened.
+
+mod owner;
+mod world;
+
+use super::disk::Disk;
+use super::{AppendError, Fsync, Journal, OpenError};
+use owner::Owner;
+use std::collections::HashSet;
+use std::time::Duration;
+use world::{Dice, Fault};
+
+/// Lives that are lived by `cargo test`; `SEDGE_JOURNAL_SEEDS` for more.
+const SEEDS: u64 = 2_000;
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+fn seeds() -> u64 {
+    std::env::var("SEDGE_JOURNAL_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS)
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_and_nothing_doubled_whenever_the_machine_stops() {
+    let (mut crashes, mut removed, mut copied, mut cut) = (0, 0, 0, 0);
+    for seed in 0..seeds() {
+        let mut dice = Dice::new(seed);
+        let fsync = match dice.below(4) {
+            0 => Fsync::Never,
+            1 => Fsync::Interval(Duration::from_secs(1)),
+            _ => Fsync::Always,
+        };
+        let mut owner = Owner::new(seed, fsync);
+        for _ in 0..1 + dice.below(6) {
+            let dead = Fault::Dead { from: 1 + dice.below(120) };
+            owner.disk.plan(dice.chance(80).then_some(dead));
+            // A start can be interrupted as well: then there is another one.
+            if let Some(mut life) = owner.start(seed) {
+                cut += u64::from(life.was_cut);
+                life.live(&mut owner, &mut dice, 60);
+                removed += life.removed();
+                copied += life.copied();
+                drop(life);
+            }
+            crashes += 1;
+            owner.crash(&mut dice);
+        }
+        owner.disk.plan(None);
+        owner.start(seed).expect("a disk without faults can be opened");
+    }
+    // A simulation in which nothing ever happens would hold as well.
+    if seeds() >= SEEDS {
+        assert!(
+            crashes > SEEDS && removed > SEEDS && copied > SEEDS && cut > SEEDS / 10,
+            "{crashes} crashes, {removed} segments removed, {copied} bytes copied, {cut} cuts"
+        );
+    }
+}
+
+#[test]
+fn any_failed_write_or_sync_stops_all_acknowledgements() {
+    let mut struck = 0;
+    for call in 1..=200 {
+        for errno in [EIO, ENOSPC] {
+            for power in [false, true] {
+                let mut dice = Dice::new(call);
+                let mut owner = Owner::new(call, Fsync::Always);
+                owner.disk.plan(Some(Fault::Once { call, errno }));
+                let Some(mut life) = owner.start(call) else {
+                    // The first calls belong to the making of the first segment.
+                    assert!(owner.disk.has_struck() && call <= 8, "call {call}");
+                    owner.disk.plan(None);
+                    owner.start(call).expect("the disk is well again");
+                    struck += 1;
+                    continue;
+                };
+                life.live(&mut owner, &mut dice, 400);
+                assert!(owner.disk.has_struck(), "call {call} of {}", owner.disk.calls());
+                struck += 1;
+                let failure = life.stopped().expect("the journal has stopped");
+                assert!(failure.error.contains(&format!("os error {errno}")), "{failure}");
+                assert!(failure.to_string().contains(".segment: could not "), "{failure}");
+                assert_eq!(life.journal.append(b"more"), Err(AppendError::Stopped(failure)));
+                drop(life);
+                owner.disk.plan(None);
+                if power {
+                    owner.lose_power();
+                }
+                owner.start(call).expect("the disk is well again");
+            }
+        }
+    }
+    assert_eq!(struck, 800);
+}
+
+#[test]
+fn damage_is_refused_or_cut_and_never_served() {
+    let (mut refused, mut cut) = (0, 0);
+    for seed in 0..400 {
+        let mut dice = Dice::new(seed);
+        let mut owner = Owner::new(seed, Fsync::Always);
+        let mut life = owner.start(seed).expect("an empty disk can be opened");
+        life.live(&mut owner, &mut dice, 60);
+        life.drain(&mut owner);
+        let files = owner.disk.files();
+        let (name, length) = &files[dice.below(files.len() as u64) as usize];
+        let (byte, bit) = (dice.below(*length as u64) as usize, dice.below(8));
+        owner.disk.change(name, |bytes| bytes[byte] ^= 1 << bit);
+        // Those who read while it happens get an error or the right bytes.
+        life.read_everything(&owner);
+        drop(life);
+        let is_last = *name == files[files.len() - 1].0;
+        match Journal::open_on(owner.disk.clone(), &owner.settings, seed, |location, body| {
+            owner.knows(location, body)
+        }) {
+            Err(OpenError::Damaged { path, byte: at }) => {
+                assert_eq!(path, owner.disk.path(name));
+                assert!(at <= byte as u64, "seed {seed}: damaged at {byte}, said to be at {at}");
+                refused += 1;
+            }
+            Ok(opened) => {
+                // Only what looks like the last batch before a crash.
+                let found = opened.recovery.cut.expect("the damage is said");
+                assert!(
+                    is_last && found.path == owner.disk.path(name) && found.byte <= byte as u64,
+                    "seed {seed}: {found:?}"
+                );
+                cut += 1;
+            }
+            Err(other) => panic!("seed {seed}: {other}"),
+        }
+    }
+    assert!(refused > 200 && cut > 0, "{refused} refused, {cut} cut");
+}
+
+#[test]
+fn a_shortened_or_missing_segment_is_refused() {
+    let mut seen = HashSet::new();
+    for seed in 0..100 {
+        let mut dice = Dice::new(seed);
+        let mut owner = Owner::new(seed, Fsync::Always);
+        let mut life = owner.start(seed).expect("an empty disk can be opened");
+        life.live(&mut owner, &mut dice, 60);
+        life.drain(&mut owner);
+        drop(life);
+        let files = owner.disk.files();
+        if files.len() < 3 {
+            continue;
+        }
+        let (name, length) = &files[1];
+        let at = dice.below(*length as u64) as usize;
+        let missing = dice.chance(50);
+        if missing {
+            owner.disk.take_away(name);
+        } else {
+            owner.disk.change(name, |bytes| bytes.truncate(at));
+        }
+        let error = Journal::open_on(owner.disk.clone(), &owner.settings, seed, |_, _| Ok(()))
+            .map(|_| ())
+            .expect_err("refused");
+        match error {
+            OpenError::Missing(path) => assert!(missing && path == owner.disk.path(name)),
+            OpenError::Damaged { path, byte } => {
+                assert!(!missing && path == owner.disk.path(name) && byte <= at as u64);
+            }
+            other => panic!("seed {seed}: {other}"),
+        }
+        seen.insert(missing);
+    }
+    assert_eq!(seen.len(), 2);
+}

@@ -1,0 +1,145 @@
+//! The journal on a real directory, with its thread.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::*;
+
+/// A directory that goes with its test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("sedge-journal-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn runtime() -> tokio::runtime::LocalRuntime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(Default::default())
+        .expect("a runtime")
+}
+
+#[test]
+fn a_task_waits_for_its_batch_and_reads_what_it_wrote() {
+    for (name, fsync) in [
+        ("always", Fsync::Always),
+        ("interval", Fsync::Interval(Duration::from_millis(5))),
+        ("never", Fsync::Never),
+    ] {
+        let scratch = Scratch::new(name);
+        let settings = Settings { fsync, ..Settings::default() };
+        let opened = Journal::open(&scratch.0, &settings, |_, _| panic!("it is empty")).expect("opened");
+        let (journal, keeper) = (opened.journal, opened.writer.spawn().expect("a thread"));
+        let done = Rc::new(Cell::new(0));
+        runtime().block_on(async {
+            let waiters = Rc::new(journal.waiters());
+            let serve = Rc::clone(&waiters);
+            let server = tokio::task::spawn_local(async move { serve.serve().await });
+            let tasks: Vec<_> = (0..100_u32)
+                .map(|number| {
+                    let (journal, waiters, done) = (journal.clone(), Rc::clone(&waiters), Rc::clone(&done));
+                    tokio::task::spawn_local(async move {
+                        for turn in 0..10_u32 {
+                            let body = [number.to_le_bytes(), turn.to_le_bytes()].concat();
+                            let ticket = journal.append(&body).expect("taken");
+                            waiters.durable(ticket).await.expect("durable");
+                            assert_eq!(journal.read(ticket.location).expect("read"), body);
+                            done.set(done.get() + 1);
+                        }
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await.expect("no task panics");
+            }
+            server.abort();
+        });
+        assert_eq!(done.get(), 1_000);
+        let batches = journal.stats().batches.get();
+        assert!(batches < 1_000, "100 appenders share batches: {batches}");
+        keeper.close();
+        drop(journal);
+
+        let mut turns = [0_u32; 100];
+        let opened = Journal::open(&scratch.0, &settings, |_, body| {
+            let word = |at: usize| u32::from_le_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]]);
+            let next = &mut turns[word(0) as usize];
+            assert_eq!(word(4), *next, "in the order of the appends");
+            *next += 1;
+            Ok(())
+        })
+        .expect("opened again");
+        assert_eq!((opened.recovery.records, opened.recovery.cut), (1_000, None));
+        assert!(turns.iter().all(|turns| *turns == 10));
+    }
+}
+
+#[test]
+fn a_directory_has_one_journal_at_a_time() {
+    let scratch = Scratch::new("lock");
+    let opened = Journal::open(&scratch.0, &Settings::default(), |_, _| Ok(())).expect("opened");
+    let error =
+        Journal::open(&scratch.0, &Settings::default(), |_, _| Ok(())).map(drop).expect_err("refused");
+    assert!(error.to_string().contains("another process has this directory"), "{error}");
+    drop(opened);
+    Journal::open(&scratch.0, &Settings::default(), |_, _| Ok(())).expect("free again");
+}
+
+#[test]
+fn a_record_that_its_owner_cannot_use_is_named() {
+    let scratch = Scratch::new("refused");
+    let opened = Journal::open(&scratch.0, &Settings::default(), |_, _| Ok(())).expect("opened");
+    opened.journal.append(b"what?").expect("taken");
+    opened.writer.spawn().expect("a thread").close();
+    drop(opened.journal);
+    let error =
+        Journal::open(&scratch.0, &Settings::default(), |_, body| Err(format!("{} bytes", body.len())));
+    let error = error.map(drop).expect_err("refused").to_string();
+    assert!(
+        error.ends_with("0000000001.segment: the record at byte 32 is whole but cannot be used: 5 bytes"),
+        "{error}"
+    );
+}
+
+#[test]
+fn whoever_waits_is_told_that_the_journal_has_ended() {
+    let scratch = Scratch::new("ended");
+    let opened = Journal::open(&scratch.0, &Settings::default(), |_, _| Ok(())).expect("opened");
+    let journal = opened.journal;
+    let ticket = journal.append(b"taken by nobody").expect("taken");
+    runtime().block_on(async {
+        let waiters = journal.waiters();
+        let (outcome, ()) = tokio::join!(waiters.durable(ticket), async {
+            tokio::task::yield_now().await;
+            // Its records are written, and then it says that there will be no more.
+            opened.writer.spawn().expect("a thread").close();
+            waiters.wake_ready();
+        });
+        outcome.expect("what was taken before the end is written");
+        let late = journal.append(b"too late").map(drop).expect_err("refused");
+        assert!(matches!(late, AppendError::Stopped(_)), "{late}");
+    });
+}
+
+#[test]
+fn bounds_are_kept() {
+    let scratch = Scratch::new("bounds");
+    let opened = Journal::open(&scratch.0, &Settings::default(), |_, _| Ok(())).expect("opened");
+    let body = vec![7; RECORD_BYTES_MAX];
+    opened.journal.append(&body).expect("a record as long as may be");
+    assert_eq!(opened.journal.append(&[0; 1]), Err(AppendError::Busy));
+    assert_eq!(opened.journal.append(&vec![0; RECORD_BYTES_MAX + 1]), Err(AppendError::TooLong));
+}

@@ -1,0 +1,159 @@
+//! Waiting until an append is as durable as configured.
+//!
+//! The writer finishes batch after batch and knows nothing of tasks: it wakes each core at most once a batch, and only cores on
+//! which somebody waits. There, [`Waiters::serve`] (one task a core) wakes the tasks whose batch is done.
+//!
+//! Nobody is forgotten: whoever waits says so (`waiting`) and then looks at `reached` once more; the writer stores `reached` and
+//! then looks at `waiting`. Both in one total order, so at least one of them sees the other.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+use tokio::sync::Notify;
+
+use super::error::Failure;
+use super::record::Location;
+
+/// An append that was taken: where its record is, and which batch it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// Where the record will be readable once it is durable.
+    pub location: Location,
+    pub(super) batch: u64,
+}
+
+/// How far the writer has come.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    reached: AtomicU64,
+    failure: OnceLock<Failure>,
+    doors: Mutex<Vec<Arc<Door>>>,
+}
+
+/// Where one core is woken.
+#[derive(Debug, Default)]
+struct Door {
+    waiting: AtomicBool,
+    notify: Notify,
+}
+
+impl Progress {
+    pub(super) fn reached(&self, batch: u64) {
+        self.reached.store(batch, SeqCst);
+        self.wake();
+    }
+
+    /// The first failure counts.
+    pub(super) fn stop(&self, failure: Failure) {
+        let _ = self.failure.set(failure);
+        self.wake();
+    }
+
+    pub(super) fn failure(&self) -> Option<&Failure> {
+        self.failure.get()
+    }
+
+    /// `None` while it is not known.
+    pub(super) fn outcome(&self, batch: u64) -> Option<Result<(), Failure>> {
+        if batch <= self.reached.load(SeqCst) {
+            return Some(Ok(()));
+        }
+        self.failure().map(|failure| Err(failure.clone()))
+    }
+
+    fn wake(&self) {
+        for door in self.doors.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            if door.waiting.swap(false, SeqCst) {
+                door.notify.notify_one();
+            }
+        }
+    }
+}
+
+/// The tasks of one core that wait for the disk.
+#[derive(Debug)]
+pub struct Waiters {
+    progress: Arc<Progress>,
+    door: Arc<Door>,
+    tasks: RefCell<Slab<(u64, Waker)>>,
+}
+
+impl Waiters {
+    /// For one core; [`Waiters::serve`] has to run there.
+    pub(super) fn new(progress: Arc<Progress>) -> Self {
+        let door = Arc::new(Door::default());
+        progress.doors.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&door));
+        Self { progress, door, tasks: RefCell::default() }
+    }
+
+    /// Until the append is as durable as configured.
+    ///
+    /// # Errors
+    /// If the disk has failed: the append may or may not be there after a restart.
+    pub async fn durable(&self, ticket: Ticket) -> Result<(), Failure> {
+        let mut seat = Seat { waiters: self, key: None };
+        poll_fn(|context| seat.poll(ticket.batch, context)).await
+    }
+
+    /// Wakes whoever can go on, for ever.
+    pub async fn serve(&self) {
+        loop {
+            self.door.notify.notified().await;
+            self.wake_ready();
+        }
+    }
+
+    pub(super) fn wake_ready(&self) {
+        let tasks = self.tasks.borrow();
+        let mut left = false;
+        for (_, (batch, waker)) in tasks.iter() {
+            match self.progress.outcome(*batch) {
+                // A waker of this core: it queues the task and runs nothing.
+                Some(_) => waker.wake_by_ref(),
+                None => left = true,
+            }
+        }
+        if left {
+            self.door.waiting.store(true, SeqCst);
+            // What was reached meanwhile rang at a door where nobody seemed to wait.
+            if tasks.iter().any(|(_, (batch, _))| self.progress.outcome(*batch).is_some()) {
+                self.door.notify.notify_one();
+            }
+        }
+    }
+}
+
+/// One who waits; leaves without a trace.
+struct Seat<'a> {
+    waiters: &'a Waiters,
+    key: Option<usize>,
+}
+
+impl Seat<'_> {
+    fn poll(&mut self, batch: u64, context: &Context<'_>) -> Poll<Result<(), Failure>> {
+        if let Some(outcome) = self.waiters.progress.outcome(batch) {
+            return Poll::Ready(outcome);
+        }
+        {
+            let mut tasks = self.waiters.tasks.borrow_mut();
+            match self.key {
+                Some(key) => tasks[key].1.clone_from(context.waker()),
+                None => self.key = Some(tasks.insert((batch, context.waker().clone()))),
+            }
+        }
+        self.waiters.door.waiting.store(true, SeqCst);
+        self.waiters.progress.outcome(batch).map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.waiters.tasks.borrow_mut().remove(key);
+        }
+    }
+}

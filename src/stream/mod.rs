@@ -1,0 +1,3 @@
+//! Durable streams: an append-only log with a URL. So far the journal that keeps them on disk.
+
+pub mod journal;
