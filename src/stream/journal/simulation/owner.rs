@@ -287,8 +287,10 @@ impl Life {
             owner.entries[*victim].killer = Some(at);
         }
         let before = owner.at.insert(ticket.location, at).map(|before| &owner.entries[before]);
-        // Whether a dead put went with its segment or with the power is not known, and only the latter frees its place.
-        let may_be_lost = |entry: &Entry| owner.settings.fsync != Fsync::Always && entry.killer.is_some();
+        // Whether a dead record went with its segment or with the power is not known, and only the latter frees its place.
+        let may_be_lost = |entry: &Entry| {
+            owner.settings.fsync != Fsync::Always && (entry.killer.is_some() || entry.retired)
+        };
         assert!(before.is_none_or(may_be_lost), "a position was given twice: {at}");
         owner.entries.push(Entry {
             location: ticket.location,
