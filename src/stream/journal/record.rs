@@ -48,6 +48,13 @@ impl Position {
     pub(super) fn starts(self, head: &[u8]) -> bool {
         head.starts_with(&self.0.to_le_bytes())
     }
+
+    /// Whether a head that begins so could be a copy's that lies here: of an earlier segment. They count from 1.
+    pub(super) fn may_hold_a_copy(self, head: &[u8]) -> bool {
+        let segment =
+            head.get(4..8).map_or(0, |word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+        (1..self.segment()).contains(&segment)
+    }
 }
 
 /// One record, for those who will read it again: 12 bytes of knowledge.

@@ -77,14 +77,14 @@ impl<'a, F: File> Scan<'a, F> {
             let Some(bytes) = self.bytes(at, length)? else { return Ok(false) };
             for (ahead, head) in bytes.windows(RECORD_HEAD_BYTES).enumerate() {
                 let byte = at + ahead as u64;
-                // Its own place is what random bytes do not contain; the checksum is looked at only then.
                 let Ok(place) = u32::try_from(byte).map(|byte| Position::new(number, byte)) else {
                     return Ok(false);
                 };
-                if place.starts(head)
-                    && Head::read(head)
-                        .is_some_and(|head| u64::from(head.synced) > broken && u64::from(head.synced) <= byte)
-                {
+                // What other bytes seldom contain: this very place, or a segment before this. The checksum is looked at only
+                // then.
+                let may_be_one = place.starts(head) || place.may_hold_a_copy(head);
+                let synced = || Head::read(head).map_or(0, |head| u64::from(head.synced));
+                if may_be_one && (broken + 1..=byte).contains(&synced()) {
                     return Ok(true);
                 }
             }

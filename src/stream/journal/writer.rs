@@ -97,7 +97,18 @@ impl<D: Disk> Writer<D> {
     }
 
     fn batch_and_tidy(&mut self) -> Result<bool, Failure> {
-        let number = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).take(&mut self.batch);
+        let closing = self.commit()?;
+        // An end is not held up: the next start goes on.
+        let more = !closing && self.tidy()?;
+        self.publish();
+        Ok(more)
+    }
+
+    /// Writes what waits and acknowledges it; whether nothing more is to come.
+    pub(super) fn commit(&mut self) -> Result<bool, Failure> {
+        let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let (number, closing) = (queue.take(&mut self.batch), queue.closing);
+        drop(queue);
         self.write()?;
         if self.fsync == Fsync::Always {
             self.sync()?;
@@ -110,9 +121,7 @@ impl<D: Disk> Writer<D> {
         self.batch.clear();
         self.done = number;
         self.shared.progress.reached(number);
-        let more = self.tidy()?;
-        self.publish();
-        Ok(more)
+        Ok(closing)
     }
 
     /// Makes all that was written durable.

@@ -116,6 +116,7 @@ fn damage_is_refused_or_cut_and_never_served() {
         owner.disk.change(name, |bytes| bytes[byte] ^= 1 << bit);
         // Those who read while it happens get an error or the right bytes.
         life.read_everything(&owner);
+        let last_batch = life.last_batch.clone();
         drop(life);
         let is_last = *name == files[files.len() - 1].0;
         match Journal::open_on(owner.disk.clone(), &owner.settings, seed, |location, body| {
@@ -133,6 +134,12 @@ fn damage_is_refused_or_cut_and_never_served() {
                     is_last && found.path == owner.disk.path(name) && found.byte <= byte as u64,
                     "seed {seed}: {found:?}"
                 );
+                if last_batch.0 == *name {
+                    assert!(
+                        found.byte >= last_batch.1 as u64,
+                        "seed {seed}: more than the last batch, {last_batch:?}: {found:?}"
+                    );
+                }
                 cut += 1;
             }
             Err(other) => panic!("seed {seed}: {other}"),

@@ -93,6 +93,7 @@ impl Owner {
             alive,
             waiting: Vec::new(),
             was_cut: opened.recovery.cut.is_some(),
+            last_batch: Default::default(),
         };
         life.read_everything(self);
         Some(life)
@@ -201,6 +202,8 @@ pub(super) struct Life {
     alive: Vec<usize>,
     waiting: Vec<(usize, Ticket)>,
     pub(super) was_cut: bool,
+    /// The last segment, and where in it the last batch begins.
+    pub(super) last_batch: (String, usize),
 }
 
 impl Life {
@@ -212,7 +215,7 @@ impl Life {
                 55..70 => self.kill(owner, dice),
                 70..80 => self.read(owner, dice),
                 80..82 if owner.settings.fsync != Fsync::Always && self.writer.sync().is_err() => return,
-                _ if !self.turn(owner) => return,
+                _ if !self.turn(owner, dice) => return,
                 _ => {}
             }
         }
@@ -221,7 +224,7 @@ impl Life {
     /// Turns until nothing is left to do.
     pub(super) fn drain(&mut self, owner: &mut Owner) {
         for _ in 0..100 {
-            assert!(self.turn(owner), "a disk without faults");
+            assert!(self.turn(owner, &mut Dice::new(0)), "a disk without faults");
         }
         assert!(self.waiting.is_empty());
     }
@@ -310,8 +313,22 @@ impl Life {
     }
 
     /// `false` once the journal has stopped.
-    fn turn(&mut self, owner: &mut Owner) -> bool {
-        let result = self.writer.turn();
+    fn turn(&mut self, owner: &mut Owner, dice: &mut Dice) -> bool {
+        let before = owner.disk.files().pop();
+        let result = self.writer.commit();
+        let after = owner.disk.files().pop();
+        if let (true, Some((name, length))) = (after != before, after) {
+            let began = before.filter(|(before, _)| *before == name).map_or(0, |(_, length)| length);
+            self.last_batch = (name, began.min(length));
+        }
+        // On other cores, life goes on between the two.
+        if result.is_ok() && dice.chance(30) {
+            self.kill(owner, dice);
+        }
+        let result = result.and_then(|_| self.writer.tidy());
+        if let Err(failure) = &result {
+            self.writer.shared.progress.stop(failure.clone());
+        }
         let journal = &self.journal;
         self.waiting.retain(|(at, ticket)| {
             let done = matches!(journal.outcome(*ticket), Some(Ok(())));
