@@ -62,7 +62,7 @@ enum Waited {
     NoRoom,
 }
 
-/// What becomes of a request.
+/// What becomes of a request. Boxed, each of them: while an answer streams the match still keeps room for the largest.
 enum Next {
     /// It goes to an upstream.
     Relay(Box<Request>),
@@ -71,9 +71,9 @@ enum Next {
     /// It is several.
     Batch(Box<Request>),
     /// It is answered here.
-    Give(Box<Request>, local::Found),
+    Give(Box<Request>, Box<local::Found>),
     /// It cannot be understood.
-    Refuse(Reject),
+    Refuse(Box<Reject>),
 }
 
 /// Serves requests until the connection ends.
@@ -94,15 +94,15 @@ pub fn run<'a>(
                 Waited::Closed => return,
                 Waited::Late => {
                     let limit = core.shared.settings.load().config.timeouts.request_head;
-                    refuse(client, core, peer, &ApiError::request_head_timeout(limit)).await;
+                    Box::pin(refuse(client, core, peer, &ApiError::request_head_timeout(limit))).await;
                     After::Close
                 }
                 Waited::Refused(reject) => {
-                    refuse(client, core, peer, &reject.into()).await;
+                    Box::pin(refuse(client, core, peer, &reject.into())).await;
                     After::Close
                 }
                 Waited::NoRoom => {
-                    refuse(client, core, peer, &ApiError::overloaded()).await;
+                    Box::pin(refuse(client, core, peer, &ApiError::overloaded())).await;
                     After::Close
                 }
                 Waited::Head(length) => {
@@ -118,7 +118,7 @@ pub fn run<'a>(
                         }
                         Next::Give(request, found) => give(client, core, peer, &request, began, &found).await,
                         Next::Refuse(reject) => {
-                            refuse(client, core, peer, &reject.into()).await;
+                            Box::pin(refuse(client, core, peer, &(*reject).into())).await;
                             After::Close
                         }
                     }
@@ -192,15 +192,15 @@ fn read(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, length: usiz
     let mut inbound = client.inbound();
     let (mut request, preflight) = match request::parse(&inbound.bytes()[..length]) {
         Ok(head) => take(&head, core, &settings, peer, door),
-        Err(reject) => return Next::Refuse(reject),
+        Err(reject) => return Next::Refuse(Box::new(reject)),
     };
     inbound.consume(length);
     drop(inbound);
     if let Some(found) = local::find(&request, core, door) {
-        return Next::Give(request, found);
+        return Next::Give(request, Box::new(found));
     }
     if preflight && is_relayed(request.path(), &settings.config) {
-        return Next::Give(request, local::preflight());
+        return Next::Give(request, Box::new(local::preflight()));
     }
     match admit(&mut request, core, door) {
         Ok(()) if batch::is_batch(&request) => Next::Batch(request),
@@ -215,7 +215,7 @@ fn read(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, length: usiz
                 error: error.code,
                 quiet: false,
             };
-            Next::Give(request, found)
+            Next::Give(request, Box::new(found))
         }
     }
 }
@@ -251,8 +251,8 @@ fn admit(request: &mut Request, core: &Core, door: Door) -> Result<(), ApiError>
         return Err(ApiError::no_route(&request.method, path));
     }
     if !settings.config.keys.is_empty() {
-        let api_key = request.api_keys.first().map(|(_, key)| &key[..]);
-        let key = guard::check(&settings.config.keys, request.authorization.as_deref(), api_key)?;
+        let (authorization, api_key) = request.credentials();
+        let key = guard::check(&settings.config.keys, authorization, api_key)?;
         request.account_mut().holder = settings.holders.get(key).cloned();
         if settings.knows_clients {
             request.who = affinity::hash(settings.config.keys[key].name.as_bytes());

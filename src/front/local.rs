@@ -40,7 +40,7 @@ pub fn find(request: &Request, core: &Core, door: Door) -> Option<Found> {
         ("/", Door::Public) if has_playground(core) => playground(),
         _ => return None,
     };
-    match request.method.as_str() {
+    match &*request.method {
         "GET" | "HEAD" => Some(found),
         _ => Some(Found {
             fields: &[("Allow", "GET, HEAD")],
@@ -76,7 +76,7 @@ pub fn preflight() -> Found {
 
 fn metrics(request: &Request, core: &Core) -> Found {
     if let Some(token) = &core.shared.settings.load().config.admin_token
-        && !guard::opens(token, request.authorization.as_deref())
+        && !guard::opens(token, request.credentials().0)
     {
         return Found {
             fields: &[("WWW-Authenticate", "Bearer"), ("Cache-Control", "no-store")],

@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use crate::net::stream::Stream;
 use crate::shard::Shard;
-use crate::shard::block::Block;
+use crate::shard::block::{Block, Span};
 use crate::shard::clock::Millis;
 use crate::shard::wheel::{Timed, Timer};
 
@@ -65,7 +65,7 @@ pub enum Beat {
 #[derive(Default)]
 struct Pending {
     block: Option<Block>,
-    range: Range<usize>,
+    span: Span,
     /// What is left of a heartbeat that the socket took a part of.
     beat: &'static [u8],
     /// A TLS session still holds ciphertext.
@@ -212,7 +212,7 @@ impl Client {
         }
         pending.flush = stream.is_tls() && stream.poll_flush(cx)?.is_pending();
         if written < wanted {
-            pending.range = range.start + written..range.end;
+            pending.span = Span::new(range.start + written, range.end);
             pending.block = block.take();
         }
         if written < wanted || pending.flush {
@@ -243,10 +243,10 @@ impl Client {
             pending.beat = &pending.beat[written..];
         }
         while let Some(block) = &pending.block {
-            let written = ready!(stream.poll_write(cx, &block[pending.range.clone()]))?;
+            let written = ready!(stream.poll_write(cx, &block[pending.span.range()]))?;
             self.deadlines.blocked(self.shard.clock.millis());
-            pending.range.start += written;
-            if pending.range.is_empty() {
+            pending.span = Span::new(pending.span.start() + written, pending.span.end());
+            if pending.span.is_empty() {
                 pending.block = None;
             }
         }

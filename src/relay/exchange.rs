@@ -80,7 +80,7 @@ pub fn relay<'a>(
 ) -> impl Future<Output = After> + 'a {
     async move {
         let settings = core.settings();
-        let look = (request.json || request.unlabelled) && !request.encoded;
+        let look = request.may_be_json() && !request.encoded;
         let decides = Decides::of(request, &settings.config);
         let limits = &settings.config.timeouts;
         let now = core.shard.clock.millis();
@@ -91,8 +91,8 @@ pub fn relay<'a>(
         let mut exchange =
             Exchange { client, core, settings, request, upload, ledger, early: None, left: false };
         // What it takes to get to an answer, and to tell of its end, is large and soon over, so it is boxed. While the answer
-        // streams the task holds what the pump needs and no more, and the pump is polled from here, without a layer between.
-        let (outcome, after) = match Box::pin(exchange.begin()).await {
+        // streams the task holds what the pump needs and no more (a failure is boxed as well: the match keeps room for it), and the pump is polled from here, without a layer between.
+        let (outcome, after) = match Box::pin(exchange.begin()).await.map_err(Box::new) {
             Ok(mut answer) => {
                 let streaming = exchange.start(&answer);
                 let ending = match answer.over.take() {
@@ -102,7 +102,7 @@ pub fn relay<'a>(
                 drop(streaming);
                 Box::pin(exchange.finish(answer, ending)).await
             }
-            Err(failure) => Box::pin(exchange.refuse(failure)).await,
+            Err(failure) => Box::pin(exchange.refuse(*failure)).await,
         };
         drop(open);
         core.metrics.heartbeats.add(client.take_beats().into());
@@ -202,7 +202,8 @@ impl Exchange<'_> {
             Ok(body) => (join(&core, block, &out, body), None),
             Err(cut) => (join(&core, block, &out, 0..0), Some(Ending::Cut(cut))),
         };
-        let keep_alive = learnt.keep_alive.map(|seconds| seconds.saturating_mul(1000));
+        let keep_alive =
+            learnt.keep_alive.map(|seconds| seconds.saturating_mul(1000).min(u32::MAX.into()) as u32);
         let events = learnt.events;
         self.ledger.upstream_request_id = learnt.request_id;
         Ok((Answer { call, download, over, events, limits, keep, reusable, keep_alive }, first))
@@ -250,6 +251,7 @@ impl Exchange<'_> {
         let Answer { mut call, download, reusable, keep_alive, .. } = *answer;
         self.conclude(&mut call, outcome);
         if let Some(stream) = download.into_reusable().filter(|_| reusable && self.upload.reached()) {
+            let keep_alive = keep_alive.map(Millis::from);
             self.core.pool.put(call.target(), stream, self.core.shard.clock.millis(), keep_alive);
         }
         (outcome, after)
@@ -314,8 +316,8 @@ struct Answer {
     keep: bool,
     /// So can the upstream's.
     reusable: bool,
-    /// For how long the upstream said that it keeps it.
-    keep_alive: Option<Millis>,
+    /// For how long the upstream said that it keeps it, in milliseconds.
+    keep_alive: Option<u32>,
 }
 
 /// A route's limits on a stream, in milliseconds.

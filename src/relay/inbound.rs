@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::framing::{HEAD_ROOM, TAIL_ROOM};
 use crate::shard::Shard;
-use crate::shard::block::{BLOCK_BYTES, BULK_BYTES, Block};
+use crate::shard::block::{BLOCK_BYTES, BULK_BYTES, Block, Span};
 
 /// A head that has stopped in its middle is kept in so many bytes, or a multiple of it.
 const PARKED_STEP_BYTES: usize = 256;
@@ -17,25 +17,23 @@ const PARKED_STEP_BYTES: usize = 256;
 #[derive(Default)]
 pub struct Inbound {
     block: Option<Block>,
-    start: usize,
-    end: usize,
+    span: Span,
 }
 
 impl Inbound {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        self.block.as_deref().map_or(&[], |block| &block[self.start..self.end])
+        self.block.as_deref().map_or(&[], |block| &block[self.span.range()])
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.start == self.end
+        self.span.is_empty()
     }
 
     /// Drops the first `count` bytes; an empty buffer gives its block back.
     pub fn consume(&mut self, count: usize) {
-        self.start += count;
-        debug_assert!(self.start <= self.end);
+        self.span = Span::new(self.span.start() + count, self.span.end());
         self.release_if_empty();
     }
 
@@ -43,9 +41,9 @@ impl Inbound {
     /// follows the first `count` bytes stays here, in a block of its own.
     pub fn take(&mut self, shard: &Shard, count: usize) -> Option<(Block, Range<usize>)> {
         let block = self.block.take()?;
-        let range = self.start..self.start + count;
-        let rest = &block[range.end..self.end];
-        (self.start, self.end) = (0, 0);
+        let range = self.span.start()..self.span.start() + count;
+        let rest = &block[range.end..self.span.end()];
+        self.span = Span::default();
         if !rest.is_empty() {
             let mut other = if rest.len() > usable() {
                 shard.blocks.take_large(block.len())
@@ -53,7 +51,7 @@ impl Inbound {
                 shard.blocks.take()
             };
             other[HEAD_ROOM..HEAD_ROOM + rest.len()].copy_from_slice(rest);
-            (self.start, self.end) = (HEAD_ROOM, HEAD_ROOM + rest.len());
+            self.span = Span::new(HEAD_ROOM, HEAD_ROOM + rest.len());
             self.block = Some(other);
         }
         Some((block, range))
@@ -61,39 +59,38 @@ impl Inbound {
 
     /// The bytes, to be changed in place.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let range = self.start..self.end;
+        let range = self.span.range();
         self.block.as_deref_mut().map_or(&mut [], |block| &mut block[range])
     }
 
     /// Whether no more can be read into what is held.
     pub(super) fn is_full(&self) -> bool {
-        self.block.as_ref().is_some_and(|block| self.end == block.len() - TAIL_ROOM)
+        self.block.as_ref().is_some_and(|block| self.span.end() == block.len() - TAIL_ROOM)
     }
 
     /// So many more bytes have been read into [`Inbound::room`].
     pub(super) fn filled(&mut self, read: usize) {
-        self.end += read;
+        self.span = Span::new(self.span.start(), self.span.end() + read);
     }
 
     /// Moves what is held into a buffer of about its size: a head that has stopped in its middle may take its time, but not
-    /// a block with it. What is parked is never read into: more of a head
-    /// is received in a block again.
+    /// a block with it. What is parked is never read into: more of a head is received in a block again.
     pub fn park(&mut self, shard: &Shard) {
-        let held = self.end - self.start;
+        let held = self.span.len();
         let Some(block) = self.block.as_ref().filter(|block| held > 0 && !block.is_of(&shard.heads)) else {
             return;
         };
         let mut parked = shard.heads.take_exact(held.next_multiple_of(PARKED_STEP_BYTES) + TAIL_ROOM);
-        parked[..held].copy_from_slice(&block[self.start..self.end]);
-        (self.block, self.start, self.end) = (Some(parked), 0, held);
+        parked[..held].copy_from_slice(&block[self.span.range()]);
+        (self.block, self.span) = (Some(parked), Span::new(0, held));
     }
 
     /// Room to read into; a larger buffer is taken when one is needed and `limit` allows it.
     pub(super) fn room(&mut self, shard: &Shard, limit: usize) -> &mut [u8] {
-        let held = self.end - self.start;
+        let held = self.span.len();
         let block = match self.block.take() {
             None => {
-                (self.start, self.end) = (HEAD_ROOM, HEAD_ROOM);
+                self.span = Span::new(HEAD_ROOM, HEAD_ROOM);
                 if limit == BULK_BYTES { shard.blocks.take_bulk() } else { shard.blocks.take() }
             }
             Some(parked) if parked.is_of(&shard.heads) => {
@@ -103,27 +100,27 @@ impl Inbound {
                 } else {
                     shard.blocks.take_large((2 * needed).min(limit.saturating_add(HEAD_ROOM + TAIL_ROOM)))
                 };
-                block[HEAD_ROOM..HEAD_ROOM + held].copy_from_slice(&parked[self.start..self.end]);
-                (self.start, self.end) = (HEAD_ROOM, HEAD_ROOM + held);
+                block[HEAD_ROOM..HEAD_ROOM + held].copy_from_slice(&parked[self.span.range()]);
+                self.span = Span::new(HEAD_ROOM, HEAD_ROOM + held);
                 block
             }
-            Some(block) if self.end < block.len() - TAIL_ROOM => block,
-            Some(mut block) if self.start > HEAD_ROOM => {
-                block.copy_within(self.start..self.end, HEAD_ROOM);
-                (self.start, self.end) = (HEAD_ROOM, HEAD_ROOM + held);
+            Some(block) if self.span.end() < block.len() - TAIL_ROOM => block,
+            Some(mut block) if self.span.start() > HEAD_ROOM => {
+                block.copy_within(self.span.range(), HEAD_ROOM);
+                self.span = Span::new(HEAD_ROOM, HEAD_ROOM + held);
                 block
             }
             Some(block) if held < limit && limit != usize::MAX => {
                 let mut larger =
                     shard.blocks.take_large((2 * block.len()).min(limit + HEAD_ROOM + TAIL_ROOM));
-                larger[HEAD_ROOM..HEAD_ROOM + held].copy_from_slice(&block[self.start..self.end]);
-                (self.start, self.end) = (HEAD_ROOM, HEAD_ROOM + held);
+                larger[HEAD_ROOM..HEAD_ROOM + held].copy_from_slice(&block[self.span.range()]);
+                self.span = Span::new(HEAD_ROOM, HEAD_ROOM + held);
                 larger
             }
             Some(block) => block,
         };
         let end = block.len() - TAIL_ROOM;
-        &mut self.block.insert(block)[self.end..end]
+        &mut self.block.insert(block)[self.span.end()..end]
     }
 
     pub(super) fn release_if_empty(&mut self) {

@@ -4,6 +4,7 @@
 //! behind that head. It is kept whole or not at all; what becomes more than [`KEPT_BYTES_MAX`] is let go, and the request has no
 //! other attempt from there on. One of which nothing was sent yet can always begin anew.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::framing;
@@ -29,8 +30,9 @@ impl Upload {
     /// There will be no other attempt.
     pub fn forget(&mut self) {
         self.kept = None;
-        if self.broken {
-            self.held.clear();
+        if self.broken || self.held.is_empty() {
+            // Its memory as well: a stream may wait for hours.
+            self.held = VecDeque::new();
         }
     }
 

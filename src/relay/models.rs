@@ -50,7 +50,10 @@ pub fn is_union(request: &Request, core: &Core) -> bool {
     let several = settings.targets.len() > 1
         || settings.config.routes.iter().any(|route| !route.aliases.is_empty())
         || request.holder().is_some_and(|holder| holder.is_restricted());
-    several && request.method == "GET" && request.path() == "/v1/models" && request.body == RequestBody::None
+    several
+        && &*request.method == "GET"
+        && request.path() == "/v1/models"
+        && request.body == RequestBody::None
 }
 
 /// Answers with the union.

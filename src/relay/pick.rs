@@ -50,8 +50,8 @@ impl Exchange<'_> {
         let request = &*self.request;
         let value = field.and_then(|name| request.field_value(name));
         let credentials = || {
-            let api_key = request.api_keys.first().map(|(_, key)| &key[..]);
-            request.authorization.as_deref().or(api_key)
+            let (authorization, api_key) = request.credentials();
+            authorization.or(api_key)
         };
         value.or_else(credentials).map_or(request.who, affinity::hash)
     }

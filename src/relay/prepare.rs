@@ -26,7 +26,7 @@ impl Exchange<'_> {
     /// what it takes to find the model.
     pub(super) async fn receive(&mut self) -> Result<(), Failure> {
         self.check_size(self.settings.config.limits.max_body)?;
-        if self.request.json
+        if (self.request.json || self.request.read_as_json)
             && self.request.encoded
             && Decides::of(self.request, &self.settings.config) != Decides::Nothing
         {

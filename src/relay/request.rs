@@ -21,9 +21,9 @@ const OF_EVERY_REQUEST: &[u8] = b"Accept-Encoding: identity\r\nVia: 1.1 sedge\r\
 /// A request that has passed the parser.
 pub struct Request {
     /// The method.
-    pub method: String,
+    pub method: Box<str>,
     /// Path and query, as they came.
-    pub target: String,
+    pub target: Box<str>,
     /// Where the path ends in it.
     path_bytes: usize,
     /// The client's version.
@@ -38,12 +38,14 @@ pub struct Request {
     pub json: bool,
     /// The body does not say what it is, or says what curl says when it is not told (`-d` without a type): it may be JSON.
     pub unlabelled: bool,
+    /// Whoever answers this path reads its body as JSON, whatever it says to be.
+    pub read_as_json: bool,
     /// The body is a form of several parts.
     pub form: bool,
     /// The body is compressed: it is passed on as it is and cannot be looked into.
     pub encoded: bool,
     /// Its identity: the client's `x-request-id` if it is fit to be passed on, else one made here.
-    pub id: String,
+    pub id: Box<str>,
     /// Its place in a trace.
     pub trace: TraceContext,
     /// What the client gives the whole request, by `x-request-timeout-ms`.
@@ -51,10 +53,6 @@ pub struct Request {
     /// How long it waits for the answer to begin, by `x-stainless-timeout` (in seconds): OpenAI's SDKs stop that clock when
     /// the head is there, so it never limits a stream that flows.
     pub answer_timeout_ms: Option<u32>,
-    /// What the client says who it is.
-    pub authorization: Option<Vec<u8>>,
-    /// The same in the fields that Anthropic's and Azure's SDKs use: each with its name.
-    pub api_keys: Vec<(&'static str, Vec<u8>)>,
     /// Who asks, as a number: by its key, or else its address. Known where somebody wants to know.
     pub who: u64,
     /// The client that a trusted proxy asks for.
@@ -67,6 +65,16 @@ pub struct Request {
     pub repeatable: bool,
     /// Its limits, if it has any. Boxed: every stream that waits keeps a request, and most have none.
     account: Option<Box<Account>>,
+    /// What is of use until it has been sent; nothing after that.
+    sending: Option<Box<Sending>>,
+}
+
+/// What of a request is of use until it has been sent.
+pub struct Sending {
+    /// What the client says who it is.
+    pub authorization: Option<Vec<u8>>,
+    /// The same in the fields that Anthropic's and Azure's SDKs use: each with its name.
+    pub api_keys: Vec<(&'static str, Vec<u8>)>,
     /// The fields to forward, as lines, without those that are written for each upstream.
     fields: Vec<u8>,
 }
@@ -76,35 +84,39 @@ impl Request {
     /// otherwise: from here on it would be taken for our word.
     pub fn new(head: &RequestHead<'_>, from_trusted_proxy: bool, ids: &mut Ids) -> Request {
         let mut request = Request {
-            method: head.method.to_owned(),
-            target: head.target.to_owned(),
+            method: head.method.into(),
+            target: head.target.into(),
             path_bytes: memchr(b'?', head.target.as_bytes()).unwrap_or(head.target.len()),
             version: head.version,
             body: head.body,
             keep_alive: head.keep_alive,
             expect_continue: head.expect_continue,
             repeatable: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
+            ..Request::nothing(TraceContext::begin(ids))
+        };
+        let mut sending = Box::new(Sending {
             fields: Vec::with_capacity(
                 head.fields.iter().map(|field| field.name.len() + field.value.len() + 4).sum(),
             ),
-            ..Request::nothing(TraceContext::begin(ids))
-        };
+            ..Sending::NOTHING
+        });
         let mut traced = false;
         for field in head.forwarded() {
             if from_trusted_proxy || !is_of_a_proxy(field.name) {
-                traced |= request.field(field.name, field.value, ids);
+                traced |= request.field(field.name, field.value, ids, &mut sending);
             }
         }
         if !traced {
             // A tracestate belongs to a traceparent; without a valid one it means nothing (W3C Trace Context, 3.3).
-            request.forget_tracestate();
+            sending.forget_tracestate();
         }
+        request.sending = Some(sending);
         if !request.form && reads_json(request.path()) {
             // Whatever it calls its body: an upstream that reads it as JSON all the same must not be reached around a route.
-            request.json = true;
+            request.read_as_json = true;
         }
         if request.id.is_empty() {
-            request.id = ids.request_id().as_str().to_owned();
+            request.id = ids.request_id().as_str().into();
         }
         request
     }
@@ -113,16 +125,16 @@ impl Request {
     pub fn unparsed(bytes: &[u8], ids: &mut Ids) -> Request {
         Request {
             // All that matters of it is whether the answer may have a body.
-            method: if bytes.starts_with(b"HEAD ") { "HEAD".into() } else { String::new() },
-            id: ids.request_id().to_string(),
+            method: if bytes.starts_with(b"HEAD ") { "HEAD".into() } else { "".into() },
+            id: ids.request_id().as_str().into(),
             ..Request::nothing(TraceContext::begin(ids))
         }
     }
 
     fn nothing(trace: TraceContext) -> Request {
         Request {
-            method: String::new(),
-            target: String::new(),
+            method: "".into(),
+            target: "".into(),
             path_bytes: 0,
             version: Version::Http11,
             body: RequestBody::None,
@@ -130,46 +142,45 @@ impl Request {
             expect_continue: false,
             json: false,
             unlabelled: true,
+            read_as_json: false,
             form: false,
             encoded: false,
-            id: String::new(),
+            id: "".into(),
             trace,
             timeout_ms: None,
             answer_timeout_ms: None,
-            authorization: None,
-            api_keys: Vec::new(),
             account: None,
             who: 0,
             client: None,
             cross_origin: None,
             degraded: None,
             repeatable: false,
-            fields: Vec::new(),
+            sending: None,
         }
     }
 
     /// Takes one field in. Says whether it continued a trace.
-    fn field(&mut self, name: &str, value: &[u8], ids: &mut Ids) -> bool {
+    fn field(&mut self, name: &str, value: &[u8], ids: &mut Ids, sending: &mut Sending) -> bool {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         // The first letter rules out nearly all comparisons.
         match name.as_bytes()[0] | 0x20 {
             b'h' if is("host") => return false,
             b'a' if is("accept-encoding") => return false,
             b'a' if is("authorization") => {
-                self.authorization = Some(value.to_vec());
+                sending.authorization = Some(value.to_vec());
                 return false;
             }
             b'a' if is("api-key") => {
-                self.api_keys.push(("Api-Key", value.to_vec()));
+                sending.api_keys.push(("Api-Key", value.to_vec()));
                 return false;
             }
             b'x' if is("x-api-key") => {
-                self.api_keys.push(("X-Api-Key", value.to_vec()));
+                sending.api_keys.push(("X-Api-Key", value.to_vec()));
                 return false;
             }
             b'x' if is("x-request-id") => {
                 if self.id.is_empty() && valid_request_id(value) {
-                    self.id = String::from_utf8_lossy(value).into_owned();
+                    self.id = String::from_utf8_lossy(value).into();
                 }
                 return false;
             }
@@ -200,16 +211,13 @@ impl Request {
             b'i' if is("idempotency-key") => self.repeatable = true,
             _ => {}
         }
-        write_field(&mut self.fields, name, value);
+        write_field(&mut sending.fields, name, value);
         false
     }
 
-    fn forget_tracestate(&mut self) {
-        let lines = self.fields.split_inclusive(|&byte| byte == b'\n');
-        let is_state = |line: &&[u8]| line.len() > 11 && line[..11].eq_ignore_ascii_case(b"tracestate:");
-        if lines.clone().any(|line| is_state(&line)) {
-            self.fields = lines.filter(|line| !is_state(line)).collect::<Vec<_>>().concat();
-        }
+    /// Whether somebody may read its body as JSON.
+    pub fn may_be_json(&self) -> bool {
+        self.json || self.unlabelled || self.read_as_json
     }
 
     /// The path, without the query: what may be logged.
@@ -219,7 +227,7 @@ impl Request {
 
     /// The fields to forward, as lines.
     pub fn fields(&self) -> &[u8] {
-        &self.fields
+        &self.sending().fields
     }
 
     /// Whose key it came with, where keys are asked for.
@@ -239,50 +247,63 @@ impl Request {
 
     /// The value of the first field of that name, in lower case, among those that are passed on.
     pub fn field_value(&self, name: &str) -> Option<&[u8]> {
-        let mut values = self.fields.split(|&byte| byte == b'\n').filter_map(|line| {
+        let mut values = self.sending().fields.split(|&byte| byte == b'\n').filter_map(|line| {
             let (field, value) = line.split_at_checked(name.len())?;
             field.eq_ignore_ascii_case(name.as_bytes()).then_some(value.strip_prefix(b":")?.trim_ascii())
         });
         values.next()
     }
 
+    /// What is of use until it has been sent.
+    pub fn sending(&self) -> &Sending {
+        static NOTHING: Sending = Sending::NOTHING;
+        self.sending.as_deref().unwrap_or(&NOTHING)
+    }
+
+    /// What the client says who it is: `Authorization`, and the first of the fields that others use for it.
+    pub fn credentials(&self) -> (Option<&[u8]>, Option<&[u8]>) {
+        let sending = self.sending();
+        (sending.authorization.as_deref(), sending.api_keys.first().map(|(_, key)| &key[..]))
+    }
+
     /// What the client says who it is has opened this door, and is nobody else's business.
     pub fn forget_credentials(&mut self) {
-        self.authorization = None;
-        self.api_keys = Vec::new();
+        if let Some(sending) = &mut self.sending {
+            (sending.authorization, sending.api_keys) = (None, Vec::new());
+        }
     }
 
     /// The fields have been sent for the last time.
     pub fn forget_fields(&mut self) {
-        self.fields = Vec::new();
-        self.forget_credentials();
+        self.sending = None;
     }
 
     /// Whether the method is HEAD, so that the answer has no body.
     pub fn is_head(&self) -> bool {
-        self.method == "HEAD"
+        &*self.method == "HEAD"
     }
 
     /// The head for `target`, normalised: one form for everything that can be said in several.
     pub fn write(&self, target: &Target, framing: &RequestBody, left: Left) -> Vec<u8> {
         let (prefix, rest) = target.path(&self.target);
-        let mut head = Vec::with_capacity(self.fields.len() + self.target.len() + 512);
+        let Sending { authorization, api_keys, fields } = self.sending();
+        let mut head = Vec::with_capacity(fields.len() + self.target.len() + 512);
         for part in [&self.method, " ", prefix, rest, " HTTP/1.1\r\n"] {
             head.extend_from_slice(part.as_bytes());
         }
         write_field(&mut head, "Host", target.authority.as_bytes());
-        head.extend_from_slice(&self.fields);
+        head.extend_from_slice(fields);
         // A client's key is not shown to an upstream that has one of its own.
-        let carries_key = self.authorization.is_some() || !self.api_keys.is_empty();
+        let carries_key = authorization.is_some() || !api_keys.is_empty();
         match target.authorization() {
             Some((ours, yields)) if !(yields && carries_key) => {
                 write_field(&mut head, "Authorization", ours.as_bytes());
             }
             _ => {
-                if let Some(theirs) = &self.authorization {
+                if let Some(theirs) = authorization {
                     write_field(&mut head, "Authorization", theirs);
                 }
-                for (name, theirs) in &self.api_keys {
+                for (name, theirs) in api_keys {
                     write_field(&mut head, name, theirs);
                 }
             }
@@ -305,6 +326,18 @@ impl Request {
         }
         head.extend_from_slice(b"\r\n");
         head
+    }
+}
+
+impl Sending {
+    const NOTHING: Sending = Sending { authorization: None, api_keys: Vec::new(), fields: Vec::new() };
+
+    fn forget_tracestate(&mut self) {
+        let lines = self.fields.split_inclusive(|&byte| byte == b'\n');
+        let is_state = |line: &&[u8]| line.len() > 11 && line[..11].eq_ignore_ascii_case(b"tracestate:");
+        if lines.clone().any(|line| is_state(&line)) {
+            self.fields = lines.filter(|line| !is_state(line)).collect::<Vec<_>>().concat();
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! once, when they are made, and never again: a reader sees only what it has itself just read.
 
 use std::cell::{Cell, RefCell};
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::rc::Rc;
 
 /// Bytes in a block.
@@ -18,6 +18,46 @@ pub const BULK_BYTES: usize = 128 * 1024;
 
 /// Free bulk blocks that a core keeps (2 MiB).
 pub const FREE_BULK_MAX: usize = 16;
+
+/// A range of a block's bytes in half the room: every connection keeps some.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// From `start` to `end`, which lie within a block.
+    pub fn new(start: usize, end: usize) -> Span {
+        debug_assert!(start <= end && end <= u32::MAX as usize, "{start}..{end} is no range of a block");
+        Span { start: start as u32, end: end as u32 }
+    }
+
+    /// Its first byte.
+    pub fn start(self) -> usize {
+        self.start as usize
+    }
+
+    /// The byte behind its last.
+    pub fn end(self) -> usize {
+        self.end as usize
+    }
+
+    /// How many bytes it has.
+    pub fn len(self) -> usize {
+        self.end() - self.start()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
+    /// As a range.
+    pub fn range(self) -> Range<usize> {
+        self.start()..self.end()
+    }
+}
 
 /// A core's blocks, and the count of everything that it holds for its streams.
 pub struct Pool {

@@ -307,10 +307,11 @@ pub fn request(batch: &Request, index: usize, url: &str, body: &[u8], left: Left
             out.extend_from_slice(line);
         }
     }
-    if let Some(authorization) = &batch.authorization {
+    let sending = batch.sending();
+    if let Some(authorization) = &sending.authorization {
         write_field(&mut out, "Authorization", authorization);
     }
-    for (name, key) in &batch.api_keys {
+    for (name, key) in &sending.api_keys {
         write_field(&mut out, name, key);
     }
     write_field(&mut out, "X-Request-Id", format!("{}-{index}", batch.id).as_bytes());

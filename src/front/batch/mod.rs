@@ -129,7 +129,7 @@ async fn receive(
     upload: &mut Upload,
 ) -> Result<Block, Failure> {
     use crate::http::request::RequestBody;
-    if request.method != "POST" {
+    if &*request.method != "POST" {
         return Err(ApiError::new(405, "method_not_allowed", "A batch is sent with POST.").into());
     }
     if request.encoded {
