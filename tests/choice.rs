@@ -266,3 +266,84 @@ fn a_reload_changes_the_rules_and_not_what_is_known() {
     edge.stderr().wait_for_nth("configuration reloaded", 1);
     assert_eq!(ask(&edge), (200, "a".into()));
 }
+
+#[test]
+fn who_finds_no_place_waits_or_is_told_at_once() {
+    let upstream = Upstream::listen();
+    let edge = Edge::configured(&format!(
+        "[[upstream]]\nname = \"a\"\nurl = \"{}\"\n\
+         concurrency = {{ latency = \"10s\", max = 1, queue = 1, queue_wait = \"300ms\" }}\n\n[[route]]\nname = \"r\"\n",
+        upstream.url()
+    ));
+    let request = post("/v1/embeddings", &[], "{\"model\":\"m\"}");
+    let (mut first, mut peer, ..) = support::relayed(&edge, &upstream, &request);
+    let mut second = edge.connect();
+    second.send(&request);
+    edge.wait_metric("sedge_upstream_queue", &["upstream=\"a\""], 1.0);
+    let (head, body) = edge.ask(&request);
+    assert_eq!((head.status(), error_code(&body.bytes()).as_str()), (503, "overloaded"));
+    assert_eq!(head.get("retry-after"), Some("1"));
+    // The first is answered: it is the second's turn.
+    peer.send(answer("200 OK", &[], "one"));
+    assert_eq!(first.read_answer().1.text(), "one");
+    let head = peer.read_head();
+    peer.read_request_body(&head);
+    // And while that one has the place, a third waits in vain.
+    first.send(&request);
+    let (head, body) = first.read_answer();
+    assert_eq!((head.status(), error_code(&body.bytes()).as_str()), (503, "overloaded"));
+    peer.send(answer("200 OK", &[], "two"));
+    assert_eq!(second.read_answer().1.text(), "two");
+    for (reason, count) in [("full", 1.0), ("waited", 1.0), ("evicted", 0.0)] {
+        edge.wait_metric("sedge_upstream_shed_total", &[&format!("reason=\"{reason}\"")], count);
+    }
+    edge.wait_metric(IN_FLIGHT, &[], 0.0);
+    edge.stdout().wait_for("\"error_code\":\"overloaded\"");
+}
+
+#[test]
+fn who_leaves_the_queue_leaves_its_place_to_the_next() {
+    let upstream = Upstream::listen();
+    let edge = Edge::configured(&format!(
+        "[[upstream]]\nname = \"a\"\nurl = \"{}\"\n\
+         concurrency = {{ latency = \"10s\", max = 1, queue_wait = \"20s\" }}\n",
+        upstream.url()
+    ));
+    let request = post("/v1/embeddings", &[], "{\"model\":\"m\"}");
+    let (mut first, mut peer, ..) = support::relayed(&edge, &upstream, &request);
+    let (mut leaves, mut stays) = (edge.connect(), edge.connect());
+    leaves.send(&request);
+    edge.wait_metric("sedge_upstream_queue", &[], 1.0);
+    stays.send(&request);
+    edge.wait_metric("sedge_upstream_queue", &[], 2.0);
+    leaves.close();
+    edge.wait_metric("sedge_upstream_queue", &[], 1.0);
+    peer.send(answer("200 OK", &[], "one"));
+    assert_eq!(first.read_answer().1.text(), "one");
+    let head = peer.read_head();
+    peer.read_request_body(&head);
+    peer.send(answer("200 OK", &[], "two"));
+    assert_eq!(stays.read_answer().1.text(), "two");
+}
+
+#[test]
+fn the_limit_follows_what_the_upstream_takes() {
+    let (a, b) = (Flaky::new("a"), Flaky::new("b"));
+    let keys = "concurrency = { latency = \"100ms\", min = 2, max = 64 }\nbreaker = false";
+    let edge = Edge::configured(&config(&[(&a, keys), (&b, "")], "upstreams = [\"a\"]"));
+    let limit = || edge.metric("sedge_upstream_concurrency_limit", &["upstream=\"a\""]);
+    let load = |clients: usize, requests: usize| {
+        thread::scope(|scope| {
+            for _ in 0..clients {
+                scope.spawn(|| (0..requests).for_each(|_| drop(ask(&edge))));
+            }
+        });
+    };
+    assert!((limit() - 16.0).abs() < f64::EPSILON);
+    load(12, 5);
+    let risen = limit();
+    assert!(risen > 16.0, "{risen}");
+    a.pause_ms.store(150, Ordering::SeqCst);
+    load(8, 4);
+    assert!(limit() < risen, "{} after {risen}", limit());
+}

@@ -18,6 +18,7 @@
 mod address;
 mod balance;
 mod breaker;
+mod concurrency;
 mod cors;
 mod document;
 mod error;
@@ -54,6 +55,7 @@ use std::time::Duration;
 pub(crate) use address::{parse_address, parse_address_or_off};
 pub use balance::{Balance, Member};
 pub use breaker::{Breaker, Breaking};
+pub use concurrency::Concurrency;
 pub use cors::Cors;
 pub use error::{ConfigErrors, Origin, Problem};
 pub(crate) use file::WORKERS_MAX;

@@ -294,6 +294,22 @@ fn an_upstreams_breaker_is_checked() {
 }
 
 #[test]
+fn an_upstreams_limit_is_checked() {
+    for (text, key, part) in [
+        ("{}", ".latency", "say how soon"),
+        ("{ latency = \"0\" }", ".latency", "is no time"),
+        ("{ latency = \"1s\", min = 0 }", ".min", "from 1"),
+        ("{ latency = \"1s\", min = 9, max = 3 }", ".min", "more than max"),
+        ("{ latency = \"1s\", queue = 5000 }", ".queue", "from 0 to 1024"),
+        ("{ latency = \"1s\", queue_wait = \"2m\" }", ".queue_wait", "longer than 60 s"),
+        ("3", "", "must be a table"),
+    ] {
+        let text = format!("[[upstream]]\nurl = \"http://a.example\"\nconcurrency = {text}");
+        assert_problem_like(&text, &format!("3: [[upstream]] concurrency{key}"), part);
+    }
+}
+
+#[test]
 fn what_is_never_reached_is_told() {
     let text = format!("{UPSTREAM}[[route]]\nname = \"all\"\n\n[[route]]\nmodels = [\"gpt-*\"]");
     assert_problem_like(&text, "9: [[route]] models", "the route \"all\" before it takes every request");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::breaker::Breaking;
+use super::concurrency::Concurrency;
 use super::document::{Table, Value};
 use super::quota::Quota;
 use super::secret::{Secret, secret};
@@ -40,6 +41,8 @@ pub struct Upstream {
     pub quota: Quota,
     /// When it is left alone.
     pub breaker: Breaking,
+    /// How many requests at a time it takes, if that is limited.
+    pub concurrency: Option<Concurrency>,
 }
 
 impl Upstream {
@@ -47,7 +50,17 @@ impl Upstream {
     pub(crate) fn new(name: String, url: UpstreamUrl) -> Upstream {
         let (max_idle, pool_idle_timeout) = (MAX_IDLE, POOL_IDLE_TIMEOUT);
         let (quota, breaker) = (Quota::default(), Breaking::default());
-        Upstream { name, url, key: None, key_if_absent: false, max_idle, pool_idle_timeout, quota, breaker }
+        Upstream {
+            name,
+            url,
+            key: None,
+            key_if_absent: false,
+            max_idle,
+            pool_idle_timeout,
+            quota,
+            breaker,
+            concurrency: None,
+        }
     }
 
     /// One for each URL, named after its host.
@@ -69,6 +82,8 @@ impl Upstream {
         let max_idle = table.get("max_idle", |value| value.integer(0..=MAX_IDLE_LIMIT));
         let pool_idle_timeout = table.get("pool_idle_timeout", duration);
         let quota = Quota::read(table, "[[upstream]] limits.");
+        let concurrency = table.table("concurrency", "[[upstream]] concurrency.");
+        let concurrency = concurrency.and_then(|table| Concurrency::read(&table));
         let breaker = table.get("breaker", Breaking::read).unwrap_or_default();
         table.refuse(
             "timeouts",
@@ -78,7 +93,8 @@ impl Upstream {
         table.finish(|_| None);
         let upstream = url.map(|url| {
             let mut upstream = Upstream::new(name.clone().unwrap_or_else(|| url.host.clone()), url);
-            (upstream.key, upstream.quota, upstream.breaker) = (key, quota, breaker);
+            (upstream.key, upstream.quota) = (key, quota);
+            (upstream.breaker, upstream.concurrency) = (breaker, concurrency);
             upstream.max_idle = max_idle.map_or(upstream.max_idle, |max| max as usize);
             upstream.pool_idle_timeout = pool_idle_timeout.unwrap_or(upstream.pool_idle_timeout);
             upstream

@@ -126,6 +126,7 @@ impl<'a> Test<'a> {
             pool_idle_timeout: Duration::ZERO,
             quota: Quota::default(),
             breaker: Breaking::Off,
+            concurrency: None,
         };
         let mut test = Test { args, upstream, tls, request: Request::default(), threads: 0 };
         test.request = Request::new(args, &test.target()?.authority).map_err(LoadError::Arguments)?;

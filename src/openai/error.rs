@@ -290,6 +290,19 @@ impl ApiError {
         }
     }
 
+    /// All places at a route's upstreams are taken; `retry_after_ms` is when there is likely to be one.
+    pub fn upstreams_full(route: &str, retry_after_ms: u64) -> ApiError {
+        let message = format!(
+            "All places at the upstreams of the route `{route}` are taken. Try again in {} s.",
+            retry_after_ms.div_ceil(1000)
+        );
+        ApiError {
+            message: message.into(),
+            code: Some("overloaded"),
+            ..ApiError::upstreams_out(route, retry_after_ms)
+        }
+    }
+
     /// The process is about to end.
     pub fn draining() -> ApiError {
         ApiError::new(503, "draining", "This instance is shutting down. Try again: another one will answer.")

@@ -85,8 +85,10 @@ impl Exchange<'_> {
                 Came::Failed { result, call, .. } => {
                     result.map(|(stream, answered)| (index, call, stream, answered)).map_err(Failure::from)
                 }
-                Came::Nobody(out) => {
-                    Err(ApiError::upstreams_out(&route.name, out.retry_after.unwrap_or(1000)).into())
+                Came::Nobody(Out { retry_after, full }) => {
+                    let error =
+                        if full.is_some() { ApiError::upstreams_full } else { ApiError::upstreams_out };
+                    Err(error(&route.name, retry_after.unwrap_or_default()).into())
                 }
             };
         }
@@ -98,9 +100,13 @@ impl Exchange<'_> {
         let (mut tried, mut waits) = (Vec::new(), 0);
         let mut picked = self.choose(route, &tried);
         loop {
+            if let Err(out @ Out { full: Some(index), .. }) = picked {
+                // Boxed: it is rare, and would be part of every request until then.
+                picked = Box::pin(self.wait_turn(route, index, out)).await?;
+            }
             let Pick { index, mut call } = match picked {
                 Ok(pick) => pick,
-                Err(Out { retry_after: None }) => return Err(self.exhausted(route)),
+                Err(Out { retry_after: None, .. }) => return Err(self.exhausted(route)),
                 Err(out) => return Ok(Came::Nobody(out)),
             };
             self.enter_upstream(index, route)?;
@@ -149,6 +155,7 @@ impl Exchange<'_> {
     fn note(&mut self, came: &Came, route: LabelId) {
         match came {
             Came::Failed { failed, .. } => self.ledger.failed(failed.why, self.core),
+            Came::Nobody(Out { full: Some(_), .. }) => self.ledger.failed_by(route, "full", self.core),
             _ => self.ledger.failed_by(route, "out", self.core),
         }
     }

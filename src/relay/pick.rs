@@ -9,7 +9,9 @@
 //! | no connection, a break, silence, no HTTP | it failed, unless it was this process that had no descriptor left |
 //! | the client left; its time was over; a hedge was faster | nothing |
 
-use super::ask::{Answered, Stop};
+use std::task::Poll;
+
+use super::ask::{Answered, Stop, guarded};
 use super::exchange::Exchange;
 use super::retry::{self, Why};
 use crate::config::{Balance, Route};
@@ -19,6 +21,7 @@ use crate::shard::clock::Millis;
 use crate::upstream::affinity;
 use crate::upstream::call::{Call, Verdict};
 use crate::upstream::choice::{Asked, Out, Pick};
+use crate::upstream::turnstile::Place;
 
 impl Exchange<'_> {
     /// Chooses one that has not been tried.
@@ -34,6 +37,34 @@ impl Exchange<'_> {
     /// How long all of them want to be left alone, if that is known.
     pub(super) fn soonest(&self, route: &Route) -> Option<Millis> {
         self.asked(route).soonest()
+    }
+
+    /// Waits for a place at the upstream at `index`, which has none left.
+    pub(super) async fn wait_turn(
+        &self,
+        route: &Route,
+        index: usize,
+        out: Out,
+    ) -> Result<Result<Pick, Out>, Stop> {
+        let target = &self.settings.targets[index];
+        let (Some(rules), Some(mut place)) = (&target.concurrency, Place::wait(target, self.key(None)))
+        else {
+            return Ok(Err(out));
+        };
+        self.client.deadlines.no_phase();
+        let mut pause = Box::pin(self.core.shard.pause(rules.queue_wait.as_millis() as Millis));
+        let turn = guarded(self.client, |cx| match place.poll(cx) {
+            Poll::Ready(granted) => Poll::Ready(Some(granted)),
+            Poll::Pending => pause.as_mut().poll(cx).map(|()| None),
+        });
+        match turn.await? {
+            Some(true) => Ok(self.asked(route).enter(index, place)),
+            Some(false) => Ok(Err(out)),
+            None => {
+                place.give_up();
+                Ok(Err(out))
+            }
+        }
     }
 
     fn asked<'a>(&'a self, route: &'a Route) -> Asked<'a> {

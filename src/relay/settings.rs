@@ -82,7 +82,8 @@ impl Settings {
             .map(|upstream| limits(Scope::Upstream, &upstream.name, &upstream.quota))
             .collect();
         let [route_limits, upstream_limits] = [route_limits, upstream_limits].map(or_none);
-        let knows_clients = config.routes.iter().any(|route| matches!(route.balance, Balance::Sticky(_)));
+        let knows_clients = config.routes.iter().any(|route| matches!(route.balance, Balance::Sticky(_)))
+            || config.upstreams.iter().any(|upstream| upstream.concurrency.is_some());
         let settings = Settings {
             config,
             targets,

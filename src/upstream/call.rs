@@ -57,7 +57,7 @@ enum Progress {
 }
 
 impl Call {
-    /// Begins one, with a permit of the target's breaker if that was asked.
+    /// Begins one, with a permit of the target's breaker if that was asked, and a place at the target if it has a limit.
     pub(super) fn begin(target: &Arc<Target>, permit: Option<Permit>, core: usize, now: Micros) -> Call {
         target.health.view(core).in_flight.add(1);
         Call {
@@ -88,6 +88,7 @@ impl Call {
         let health = &self.target.health;
         health.view(self.core.into()).latency.observe(took, now);
         health.connected();
+        self.tell(|latency| Some(took < latency), now);
         let slow = self.rules().is_some_and(|rules| is_slow(rules, took));
         self.count(Counts { calls: 1, failed: 0, slow: slow.into() }, now, chance);
         self.settle_probe(Some(!slow), now, chance);
@@ -102,12 +103,20 @@ impl Call {
         if before == Progress::Ended {
             return;
         }
+        let took = now.saturating_sub(self.began);
+        if before == Progress::Answered && self.target.concurrency.is_some() {
+            self.target.health.turnstile.note(took);
+        }
         let failed = Counts { calls: u32::from(before == Progress::Asked), failed: 1, slow: 0 };
         match verdict {
-            Verdict::Abandoned if before == Progress::Asked => self.note_waiting(now),
+            Verdict::Abandoned if before == Progress::Asked => {
+                self.note_waiting(now);
+                self.tell(|latency| if took < latency { None } else { Some(false) }, now);
+            }
             Verdict::Ok | Verdict::Abandoned | Verdict::ClientFault => {}
             Verdict::Failed | Verdict::ConnectFailed => {
                 self.penalize(now);
+                self.tell(|_| (before == Progress::Asked).then_some(false), now);
                 self.count(failed, now, chance);
                 match verdict {
                     Verdict::ConnectFailed => self.target.health.connect_failed(self.rules(), now, chance),
@@ -117,6 +126,7 @@ impl Call {
             }
             Verdict::Overloaded { retry_after } => {
                 self.penalize(now);
+                self.tell(|_| Some(false), now);
                 if let Some(time) = retry_after.filter(|time| *time > 0 && self.rules().is_some()) {
                     self.target.health.park(time, now);
                 }
@@ -131,6 +141,15 @@ impl Call {
 
     fn count(&self, counts: Counts, now: Micros, chance: u64) {
         self.target.health.count(self.core.into(), counts, self.rules(), now, chance);
+    }
+
+    /// Tells the upstream's limit, if it has one, whether an answer came in time, if that can be said.
+    fn tell(&self, in_time: impl FnOnce(Micros) -> Option<bool>, now: Micros) {
+        if let Some(rules) = &self.target.concurrency
+            && let Some(in_time) = in_time(rules.latency.as_micros() as Micros)
+        {
+            self.target.health.turnstile.learn(in_time, rules, now);
+        }
     }
 
     /// Nobody waited for the answer, which would have taken longer still: who is asked after this knows at least that.
@@ -161,6 +180,9 @@ impl Drop for Call {
         // No time and no chance are needed to give a place back.
         self.settle_probe(None, 0, 0);
         self.target.health.view(self.core.into()).in_flight.sub(1);
+        if let Some(rules) = &self.target.concurrency {
+            self.target.health.turnstile.leave(rules);
+        }
     }
 }
 

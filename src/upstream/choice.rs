@@ -1,5 +1,7 @@
 //! Who is asked: of a route's upstreams the one that its `balance` names, among those that may be asked now.
 //!
+//! An upstream that has a limit and no place left is passed over, too; where that leaves nobody, it can be waited for.
+//!
 //! An upstream may be asked if it has weight, has not been tried for this request, has something left of its limits, and its
 //! breaker lets a call through. Of several priorities only the first in which there is any is looked at.
 //!
@@ -20,9 +22,11 @@
 use std::sync::Arc;
 
 use super::affinity;
+use super::breaker::Permit;
 use super::call::Call;
 use super::health::View;
 use super::target::Target;
+use super::turnstile::Place;
 use crate::config::{Balance, Member, Route};
 use crate::shard::clock::{Micros, Millis};
 
@@ -56,6 +60,16 @@ pub struct Pick {
 pub struct Out {
     /// When one of those that are out may be asked again, in milliseconds from now; none if it is not because they are out.
     pub retry_after: Option<Millis>,
+    /// One that has no place left: it can be waited for.
+    pub full: Option<usize>,
+}
+
+/// Why one cannot be asked.
+enum Refused {
+    /// Its breaker is open for so long.
+    Left(Millis),
+    /// It has no place left.
+    Full,
 }
 
 impl Asked<'_> {
@@ -68,27 +82,36 @@ impl Asked<'_> {
     ) -> Result<Pick, Out> {
         let mut refused: Vec<usize> = Vec::new();
         let mut soonest = None;
+        let fresh = |member: &Member| {
+            member.weight > 0
+                && !tried.contains(&member.index)
+                && may(member.index)
+                && self.left(member.index) == 0
+        };
         loop {
             let open = |member: &&Member| {
-                member.weight > 0
-                    && !tried.contains(&member.index)
-                    && !refused.contains(&member.index)
-                    && may(member.index)
-                    && self.left(member.index) == 0
+                fresh(member) && !refused.contains(&member.index) && !self.is_full(member.index)
             };
             let Some(member) = self.choose(&open, &mut chance) else { break };
             match self.begin(member.index) {
                 Ok(call) => return Ok(Pick { index: member.index, call }),
                 // Between the look and the question another core has taken the last place, or it is half-open.
-                Err(left) => {
+                Err(why) => {
                     refused.push(member.index);
-                    soonest = Some(soonest.map_or(left, |soonest: Millis| soonest.min(left)));
+                    if let Refused::Left(left) = why {
+                        soonest = Some(soonest.map_or(left, |soonest: Millis| soonest.min(left)));
+                    }
                 }
             }
         }
+        let full =
+            self.choose(&|member: &&Member| fresh(member) && self.is_limited(member.index), &mut chance);
+        if let Some(Member { index, .. }) = full {
+            return Err(Out { retry_after: Some(self.come_again(index)), full: Some(index) });
+        }
         let closed = self.route.upstreams.iter().filter(|member| member.weight > 0 && may(member.index));
         let left = closed.map(|member| self.left(member.index)).filter(|left| *left > 0);
-        Err(Out { retry_after: left.chain(soonest).min() })
+        Err(Out { retry_after: left.chain(soonest).min(), full: None })
     }
 
     /// Chooses one of `tried` once more, the one whose trial is the longest ago.
@@ -98,12 +121,26 @@ impl Asked<'_> {
         for (_, &index) in last_trials.filter(|(_, index)| may(**index)) {
             match self.begin(index) {
                 Ok(call) => return Ok(Pick { index, call }),
-                Err(left) => {
+                Err(Refused::Left(left)) => {
                     retry_after = Some(retry_after.map_or(left, |soonest: Millis| soonest.min(left)));
+                }
+                Err(Refused::Full) => {
+                    return Err(Out { retry_after: Some(self.come_again(index)), full: Some(index) });
                 }
             }
         }
-        Err(Out { retry_after })
+        Err(Out { retry_after, full: None })
+    }
+
+    /// Takes the place that has been waited for at the upstream at `index`.
+    pub fn enter(&self, index: usize, place: Place) -> Result<Pick, Out> {
+        let target = &self.targets[index];
+        let out = |retry_after| Out { retry_after: Some(retry_after), full: None };
+        let permit = self.permit(target).map_err(out)?;
+        if !place.take() {
+            return Err(out(self.come_again(index)));
+        }
+        Ok(Pick { index, call: Call::begin(target, permit, self.core, self.now) })
     }
 
     /// How long from now all of them want to be left alone; none if nobody asks their breakers.
@@ -113,13 +150,40 @@ impl Asked<'_> {
         gated.map(|member| self.left(member.index)).min()
     }
 
-    fn begin(&self, index: usize) -> Result<Call, Millis> {
+    fn begin(&self, index: usize) -> Result<Call, Refused> {
         let target = &self.targets[index];
-        let permit = match self.is_gated(target) {
-            None => None,
-            Some(rules) => Some(target.health.admit(rules, self.now / 1000)?),
-        };
-        Ok(Call::begin(target, permit, self.core, self.now))
+        if target.concurrency.as_ref().is_some_and(|rules| !target.health.turnstile.enter(rules)) {
+            return Err(Refused::Full);
+        }
+        match self.permit(target) {
+            Ok(permit) => Ok(Call::begin(target, permit, self.core, self.now)),
+            Err(left) => {
+                if let Some(rules) = &target.concurrency {
+                    target.health.turnstile.leave(rules);
+                }
+                Err(Refused::Left(left))
+            }
+        }
+    }
+
+    fn permit(&self, target: &Target) -> Result<Option<Permit>, Millis> {
+        let rules = self.is_gated(target);
+        rules.map(|rules| target.health.admit(rules, self.now / 1000)).transpose()
+    }
+
+    fn is_limited(&self, index: usize) -> bool {
+        self.targets[index].concurrency.is_some()
+    }
+
+    /// Whether the upstream at `index` has a limit, and had no place left at the last look.
+    fn is_full(&self, index: usize) -> bool {
+        self.is_limited(index) && self.targets[index].health.turnstile.is_full()
+    }
+
+    /// When a place there is likely, in milliseconds from now.
+    fn come_again(&self, index: usize) -> Millis {
+        let target = &self.targets[index];
+        target.concurrency.as_ref().map_or(1000, |rules| target.health.turnstile.come_again(rules))
     }
 
     /// For how long the upstream at `index` is certain not to let anyone through.

@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -10,8 +11,9 @@ use proptest::prelude::*;
 use super::super::breaker::State;
 use super::super::call::Verdict;
 use super::super::health::{Healths, Opened};
+use super::super::turnstile::{Place, Shed};
 use super::*;
-use crate::config::{Breaker, Breaking, Timeouts, Upstream, UpstreamUrl};
+use crate::config::{Breaker, Breaking, Concurrency, Timeouts, Upstream, UpstreamUrl};
 use crate::observe::{Ids, LabelId};
 
 const MS: Micros = 1000;
@@ -162,7 +164,7 @@ fn a_lower_priority_is_asked_when_all_of_the_higher_are_out_or_tried() {
     scene.targets[2].health.park(3000, 0);
     assert_eq!(scene.pick(0, 0, &[]).unwrap().index, 0);
     scene.targets[0].health.park(9000, 0);
-    assert_eq!(scene.pick(SECOND, 0, &[]).err(), Some(Out { retry_after: Some(2000) }));
+    assert_eq!(scene.pick(SECOND, 0, &[]).err(), Some(Out { retry_after: Some(2000), full: None }));
     assert_ne!(scene.pick(3 * SECOND, 0, &[]).unwrap().index, 0);
 }
 
@@ -247,6 +249,73 @@ fn one_that_was_tried_is_asked_again_the_longest_ago_first() {
     scene.targets[1].health.park(100, SECOND);
     assert_eq!(again(&[0, 1, 2, 0]), Some(2));
     assert_eq!((again(&[1]), asked.soonest()), (None, Some(0)));
+}
+
+/// An upstream with this limit and so many places in its queue.
+fn limited(max: u32, queue: usize) -> Scene {
+    let rules = Concurrency {
+        latency: Duration::from_secs(1),
+        min: 1,
+        max,
+        queue,
+        queue_wait: Duration::from_secs(1),
+    };
+    let mut scene = Scene::with(Balance::P2c, &[(1, 0), (1, 0)], Breaking::Strict(Breaker::default()));
+    for target in &mut scene.targets {
+        Arc::get_mut(target).unwrap().concurrency = Some(rules.clone());
+    }
+    scene
+}
+
+fn poll(place: &mut Place) -> Poll<bool> {
+    place.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn who_finds_no_place_waits_for_one_and_keys_take_turns() {
+    let mut scene = limited(2, 8);
+    let mut calls: Vec<_> = (0..4).map(|_| scene.pick(SECOND, 0, &[]).unwrap()).collect();
+    let Err(Out { retry_after: Some(1000), full: Some(_) }) = scene.pick(SECOND, 0, &[]) else {
+        panic!("both are full")
+    };
+    calls.sort_by_key(|pick| pick.index);
+    assert_eq!(calls.iter().map(|pick| pick.index).collect::<Vec<_>>(), [0, 0, 1, 1]);
+    let target = Arc::clone(&scene.targets[0]);
+    let mut places: Vec<_> = [7, 7, 8].map(|key| Place::wait(&target, key).unwrap()).into();
+    assert!(places.iter_mut().all(|place| poll(place).is_pending()));
+    // The other's place is none of theirs.
+    drop(calls.pop());
+    assert!(places.iter_mut().all(|place| poll(place).is_pending()));
+    drop(calls.remove(0));
+    drop(calls.remove(0));
+    let turns: Vec<_> = places.iter_mut().map(poll).collect();
+    assert_eq!(turns, [Poll::Ready(true), Poll::Pending, Poll::Ready(true)]);
+    let asked = Asked { route: &scene.route, targets: &scene.targets, core: 0, key: 0, now: SECOND };
+    let pick = asked.enter(0, places.remove(0)).unwrap();
+    assert_eq!(pick.index, 0);
+    // A place that was granted and not taken is the next one's.
+    drop(places.pop());
+    assert_eq!(poll(&mut places[0]), Poll::Ready(true));
+    drop((places, pick, calls));
+    assert!(!target.health.turnstile.is_full());
+    for target in &scene.targets {
+        assert_eq!(target.health.in_flight(), 0);
+    }
+    let free: Vec<_> = (0..4).map(|_| scene.pick(SECOND, 0, &[]).is_ok()).collect();
+    assert_eq!(free, [true; 4]);
+}
+
+#[test]
+fn an_open_breaker_takes_no_place() {
+    let mut scene = limited(2, 0);
+    scene.targets[0].health.park(5000, SECOND);
+    let calls: Vec<_> = (0..2).map(|_| scene.pick(SECOND, 0, &[]).unwrap()).collect();
+    assert!(calls.iter().all(|pick| pick.index == 1));
+    assert!(scene.pick(SECOND, 0, &[]).is_err_and(|out| out.full == Some(1)));
+    assert!(Place::wait(&scene.targets[1], 0).is_none(), "nobody may wait");
+    assert_eq!(scene.targets[1].health.turnstile.shed(Shed::Full), 1);
+    let later: Vec<_> = (0..3).map(|_| scene.pick(6 * SECOND, 0, &[])).collect();
+    assert_eq!(later.iter().filter(|pick| pick.is_ok()).count(), 2, "those of the first are all free");
 }
 
 /// A call in the simulation: when it is over, what it comes to, and whether its client waits for that.

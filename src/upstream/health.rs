@@ -6,6 +6,7 @@
 //! | calls in flight, latency, the window's counts | each core's own | it alone writes; others read where they need a sum |
 //! | the gate | all | one word that is 0 while the breaker is closed: the only thing that a request looks at then |
 //! | the breaker | all | behind a lock that is taken when it is not closed, or a call was bad |
+//! | places ([`turnstile`](super::turnstile)) | all | behind a lock, where there is a limit |
 //!
 //! So the breaker is one, and no core has a view of its own: it opens with the call that exceeds the limit, over all cores, and
 //! every request that begins after that sees it closed to itself. What the sums may miss are the calls that other cores are
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::breaker::{Breaker, Permit, State};
 use super::latency::Latency;
+use super::turnstile::Turnstile;
 use super::window::{Counts, Window};
 use crate::config::Breaker as Rules;
 use crate::observe::{Gauge, SharedCounter};
@@ -63,6 +65,8 @@ pub struct Health {
     since: AtomicU64,
     opened: [SharedCounter; Opened::ALL.len()],
     parked: SharedCounter,
+    /// Its places, where it has a limit.
+    pub turnstile: Turnstile,
     views: Box<[View]>,
 }
 
@@ -87,6 +91,7 @@ impl Health {
             since: AtomicU64::new(0),
             opened: Default::default(),
             parked: SharedCounter::default(),
+            turnstile: Turnstile::default(),
             views: (0..cores.max(1)).map(|_| View::default()).collect(),
         }
     }

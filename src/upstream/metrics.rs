@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::breaker::State;
 use super::health::{Health, Opened};
 use super::target::Target;
+use super::turnstile::Shed;
 use crate::observe::Page;
 use crate::shard::clock::Millis;
 
@@ -39,6 +40,27 @@ pub fn render(targets: &[Arc<Target>], now: Millis, out: &mut String) {
                 &[("upstream", &target.name), ("state", state.label())],
                 (state == now).into(),
             );
+        }
+    }
+    let limited = || targets.iter().filter_map(|target| Some((target, target.concurrency.as_ref()?)));
+    let name = "sedge_upstream_concurrency_limit";
+    page.family(name, "gauge", "Requests at a time that an upstream is asked, where that is limited.");
+    for (target, rules) in limited() {
+        let (limit, _) = target.health.turnstile.read(rules);
+        page.labelled(name, &[("upstream", &target.name)], limit.into());
+    }
+    let name = "sedge_upstream_queue";
+    page.family(name, "gauge", "Requests that wait for a place at such an upstream.");
+    for (target, rules) in limited() {
+        let (_, waiting) = target.health.turnstile.read(rules);
+        page.labelled(name, &[("upstream", &target.name)], waiting as u64);
+    }
+    let name = "sedge_upstream_shed_total";
+    page.family(name, "counter", "Requests that found no place, nor one in the queue, or waited too long.");
+    for (target, _) in limited() {
+        for reason in Shed::ALL {
+            let labels = [("upstream", &target.name[..]), ("reason", reason.label())];
+            page.labelled(name, &labels, target.health.turnstile.shed(reason));
         }
     }
     let name = "sedge_upstream_opens_total";

@@ -6,6 +6,7 @@
 //! | [`choice`], [`affinity`] | who is asked; whose keys are whose |
 //! | [`call`] | one request to one, and what is learnt from it |
 //! | [`health`] | what is known of one, by all cores |
+//! | [`turnstile`], [`aimd`], [`queue`] | places at one that has a limit: how many, and who is next |
 //! | [`metrics`] | the same for operators |
 //! | [`breaker`], [`window`], [`latency`] | whether it may be asked; what became of its calls; how long it takes |
 //!
@@ -13,6 +14,7 @@
 //! nobody has asked it is thrown away: an answer nobody waits for can only poison the next request.
 
 pub mod affinity;
+pub mod aimd;
 pub mod breaker;
 pub mod call;
 pub mod choice;
@@ -21,5 +23,7 @@ pub mod health;
 pub mod latency;
 pub mod metrics;
 pub mod pool;
+pub mod queue;
 pub mod target;
+pub mod turnstile;
 pub mod window;

@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 
 use super::affinity;
 use super::health::{Health, Healths};
-use crate::config::{Breaker, Breaking, Upstream};
+use crate::config::{Breaker, Breaking, Concurrency, Upstream};
 use crate::observe::LabelId;
 use crate::shard::clock::Millis;
 
@@ -43,6 +43,8 @@ pub struct Target {
     pub breaker: Option<Breaker>,
     /// It is, though there be nobody else.
     pub strict: bool,
+    /// How many requests at a time it takes, if that is limited.
+    pub concurrency: Option<Concurrency>,
     path: String,
     authorization: Option<String>,
     only_if_absent: bool,
@@ -90,6 +92,7 @@ impl Target {
             health: healths.of(&identity, cores),
             breaker,
             strict,
+            concurrency: upstream.concurrency.clone(),
             path: url.path.clone(),
             authorization: upstream.key.as_ref().map(|key| format!("Bearer {}", key.expose())),
             only_if_absent: upstream.key_if_absent,
