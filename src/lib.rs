@@ -6,7 +6,7 @@
 //! | [`load`] | the load test: a client of any such API | `upstream` and below |
 //! | [`front`] | a client connection's life: head in, key checked, handed on; keep-alive, drain; batches | everything below |
 //! | [`relay`] | one request to an upstream and back: the pump, heartbeats, honest endings | `upstream` and below |
-//! | [`upstream`] | choice of upstream, dialing, the per-core pool | `shard`, `net`, the core |
+//! | [`upstream`] | choice of upstream, breakers and limits, dialing, the per-core pool | `shard`, `net`, the core |
 //! | [`page`], [`simulator`] | what people look at; the upstream that answers when none is configured | `shard`, the core, `observe` |
 //! | [`shard`] | one per core: runtime, listener, buffer pool, timer wheel, clock | `net` |
 //! | [`net`] | sockets, TLS, every `unsafe` system call | nothing |

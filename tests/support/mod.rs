@@ -18,6 +18,7 @@
 )]
 
 pub mod base64;
+pub mod chaos;
 pub mod config;
 pub mod crowd;
 pub mod edge;
