@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use sedge::stream::journal::{Fsync, Journal, Settings};
+use sedge::stream::journal::{Fsync, Journal, Settings, Wait};
 
 const RECORD_BYTES: usize = 256;
 
@@ -40,7 +40,7 @@ fn main() {
             appends(&directory, name, fsync, appenders);
         }
     }
-    for record in [4 << 10, 64 << 10] {
+    for record in [RECORD_BYTES, 4 << 10, 64 << 10] {
         let _ = fs::remove_dir_all(&directory);
         reads(&directory, record);
     }
@@ -124,22 +124,26 @@ fn reads(directory: &Path, record: usize) {
             }
         });
     }
-    while tickets.iter().any(|ticket| journal.outcome(*ticket).is_none()) {
+    while tickets.last().is_some_and(|ticket| journal.outcome(*ticket).is_none()) {
         std::thread::yield_now();
     }
+    let locations: Vec<_> = tickets.iter().map(|ticket| ticket.location).collect();
     let start = Instant::now();
-    for ticket in &tickets {
-        assert_eq!(journal.read(ticket.location).expect("read").len(), record);
+    for location in &locations {
+        assert_eq!(journal.read(*location).expect("read").len(), record);
     }
     let read = start.elapsed();
+    let (start, mut bytes) = (Instant::now(), 0);
+    journal.read_each(&locations, Wait::Not, &mut Vec::new(), |body| bytes += body.len()).expect("read");
+    let together = start.elapsed();
+    assert_eq!(bytes, locations.len() * record);
     keeper.close();
     drop(journal);
     let start = Instant::now();
     let again = Journal::open(directory, &settings, |_, _| Ok(())).expect("opened again");
     assert_eq!(again.recovery.records as usize, tickets.len());
     println!(
-        "\n100 MiB in records of {} KiB: read one by one in {read:.0?}, opened in {:.0?}",
-        record >> 10,
+        "\n100 MiB in records of {record} bytes: read one by one in {read:.0?}, together in {together:.0?}, opened in {:.0?}",
         start.elapsed()
     );
 }

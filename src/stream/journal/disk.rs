@@ -40,6 +40,9 @@ pub trait File: fmt::Debug + Send + Sync + 'static {
     /// Reads up to `buffer.len()` bytes; 0 at the end.
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize>;
 
+    /// Like [`File::read_at`], but only what can be read without waiting; `WouldBlock` if that is nothing.
+    fn read_at_once(&self, buffer: &mut [u8], at: u64) -> io::Result<usize>;
+
     /// Writes some of `bytes`, how many is said.
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
 
@@ -55,9 +58,18 @@ pub trait File: fmt::Debug + Send + Sync + 'static {
 
 /// Reads until `buffer` is full or the file ends; how much was read.
 pub(super) fn read_up_to(file: &impl File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    fill(buffer, at, |buffer, at| file.read_at(buffer, at))
+}
+
+/// Like [`read_up_to`], but `WouldBlock` as soon as that would wait.
+pub(super) fn read_at_once(file: &impl File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    fill(buffer, at, |buffer, at| file.read_at_once(buffer, at))
+}
+
+fn fill(buffer: &mut [u8], at: u64, read: impl Fn(&mut [u8], u64) -> io::Result<usize>) -> io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
-        match file.read_at(&mut buffer[done..], at + done as u64) {
+        match read(&mut buffer[done..], at + done as u64) {
             Ok(0) => break,
             Ok(count) => done += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -161,6 +173,15 @@ impl Disk for Directory {
 impl File for fs::File {
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         FileExt::read_at(self, buffer, at)
+    }
+
+    fn read_at_once(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        let mut buffers = [io::IoSliceMut::new(buffer)];
+        match rustix::io::preadv2(self, &mut buffers, at, rustix::io::ReadWriteFlags::NOWAIT) {
+            // A file system that cannot say whether it would wait.
+            Err(rustix::io::Errno::OPNOTSUPP) => Err(io::ErrorKind::WouldBlock.into()),
+            result => Ok(result?),
+        }
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {

@@ -151,8 +151,16 @@ pub enum ReadError {
         /// Where in it the record begins.
         byte: u32,
     },
+    /// It is on the disk alone, and the reader may not wait for that.
+    Cold,
     /// The disk refused.
     Io(io::Error),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::WouldBlock { Self::Cold } else { Self::Io(error) }
+    }
 }
 
 impl fmt::Display for ReadError {
@@ -166,6 +174,7 @@ impl fmt::Display for ReadError {
                     super::record::segment_name(*segment)
                 )
             }
+            Self::Cold => f.write_str("the record is not in memory"),
             Self::Io(error) => write!(f, "could not read the record: {error}"),
         }
     }

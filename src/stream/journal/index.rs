@@ -10,6 +10,21 @@ use super::disk::{self, File};
 use super::error::ReadError;
 use super::record::{Head, Location, Position, RECORD_HEAD_BYTES};
 
+/// How much one read may bring, in bytes; a longer record takes as much as it needs.
+const READ_BYTES: u64 = 256 << 10;
+
+/// Records of others between two that are read together, in bytes: reading over so much is cheaper than another system call.
+const GAP_BYTES: u64 = 4 << 10;
+
+/// Whether a read may block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Only what the kernel holds in memory, for a core: [`ReadError::Cold`] otherwise.
+    Not,
+    /// As long as the disk takes, for a thread that may block.
+    ForTheDisk,
+}
+
 /// One file of records.
 #[derive(Debug)]
 pub(super) struct Segment<F> {
@@ -34,35 +49,68 @@ impl<F: File> Index<F> {
         Self(RwLock::new(Places { segments, moved }))
     }
 
-    /// The body of a record, its checksum found right.
-    pub(super) fn read(&self, location: Location) -> Result<Vec<u8>, ReadError> {
-        let (segment, place) = self.find(location.position).ok_or(ReadError::Gone)?;
-        let mut record = vec![0; location.cost() as usize];
-        let read =
-            disk::read_up_to(&segment.file, &mut record, u64::from(place.byte())).map_err(ReadError::Io)?;
-        let damaged = ReadError::Damaged { segment: place.segment(), byte: place.byte() };
-        if read < record.len() {
-            return Err(damaged);
+    /// Reads the records that come first of `locations` and lie so close together that one read brings them all, and gives each
+    /// to `each`, its checksum found right; how many that were.
+    pub(super) fn read_some(
+        &self,
+        locations: &[Location],
+        wait: Wait,
+        buffer: &mut Vec<u8>,
+        each: &mut impl FnMut(&[u8]),
+    ) -> Result<usize, ReadError> {
+        let (segment, places) = self.find_together(locations)?;
+        let (last, start) = (places.len() - 1, u64::from(places[0]));
+        let length = (u64::from(places[last]) + locations[last].cost() - start) as usize;
+        if buffer.len() < length {
+            buffer.resize(length, 0);
         }
-        let head = Head::read(&record).filter(|head| head.location == location);
-        if !head.is_some_and(|head| head.fits(&record[RECORD_HEAD_BYTES..])) {
-            return Err(damaged);
+        let bytes = &mut buffer[..length];
+        let read = match wait {
+            Wait::ForTheDisk => disk::read_up_to(&segment.file, bytes, start),
+            Wait::Not => disk::read_at_once(&segment.file, bytes, start),
+        };
+        let bytes = &bytes[..read.map_err(ReadError::from)?];
+        let body = |byte: u32, location: Location| {
+            let record = bytes.get((u64::from(byte) - start) as usize..)?.get(..location.cost() as usize)?;
+            let (head, body) = record.split_at(RECORD_HEAD_BYTES);
+            Head::read(head).filter(|head| head.location == location && head.fits(body)).map(|_| body)
+        };
+        for (count, (byte, location)) in places.iter().zip(locations).enumerate() {
+            match body(*byte, *location) {
+                Some(body) => each(body),
+                // Those before it are good; whoever goes on meets it first.
+                None if count > 0 => return Ok(count),
+                None => return Err(ReadError::Damaged { segment: segment.number, byte: *byte }),
+            }
         }
-        record.drain(..RECORD_HEAD_BYTES);
-        Ok(record)
+        Ok(places.len())
+    }
+
+    /// The segment of the first record, and where in it those lie that one read can bring.
+    fn find_together(&self, locations: &[Location]) -> Result<(Arc<Segment<F>>, Vec<u32>), ReadError> {
+        let places = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let first = locations.first().and_then(|location| places.place(location.position));
+        let first = first.ok_or(ReadError::Gone)?;
+        let segment = places.segment(first).ok_or(ReadError::Gone)?;
+        let mut together = vec![first.byte()];
+        let mut end = u64::from(first.byte()) + locations[0].cost();
+        for location in &locations[1..] {
+            let Some(place) = places.place(location.position) else { break };
+            let byte = u64::from(place.byte());
+            let behind = place.segment() == first.segment() && (end..=end + GAP_BYTES).contains(&byte);
+            if !behind || byte + location.cost() - u64::from(first.byte()) > READ_BYTES {
+                break;
+            }
+            together.push(place.byte());
+            end = byte + location.cost();
+        }
+        Ok((Arc::clone(segment), together))
     }
 
     /// Where the record lies now.
     pub(super) fn place(&self, position: Position) -> Option<Position> {
-        self.find(position).map(|(_, place)| place)
-    }
-
-    fn find(&self, position: Position) -> Option<(Arc<Segment<F>>, Position)> {
         let places = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let first = places.segments.front()?.number;
-        let place = if position.segment() >= first { position } else { *places.moved.get(&position)? };
-        let segment = places.segments.get((place.segment() - first) as usize)?;
-        Some((Arc::clone(segment), place))
+        places.place(position).filter(|place| places.segment(*place).is_some())
     }
 
     pub(super) fn oldest(&self) -> Option<Arc<Segment<F>>> {
@@ -83,5 +131,17 @@ impl<F: File> Index<F> {
     /// A record that was moved is dead.
     pub(super) fn forget(&self, position: Position) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).moved.remove(&position);
+    }
+}
+
+impl<F> Places<F> {
+    fn place(&self, position: Position) -> Option<Position> {
+        let first = self.segments.front()?.number;
+        if position.segment() >= first { Some(position) } else { self.moved.get(&position).copied() }
+    }
+
+    fn segment(&self, place: Position) -> Option<&Arc<Segment<F>>> {
+        let first = self.segments.front()?.number;
+        self.segments.get(place.segment().checked_sub(first)? as usize)
     }
 }

@@ -55,6 +55,7 @@ use std::time::Duration;
 
 pub use disk::{Directory, Disk, File};
 pub use error::{AppendError, Failure, OpenError, ReadError};
+pub use index::Wait;
 pub use queue::QUEUE_BYTES_MAX;
 pub use record::{Location, Position, RECORD_BYTES_MAX, RECORD_HEAD_BYTES};
 pub use replay::{Cut, Recovery};
@@ -218,11 +219,38 @@ impl<D: Disk> Journal<D> {
     /// # Errors
     /// If it was retired, is damaged, or the disk refuses.
     pub fn read(&self, location: Location) -> Result<Vec<u8>, ReadError> {
-        let result = self.shared.index.read(location);
-        if let Err(ReadError::Damaged { segment, byte }) = &result {
-            self.shared.stats.damaged(*segment, u64::from(*byte));
+        let mut body = Vec::new();
+        self.read_each(&[location], Wait::ForTheDisk, &mut Vec::new(), |bytes| {
+            body.extend_from_slice(bytes);
+        })?;
+        Ok(body)
+    }
+
+    /// Reads records that were acknowledged, in this order, and gives the body of each to `each`. Those that lie close together
+    /// are read at once. `buffer` is room to read into, which grows to what one read brings.
+    ///
+    /// # Errors
+    /// If one was retired, is damaged, or cannot be read. `each` has got some of those before it then: whoever goes on begins
+    /// behind them.
+    pub fn read_each(
+        &self,
+        mut locations: &[Location],
+        wait: Wait,
+        buffer: &mut Vec<u8>,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), ReadError> {
+        while !locations.is_empty() {
+            match self.shared.index.read_some(locations, wait, buffer, &mut each) {
+                Ok(count) => locations = &locations[count..],
+                Err(error) => {
+                    if let ReadError::Damaged { segment, byte } = error {
+                        self.shared.stats.damaged(segment, u64::from(byte));
+                    }
+                    return Err(error);
+                }
+            }
         }
-        result
+        Ok(())
     }
 
     /// The tasks of one core that will wait for this journal.

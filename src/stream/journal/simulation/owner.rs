@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::{Failure, Fsync, Journal, Location, OpenError, ReadError, Settings, Ticket, Writer};
+use super::super::{Failure, Fsync, Journal, Location, OpenError, ReadError, Settings, Ticket, Wait, Writer};
 use super::world::{Dice, Simulated};
 
 /// Small, so that segments come and go.
@@ -248,6 +248,26 @@ impl Life {
         }
     }
 
+    /// As a reader that catches up does: many at once, and again from where it stopped if it may not wait.
+    fn read_run(&self, owner: &Owner, run: &[usize]) {
+        let locations: Vec<_> = run.iter().map(|at| owner.entries[*at].location).collect();
+        let (mut got, mut buffer) = (0, Vec::new());
+        let mut wait = Wait::Not;
+        while got < run.len() {
+            let result = self.journal.read_each(&locations[got..], wait, &mut buffer, |body| {
+                assert_eq!(body, owner.entries[run[got]].body, "{}", run[got]);
+                got += 1;
+            });
+            wait = match result {
+                Ok(()) => break,
+                Err(ReadError::Cold) => Wait::ForTheDisk,
+                Err(ReadError::Io(_)) if owner.disk.has_struck() => return,
+                Err(error) => panic!("{}: {error}", run[got]),
+            };
+        }
+        assert_eq!(got, run.len(), "all of them");
+    }
+
     fn read_one(&self, owner: &Owner, at: usize) {
         let entry = &owner.entries[at];
         match self.journal.read(entry.location) {
@@ -308,7 +328,13 @@ impl Life {
 
     fn read(&self, owner: &Owner, dice: &mut Dice) {
         if !self.alive.is_empty() {
-            self.read_one(owner, self.alive[dice.below(self.alive.len() as u64) as usize]);
+            let from = dice.below(self.alive.len() as u64) as usize;
+            let to = from + 1 + dice.below((self.alive.len() - from) as u64) as usize;
+            if dice.chance(50) {
+                self.read_one(owner, self.alive[from]);
+            } else {
+                self.read_run(owner, &self.alive[from..to]);
+            }
         }
     }
 

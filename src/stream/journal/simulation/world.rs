@@ -291,6 +291,13 @@ impl File for Handle {
         Ok(count)
     }
 
+    fn read_at_once(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        if self.world.world().dice.chance(20) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.read_at(buffer, at)
+    }
+
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
         let world = &mut *self.world.world();
         let result = world.call(true);
