@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sedge::config::{Limits, Timeouts};
+use sedge::config::{Breaker, Limits, Timeouts};
 use support::edge::{command, scratch};
 
 const README: &str = include_str!("../README.md");
@@ -98,6 +98,26 @@ fn its_limits_are_the_defaults() {
     assert_eq!(told("max_model_peek"), defaults.max_model_peek);
     assert_eq!(told("head_memory"), defaults.head_memory);
     assert_eq!(told("stream_memory"), defaults.stream_memory);
+}
+
+#[test]
+fn its_breaker_is_the_default() {
+    let defaults = Breaker::default();
+    let rows = rows("### Which upstream is asked");
+    let told = |name: &str| {
+        let row = rows.iter().find(|row| row[0] == name).unwrap_or_else(|| panic!("no row {name}"));
+        row[1].split(", ").collect::<Vec<_>>()
+    };
+    let count = |number: u32| number.to_string();
+    assert_eq!(told("`error_percent`"), [count(defaults.error_percent)]);
+    assert_eq!((told("`slow`, `slow_percent`")[0], defaults.slow), ("off", Duration::ZERO));
+    assert_eq!(told("`slow`, `slow_percent`")[1], count(defaults.slow_percent));
+    assert_eq!(time(told("`window`, `min_calls`")[0]), defaults.window);
+    assert_eq!(told("`window`, `min_calls`")[1], count(defaults.min_calls));
+    assert_eq!(told("`connect_failures`"), [count(defaults.connect_failures)]);
+    let times = [defaults.cool_down, defaults.max_cool_down];
+    assert_eq!(told("`cool_down`, `max_cool_down`").into_iter().map(time).collect::<Vec<_>>(), times);
+    assert_eq!(told("`probes`"), [count(defaults.probes)]);
 }
 
 fn time(text: &str) -> Duration {

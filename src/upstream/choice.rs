@@ -136,10 +136,12 @@ impl Asked<'_> {
     pub fn enter(&self, index: usize, place: Place) -> Result<Pick, Out> {
         let target = &self.targets[index];
         let out = |retry_after| Out { retry_after: Some(retry_after), full: None };
-        let permit = self.permit(target).map_err(out)?;
-        if !place.take() {
+        // A permit that is not used would be lost, a place is given back by itself: the place is looked at first.
+        if !place.is_granted() {
             return Err(out(self.come_again(index)));
         }
+        let permit = self.permit(target).map_err(out)?;
+        place.take();
         Ok(Pick { index, call: Call::begin(target, permit, self.core, self.now) })
     }
 

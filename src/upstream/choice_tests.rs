@@ -306,6 +306,27 @@ fn who_finds_no_place_waits_for_one_and_keys_take_turns() {
 }
 
 #[test]
+fn a_place_that_came_too_late_is_given_back() {
+    let mut scene = limited(1, 8);
+    let calls: Vec<_> = (0..2).map(|_| scene.pick(SECOND, 0, &[]).unwrap()).collect();
+    let target = Arc::clone(&scene.targets[0]);
+    let mut place = Place::wait(&target, 0).unwrap();
+    drop(calls);
+    assert_eq!(poll(&mut place), Poll::Ready(true));
+    // Meanwhile the upstream has asked to be left alone.
+    target.health.park(3000, SECOND);
+    let asked = Asked { route: &scene.route, targets: &scene.targets, core: 0, key: 0, now: SECOND };
+    assert_eq!(asked.enter(0, place).err(), Some(Out { retry_after: Some(3000), full: None }));
+    let again = Asked { now: 5 * SECOND, ..asked }.again(&[0], |_| true);
+    assert!(again.is_ok_and(|pick| pick.index == 0));
+    // One whose turn it is not has no place to take.
+    let _call = scene.pick(5 * SECOND, 0, &[1]).unwrap();
+    let waiting = Place::wait(&target, 0).unwrap();
+    let asked = Asked { route: &scene.route, targets: &scene.targets, core: 0, key: 0, now: 5 * SECOND };
+    assert!(asked.enter(0, waiting).is_err());
+}
+
+#[test]
 fn an_open_breaker_takes_no_place() {
     let mut scene = limited(2, 0);
     scene.targets[0].health.park(5000, SECOND);

@@ -186,9 +186,13 @@ impl Place {
         Poll::Ready(true)
     }
 
-    /// The place at the upstream, if it was granted, is a call's from here on.
-    pub(super) fn take(mut self) -> bool {
-        std::mem::take(&mut self.granted)
+    pub(super) fn is_granted(&self) -> bool {
+        self.granted
+    }
+
+    /// The place at the upstream is a call's from here on.
+    pub(super) fn take(mut self) {
+        self.granted = false;
     }
 
     /// It has waited long enough.
