@@ -15,6 +15,16 @@
 //! - after a write, a sync or a removal has failed, nothing more is acknowledged until a restart;
 //! - space of retired records comes back (`compaction.rs` has the rule), and readers never wait for that.
 //!
+//! What its owner does in turn:
+//!
+//! - tells nobody of a record, neither its sender nor a reader, before its ticket came back well;
+//! - says in each record what it needs to be understood when earlier ones are gone: an append its offset, a trim the state of
+//!   the producers that the trimmed appends held;
+//! - gives up what a deletion or a trim kills with the record that says so ([`Journal::append_retiring`]), in one step, and a
+//!   deletion itself once it is durable ([`Journal::retire`]);
+//! - at a start takes a record of an unknown stream for one of a deleted stream, and gives up what it finds to be dead;
+//! - reads on a core with [`Wait::Not`], and what is cold on a thread that may block.
+//!
 //! Segment files of its own instead of an embedded store, because the load is one shape: many small appends, each read a
 //! few times at most, dying in the order in which they came. A log-structured tree would write every byte again while it
 //! merges, a B-tree a page for each record; and neither tells the position of a record, which is all that a reader needs.

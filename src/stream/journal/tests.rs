@@ -88,6 +88,36 @@ fn a_task_waits_for_its_batch_and_reads_what_it_wrote() {
 }
 
 #[test]
+fn a_core_reads_what_the_kernel_holds_in_runs() {
+    let scratch = Scratch::new("runs");
+    let opened = Journal::open(&scratch.0, &Settings::default(), |_, _| Ok(())).expect("opened");
+    let (journal, keeper) = (opened.journal, opened.writer.spawn().expect("a thread"));
+    let bodies: Vec<Vec<u8>> = (0..2_000_usize).map(|number| vec![number as u8; number]).collect();
+    let locations: Vec<_> = bodies.iter().map(|body| journal.append(body).expect("taken").location).collect();
+    let (mut got, mut buffer) = (Vec::new(), Vec::new());
+    // All of them are on disk once the thread has ended.
+    keeper.close();
+    // Every second one, so that others lie between.
+    let wanted: Vec<_> = locations.iter().copied().step_by(2).collect();
+    loop {
+        let result =
+            journal.read_each(&wanted[got.len()..], Wait::Not, &mut buffer, |body| got.push(body.to_vec()));
+        match result {
+            Ok(()) => break,
+            // A kernel may drop any page at any time, or its file system cannot tell.
+            Err(ReadError::Cold) => got.push(journal.read(wanted[got.len()]).expect("read")),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(got.iter().eq(bodies.iter().step_by(2)));
+    assert!(buffer.len() <= 260 << 10, "room for one read, not for all: {}", buffer.len());
+    assert!(matches!(
+        journal.read_each(&[], Wait::Not, &mut buffer, |_| panic!("nothing was asked for")),
+        Ok(())
+    ));
+}
+
+#[test]
 fn a_directory_has_one_journal_at_a_time() {
     let scratch = Scratch::new("lock");
     let opened = Journal::open(&scratch.0, &Settings::default(), |_, _| Ok(())).expect("opened");
