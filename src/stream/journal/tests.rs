@@ -118,6 +118,26 @@ fn a_core_reads_what_the_kernel_holds_in_runs() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test may look at the clock to end")]
+fn an_interval_ends_with_a_sync_though_nothing_more_comes() {
+    let scratch = Scratch::new("interval-alone");
+    let settings = Settings { fsync: Fsync::Interval(Duration::from_millis(2)), ..Settings::default() };
+    let opened = Journal::open(&scratch.0, &settings, |_, _| Ok(())).expect("opened");
+    let (journal, _keeper) = (opened.journal, opened.writer.spawn().expect("a thread"));
+    journal.append(b"the last for a while").expect("taken");
+    let began = std::time::Instant::now();
+    let syncs = || {
+        let mut totals = Default::default();
+        journal.stats().sync.add_to(&mut totals);
+        totals.buckets.iter().sum::<u64>()
+    };
+    while syncs() == 0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "never synced");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn a_directory_has_one_journal_at_a_time() {
     let scratch = Scratch::new("lock");
     let opened = Journal::open(&scratch.0, &Settings::default(), |_, _| Ok(())).expect("opened");
