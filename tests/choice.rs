@@ -38,7 +38,7 @@ impl Flaky {
             thread::sleep(Duration::from_millis(pause.load(Ordering::SeqCst)));
             match code.load(Ordering::SeqCst) {
                 200 => answer("200 OK", &[], name),
-                429 => answer("429 Slow", &["Retry-After-Ms: 700"], name),
+                429 => answer("429 Slow", &["Retry-After-Ms: 1500"], name),
                 other => answer(&format!("{other} Oops"), &[], name),
             }
         });
@@ -63,7 +63,7 @@ fn config(upstreams: &[(&Flaky, &str)], route: &str) -> String {
 }
 
 const QUICK: &str =
-    "breaker = { min_calls = 4, cool_down = \"200ms\", max_cool_down = \"400ms\", probes = 2 }";
+    "breaker = { min_calls = 4, cool_down = \"400ms\", max_cool_down = \"800ms\", probes = 2 }";
 
 fn ask(edge: &Edge) -> (u16, String) {
     let (head, body) = edge.ask(&post("/v1/embeddings", &["Connection: close"], "{\"model\":\"m\"}"));
@@ -98,7 +98,8 @@ fn who_refuses_connections_is_not_dialed_each_time() {
     for _ in 0..6 {
         assert_eq!(ask(&edge), (200, "b".into()));
     }
-    assert!((edge.metric("sedge_upstream_retries_total", &["reason=\"connect\""]) - 3.0).abs() < 1.5);
+    let dialed = edge.metric("sedge_upstream_retries_total", &["reason=\"connect\""]);
+    assert!((3.0..6.0).contains(&dialed), "{dialed}");
     assert!(edge.metric(OPENS, &["upstream=\"a\"", "reason=\"connect\""]) >= 1.0);
 }
 
@@ -138,7 +139,7 @@ fn a_429_is_obeyed_exactly_as_long_as_it_says() {
     while ask(&edge).1 == "b" {}
     // It was parked a moment before its answer was read here.
     let took = parked.elapsed();
-    assert!(took >= Duration::from_millis(600) && a.asked() == 2, "{took:?}, {}", a.asked());
+    assert!(took >= Duration::from_millis(1300) && a.asked() == 2, "{took:?}, {}", a.asked());
     assert!(b.asked() > 1);
 }
 
@@ -175,7 +176,9 @@ fn a_lower_priority_is_for_when_the_others_are_out() {
     let (a, b, c) = (Flaky::new("a"), Flaky::new("b"), Flaky::new("c"));
     let route =
         "upstreams = [{ name = \"c\", priority = 2 }, \"a\", \"b\"]\nretry = { budget_percent = 100 }";
-    let edge = Edge::configured(&config(&[(&a, QUICK), (&b, QUICK), (&c, "")], route));
+    // One failure is enough: what the budget of retries allows would otherwise be used up before both are out.
+    let touchy = "breaker = { min_calls = 1, error_percent = 1, cool_down = \"500ms\", max_cool_down = \"500ms\", probes = 1 }";
+    let edge = Edge::configured(&config(&[(&a, touchy), (&b, touchy), (&c, "")], route));
     for _ in 0..20 {
         assert_ne!(ask(&edge).1, "c");
     }
@@ -204,10 +207,11 @@ fn when_all_are_out_the_client_is_told_when_to_come_again() {
         }
         let asked = a.asked() + b.asked();
         let (head, body) = edge.ask(&post("/v1/embeddings", &[], "{\"model\":\"m\"}"));
-        assert_eq!((head.status(), head.get("retry-after")), (503, Some("1")));
+        assert_eq!(head.status(), 503);
         assert_eq!(error_code(&body.bytes()), "upstreams_unavailable");
         let wait: u64 = head.get("retry-after-ms").and_then(|ms| ms.parse().ok()).expect("milliseconds");
-        assert!((1..=700).contains(&wait), "{wait}");
+        assert!((1..=1500).contains(&wait), "{wait}");
+        assert_eq!(head.get("retry-after"), Some(wait.div_ceil(1000).to_string().as_str()));
         assert_eq!(a.asked() + b.asked(), asked, "nobody is bothered");
         a.says(200);
         b.says(200);
