@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use sedge::cli::{self, Command, HELP, ServeArgs};
 use sedge::config::{self, Config};
 use sedge::load;
+use sedge::net::inherit::Inherited;
 use sedge::serve;
 use sedge::simulator::Simulator;
 use sedge::tell;
@@ -52,6 +53,11 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &ServeArgs) -> ExitCode {
+    // First of all: whatever is opened from here on could have the number of one that was not passed on after all.
+    let inherited = match Inherited::take(&env) {
+        Ok(inherited) => inherited,
+        Err(error) => return complain(FAILURE, &error),
+    };
     let mut config = match config::load(args, &env) {
         Ok(config) => config,
         Err(errors) => {
@@ -83,7 +89,7 @@ fn run(args: &ServeArgs) -> ExitCode {
         lead(&mut config);
         Ok(config)
     };
-    match serve::serve(config, reload) {
+    match serve::serve(config, inherited, reload) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(FAILURE, &error),
     }

@@ -4,9 +4,13 @@
 //! | --- | --- |
 //! | SIGTERM, SIGINT | `/readyz` says 503, nothing new is accepted, streams finish within `drain_timeout`; a second one ends at once |
 //! | SIGHUP | the configuration is read again and takes its place whole, or nothing changes and the reason is said |
+//! | SIGUSR2 | the program is started again, with these sockets; when it serves, this process drains ([`successor`]) |
+
+mod notify;
+mod successor;
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -18,6 +22,7 @@ use tokio::sync::oneshot;
 use crate::config::{self, AccessLog as LogSetting, Config};
 use crate::front::{self, Door};
 use crate::guard::meters::Meters;
+use crate::net::inherit::Inherited;
 use crate::net::listener::Bound;
 use crate::net::{cpu, process};
 use crate::observe::{AccessLog, CoreMetrics, Ids, LogTarget, LogWriter, Registry};
@@ -26,6 +31,8 @@ use crate::relay::settings::Settings;
 use crate::shard::runtime;
 use crate::tell;
 use crate::upstream::health::Healths;
+
+use successor::Estate;
 
 /// How long the log's writer may take to write its last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -60,21 +67,33 @@ impl fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
-/// Serves until a signal ends it. `reload` reads the configuration again.
-pub fn serve(config: Config, reload: impl Fn() -> Result<Config, String>) -> Result<(), ServeError> {
+/// Serves until a signal ends it, on `inherited` sockets where they are those that are asked for. `reload` reads the
+/// configuration again.
+pub fn serve(
+    config: Config,
+    inherited: Inherited,
+    reload: impl Fn() -> Result<Config, String>,
+) -> Result<(), ServeError> {
     let limits = [process::raise_descriptor_limit, process::forbid_core_dumps, process::forbid_huge_pages];
     if let Err(error) = limits.iter().try_for_each(|set| set()) {
         tell!("sedge: the limits of this process could not be set ({error}); it goes on with those it has");
     }
     let cores = cpu::allowed();
     let workers = if config.workers == 0 { cores.len() } else { config.workers };
+    let Inherited { public, admin, ready: predecessor } = inherited;
     let bound =
-        Bound::many(config.listen, workers).map_err(|error| ServeError::Listen(config.listen, error))?;
+        listen(config.listen, public, workers).map_err(|error| ServeError::Listen(config.listen, error))?;
     let admin = match config.admin {
-        Some(address) => Some(Bound::new_alone(address).map_err(|error| ServeError::Listen(address, error))?),
+        Some(address) => {
+            let inherited = admin.filter(|bound| is_asked_for(bound, address));
+            let bound = inherited.map_or_else(|| Bound::new_alone(address), Ok);
+            Some(bound.map_err(|error| ServeError::Listen(address, error))?)
+        }
         None => None,
     };
-    let (listen, admin_at) = (bound[0].address(), admin.as_ref().map(Bound::address));
+    let (listen, admin_at) = (bound[0][0].address(), admin.as_ref().map(Bound::address));
+    let estate = Estate::new(bound.iter().flatten(), admin.as_ref())
+        .map_err(|error| ServeError::System("cannot prepare to be taken over from", error))?;
 
     let registry = Registry::new(workers);
     let log = match log_target(&config.access_log) {
@@ -101,7 +120,7 @@ pub fn serve(config: Config, reload: impl Fn() -> Result<Config, String>) -> Res
     if let Some(bound) = admin {
         // Not one of the cores: it is not pinned, and what it does is not counted.
         let metrics = Arc::new(CoreMetrics::default());
-        start(workers, None, &shared, metrics, None, bound, Door::Admin, None)?;
+        start(workers, None, &shared, metrics, None, vec![bound], Door::Admin, None)?;
     }
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -117,9 +136,26 @@ pub fn serve(config: Config, reload: impl Fn() -> Result<Config, String>) -> Res
         if let Some(address) = admin_at {
             tell!("sedge admin on http://{address} (/metrics, /readyz, /livez)");
         }
-        signals.until_end(&shared, log.as_ref(), &reload).await;
+        if let Some(mut predecessor) = predecessor {
+            // Where it has ended meanwhile, nobody needs to know.
+            let _ = predecessor.write_all(&[1]);
+        }
+        notify::tell(notify::READY);
+        let end = signals.until_end(&shared, log.as_ref(), &estate, &reload).await;
+        // A socket that is held here and read by nobody would swallow connections.
+        drop(estate);
         let patience = shared.settings.load().config.drain_timeout;
-        shared.drain(patience);
+        match end {
+            End::Stopped => {
+                notify::tell(notify::STOPPING);
+                shared.drain(patience);
+            }
+            End::Succeeded(pid) => {
+                notify::tell(&notify::main_process(pid));
+                tell!("sedge: process {pid} has taken over");
+                shared.succeeded(patience);
+            }
+        }
         tell!("sedge: draining; requests in flight have {} s", patience.as_secs());
         signals.until_drained(threads, patience).await;
         Ok(())
@@ -138,7 +174,7 @@ fn start(
     shared: &Arc<Shared>,
     metrics: Arc<CoreMetrics>,
     lines: Option<AccessLog>,
-    bound: Bound,
+    bound: Vec<Bound>,
     door: Door,
     started: Option<oneshot::Sender<()>>,
 ) -> Result<JoinHandle<()>, ServeError> {
@@ -157,11 +193,35 @@ fn start(
     thread.map_err(|error| ServeError::System("cannot start a thread", error))
 }
 
+/// One listening socket or more for each core: the inherited ones, if they are at this address.
+fn listen(address: SocketAddr, inherited: Vec<Bound>, workers: usize) -> io::Result<Vec<Vec<Bound>>> {
+    let inherited: Vec<Bound> = inherited.into_iter().filter(|bound| is_asked_for(bound, address)).collect();
+    match inherited.is_empty() {
+        true => Ok(Bound::many(address, workers)?.into_iter().map(|bound| vec![bound]).collect()),
+        false => Bound::spread(inherited, workers),
+    }
+}
+
+/// Whether an inherited socket is where it is asked to listen; port 0 is any port.
+fn is_asked_for(bound: &Bound, address: SocketAddr) -> bool {
+    let has = bound.address();
+    has.ip() == address.ip() && (address.port() == 0 || address.port() == has.port())
+}
+
+/// Why it ends.
+enum End {
+    /// It was told to.
+    Stopped,
+    /// This process serves in its place.
+    Succeeded(u32),
+}
+
 /// The signals that are obeyed.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    succeed: Signal,
 }
 
 impl Signals {
@@ -170,25 +230,36 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            succeed: signal(SignalKind::user_defined2())?,
         })
     }
 
-    /// Reloads as often as it is asked to, until asked to end.
+    /// Reloads as often as it is asked to, until asked to end, or another process has taken over.
     async fn until_end(
         &mut self,
         shared: &Shared,
         log: Option<&LogWriter>,
+        estate: &Estate,
         reload: &impl Fn() -> Result<Config, String>,
-    ) {
+    ) -> End {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return End::Stopped,
+                _ = self.interrupt.recv() => return End::Stopped,
+                _ = self.succeed.recv() => match estate.pass_on().await {
+                    Ok(pid) => return End::Succeeded(pid),
+                    Err(error) => {
+                        shared.registry.handovers_failed.inc();
+                        tell!("sedge: not taken over, this process goes on: {error}");
+                    }
+                },
                 _ = self.hangup.recv() => {
                     if let Some(log) = log {
                         log.reopen();
                     }
+                    notify::tell(&notify::reloading());
                     take_up(shared, reload());
+                    notify::tell(notify::READY);
                 }
             }
         }

@@ -158,8 +158,11 @@ async fn wait(client: &Client, core: &Rc<Core>, door: Door, first: bool) -> Wait
                 Ok(None) => {}
                 Err(reject) => return Poll::Ready(Waited::Refused(reject)),
             }
-            // The admin's door stays open until the process ends: that it is draining is asked there.
-            if client.inbound().is_empty() && core.shared.is_draining() && door == Door::Public {
+            // The admin's door stays open until the process ends: that it is draining is asked there. Who was let in before
+            // another process took over, and has not asked yet, is not sent away: it would see a failure of a service that runs.
+            let leaves =
+                core.shared.is_draining() && door == Door::Public && !(first && core.shared.is_succeeded());
+            if leaves && client.inbound().is_empty() {
                 return Poll::Ready(Waited::Closed);
             }
             match client.poll_fill(cx, HEAD_BYTES_MAX) {
@@ -262,7 +265,7 @@ fn admit(request: &mut Request, core: &Core, door: Door) -> Result<(), ApiError>
             request.forget_credentials();
         }
     }
-    if core.shared.is_draining() {
+    if core.shared.is_draining() && !core.shared.is_succeeded() {
         return Err(ApiError::draining());
     }
     if core.has_room(&settings) { Ok(()) } else { Err(ApiError::overloaded()) }

@@ -50,11 +50,25 @@ enum Visit {
     One,
 }
 
-/// Accepts on `bound` until the process goes down and the last client has left, or its time is over.
-pub async fn serve(core: Rc<Core>, bound: Bound, door: Door) -> io::Result<()> {
+/// Accepts on all of `bound` until the process goes down and the last client has left, or its time is over.
+pub async fn serve(core: Rc<Core>, bound: Vec<Bound>, door: Door) -> io::Result<()> {
+    let accept = |bound| tokio::task::spawn_local(accept(Rc::clone(&core), bound, door));
+    for accepting in bound.into_iter().map(accept).collect::<Vec<_>>() {
+        accepting.await??;
+    }
+    core.pool.clear();
+    while core.clients() > 0 && door == Door::Public {
+        core.draining.notified().await;
+    }
+    core.flush_log();
+    Ok(())
+}
+
+async fn accept(core: Rc<Core>, bound: Bound, door: Door) -> io::Result<()> {
     let listener = bound.into_tokio()?;
     let reserve = Reserve::default();
-    while !core.shared.is_draining() || door == Door::Admin {
+    // The admin's door is open to the end, unless there is another process behind it by now.
+    while !core.shared.is_draining() || door == Door::Admin && !core.shared.is_succeeded() {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((socket, peer)) => {
@@ -65,15 +79,9 @@ pub async fn serve(core: Rc<Core>, bound: Bound, door: Door) -> io::Result<()> {
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(_) => shed(&core, &listener, &reserve, door).await,
             },
-            () = core.draining.notified(), if door == Door::Public => break,
+            () = core.draining.notified() => {}
         }
     }
-    drop(listener);
-    core.pool.clear();
-    while core.clients() > 0 && door == Door::Public {
-        core.draining.notified().await;
-    }
-    core.flush_log();
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
@@ -43,6 +44,48 @@ impl Bound {
         socket.listen(BACKLOG)?;
         let address = socket.local_addr()?.as_socket().unwrap_or(address);
         Ok(Bound { socket, address })
+    }
+
+    /// A listening socket that somebody else has bound.
+    pub fn inherited(fd: OwnedFd) -> io::Result<Bound> {
+        let socket = Socket::from(fd);
+        let address = socket.local_addr()?.as_socket();
+        let (Some(address), true) = (address, socket.is_listener()?) else {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it does not listen for TCP connections",
+            ));
+        };
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+        Ok(Bound { socket, address })
+    }
+
+    /// Another hold on the same socket and its queue.
+    pub fn share(&self) -> io::Result<Bound> {
+        Ok(Bound { socket: self.socket.try_clone()?, address: self.address })
+    }
+
+    /// The same, for a process that is started while it is held.
+    pub fn heritable(&self) -> io::Result<OwnedFd> {
+        Ok(rustix::io::dup(&self.socket)?)
+    }
+
+    /// Spreads inherited sockets over `count` cores: every one of them is read by some core, and every core reads one. Where
+    /// there are more cores than sockets the others bind the same address, or, if whoever bound it did not allow for that,
+    /// read from a socket that another core reads as well.
+    pub fn spread(inherited: Vec<Bound>, count: usize) -> io::Result<Vec<Vec<Bound>>> {
+        let mut cores: Vec<Vec<Bound>> = (0..count).map(|_| Vec::new()).collect();
+        let mut more = Vec::new();
+        for index in inherited.len()..count {
+            let same = &inherited[index % inherited.len()];
+            more.push(Bound::new(same.address).or_else(|_| same.share())?);
+        }
+        for (index, bound) in inherited.into_iter().chain(more).enumerate() {
+            cores[index % count].push(bound);
+        }
+        Ok(cores)
     }
 
     /// Binds `count` sockets to one address.

@@ -1,6 +1,7 @@
-//! Sockets, TLS and system calls. The only room where `unsafe` may stand; rustix and socket2 have so far made it needless.
+//! Sockets, TLS and system calls. The only room where `unsafe` may stand; rustix and socket2 make it needless nearly everywhere.
 //!
 //! - [`listener`]: one `SO_REUSEPORT` listener a core, so that the kernel spreads connections without a shared queue.
+//! - [`inherit`]: sockets that were opened before this process was.
 //! - [`stream`]: a connection, plain or TLS, with poll functions and nothing else: no split halves, no buffering.
 //! - [`pair`]: two sockets of this process, for requests that it makes to itself.
 //! - [`tls`]: rustls configurations from PEM files.
@@ -9,6 +10,7 @@
 //! - [`cpu`] pins; [`process`] limits; [`reserve`] keeps descriptors for when there are no others.
 
 pub mod cpu;
+pub mod inherit;
 pub mod listener;
 pub mod pair;
 pub mod process;

@@ -224,6 +224,11 @@ fn housekeeping(registry: &Registry, page: &mut Page<'_>) {
     page.family(name, "counter", "Reloads of the configuration.");
     page.labelled(name, &[("result", "ok")], registry.reloads_ok.get());
     page.labelled(name, &[("result", "failed")], registry.reloads_failed.get());
+    page.counter(
+        "sedge_handovers_failed_total",
+        "New processes that were to take over from this one and did not come to serve.",
+        registry.handovers_failed.get(),
+    );
 }
 
 fn process(registry: &Registry, page: &mut Page<'_>) {

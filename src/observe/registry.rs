@@ -18,6 +18,8 @@ pub struct Registry {
     pub reloads_ok: SharedCounter,
     /// Configurations refused by a reload; the one before stays.
     pub reloads_failed: SharedCounter,
+    /// Processes that were to take over and did not.
+    pub handovers_failed: SharedCounter,
     /// Batches of the access log that could not be written.
     pub access_log_write_errors: SharedCounter,
     /// Lines that were in those batches.
@@ -35,6 +37,7 @@ impl Registry {
             labels: Labels::default(),
             reloads_ok: SharedCounter::default(),
             reloads_failed: SharedCounter::default(),
+            handovers_failed: SharedCounter::default(),
             access_log_write_errors: SharedCounter::default(),
             access_log_lines_lost: SharedCounter::default(),
             ready: AtomicBool::new(false),

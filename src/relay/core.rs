@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -51,6 +51,8 @@ pub struct Shared {
     pub healths: Healths,
     /// When the process stops waiting for what is in flight, in milliseconds of [`unix_millis`]; 0 while it serves.
     drain_until: AtomicU64,
+    /// Another process has taken over.
+    succeeded: AtomicBool,
 }
 
 impl Shared {
@@ -63,6 +65,7 @@ impl Shared {
             meters,
             healths,
             drain_until: AtomicU64::new(0),
+            succeeded: AtomicBool::new(false),
         })
     }
 
@@ -70,6 +73,17 @@ impl Shared {
     pub fn drain(&self, grace: Duration) {
         self.registry.set_ready(false);
         self.drain_until.store(unix_millis() + grace.as_millis() as u64, Ordering::Release);
+    }
+
+    /// Another process accepts from here on; this one finishes what it has.
+    pub fn succeeded(&self, grace: Duration) {
+        self.succeeded.store(true, Ordering::Release);
+        self.drain(grace);
+    }
+
+    /// Whether another process accepts where this one did.
+    pub fn is_succeeded(&self) -> bool {
+        self.succeeded.load(Ordering::Acquire)
     }
 
     /// Whether the process is going down.

@@ -89,10 +89,26 @@ impl Edge {
         Self::spawn(shell, args)
     }
 
+    /// With `toml`, which says how many workers there are as well.
     #[track_caller]
-    fn spawn(mut command: Command, args: &[&str]) -> Self {
+    pub fn configured_freely(toml: &str) -> Self {
+        let path = scratch("sedge.toml");
+        std::fs::write(&path, toml).expect("write the configuration");
+        let mut edge = Self::run(command(), &["--config", path.to_str().expect("UTF-8")]);
+        edge.config = Some(path);
+        edge
+    }
+
+    #[track_caller]
+    fn spawn(command: Command, args: &[&str]) -> Self {
+        Self::run(command, &[&["--workers", "1"], args].concat())
+    }
+
+    /// Started by `command`, which may have prepared something for it, with these arguments and ports of its own.
+    #[track_caller]
+    pub fn run(mut command: Command, args: &[&str]) -> Self {
         let mut child = command
-            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1"])
+            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
