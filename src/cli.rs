@@ -10,6 +10,7 @@ use lexopt::{Arg, Parser};
 use crate::config::{
     Env, ServerTls, UpstreamUrl, WORKERS_MAX, did_you_mean, parse_address, parse_address_or_off,
 };
+use crate::import::ImportArgs;
 use crate::load::LoadArgs;
 
 /// What `--help` prints.
@@ -20,6 +21,7 @@ Usage:
   sedge [serve] [OPTIONS]             run the edge
   sedge check [OPTIONS]               check the configuration that the same options would serve
   sedge simulate [--listen ADDR]      run the built-in upstream alone: OpenAI-compatible and deterministic
+  sedge import FILE [--output FILE]   make a configuration of LiteLLM's; what is left out is named
   sedge load URL [OPTIONS]            load the API at URL, step by step, and check all of its answers
 
 Options of serve and check:
@@ -74,12 +76,15 @@ and without any upstream, the built-in upstream answers.
 Signals:
   TERM, INT            drain: accept nothing new, let streams finish; a second one stops at once
   HUP                  read the configuration again: all of it takes effect, or, if it has errors, none
+  USR2                 start the program again in this one's place: it takes over the listening sockets,
+                       and this one finishes what it has
 
 Examples:
   sedge                                              try it: the built-in upstream answers
   OPENAI_API_KEY=sk-... sedge                        relay to OpenAI
   sedge --upstream http://127.0.0.1:8000/v1          relay to a vLLM on this machine
   sedge --config sedge.toml --workers 4              as configured, on four threads
+  sedge import config.yaml > sedge.toml              go on with what LiteLLM was told
   sedge check --config sedge.toml                    what is wrong with it, by line and key
   sedge load http://127.0.0.1:8080/v1 --svg load.svg how much the edge on this machine carries
 
@@ -92,7 +97,7 @@ Exit codes:
 /// Where the simulator listens if nothing else is said: beside the edge, not in its place.
 const SIMULATOR_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
 
-const COMMANDS: [&str; 4] = ["serve", "check", "simulate", "load"];
+const COMMANDS: [&str; 5] = ["serve", "check", "simulate", "import", "load"];
 const FLAGS: [&str; 4] = ["open", "relay-all", "help", "version"];
 const VALUED: [&str; 8] =
     ["listen", "upstream", "config", "admin", "workers", "tls-cert", "tls-key", "upstream-ca"];
@@ -104,6 +109,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Say what is wrong with the configuration that the same options would serve.
     Check(ServeArgs),
+    /// Make a configuration of LiteLLM's.
+    Import(ImportArgs),
     /// Run the built-in upstream alone.
     Simulate(SimulateArgs),
     /// Load an API and tell how it went.
@@ -166,6 +173,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Result<C
             if command == "load" {
                 return load::parse(&mut parser, env);
             }
+            if command == "import" {
+                return import(&mut parser);
+            }
             arg = parser.next().map_err(told)?.map(Owned::from);
             command
         }
@@ -190,6 +200,28 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, env: Env<'_>) -> Result<C
         "simulate" => given.simulate(env).map(Command::Simulate),
         "check" => given.serve().map(Command::Check),
         _ => given.serve().map(Command::Serve),
+    }
+}
+
+/// The rest of `sedge import`.
+fn import(parser: &mut Parser) -> Result<Command, CliError> {
+    let (mut file, mut output) = (None, None);
+    while let Some(arg) = parser.next().map_err(told)?.map(Owned::from) {
+        match arg {
+            Owned::Short('h') => return Ok(Command::Help),
+            Owned::Long(name) if name == "help" => return Ok(Command::Help),
+            Owned::Long(name) if name == "output" => output = Some(path("output", parser)?),
+            Owned::Long(name) => return fault(format!("--{name} is not an option of sedge import")),
+            Owned::Short(letter) => return fault(format!("there is no option -{letter}")),
+            Owned::Value(word) if file.is_none() => file = Some(PathBuf::from(word)),
+            Owned::Value(word) => {
+                return fault(format!("one file at a time, not {:?} as well", word.to_string_lossy()));
+            }
+        }
+    }
+    match file {
+        Some(file) => Ok(Command::Import(ImportArgs { file, output })),
+        None => fault("which file? sedge import FILE, as in sedge import config.yaml"),
     }
 }
 

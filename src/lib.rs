@@ -3,6 +3,7 @@
 //! | room | what lives there | may use |
 //! | --- | --- | --- |
 //! | `main.rs`, [`cli`], [`config`] | the command line; what a user may set, checked before anything starts | everything |
+//! | [`import`] | a configuration of LiteLLM's, made into one of ours | `guard` |
 //! | [`load`] | the load test: a client of any such API | `upstream` and below |
 //! | [`front`] | a client connection's life: head in, key checked, handed on; keep-alive, drain; batches | everything below |
 //! | [`relay`] | one request to an upstream and back: the pump, heartbeats, honest endings | `upstream` and below |
@@ -24,6 +25,7 @@ pub mod config;
 pub mod front;
 pub mod guard;
 pub mod http;
+pub mod import;
 pub mod load;
 pub mod net;
 pub mod observe;

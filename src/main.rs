@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use sedge::cli::{self, Command, HELP, ServeArgs};
 use sedge::config::{self, Config};
+use sedge::import;
 use sedge::load;
 use sedge::net::inherit::Inherited;
 use sedge::serve;
@@ -43,6 +44,20 @@ fn main() -> ExitCode {
         Command::Simulate(args) => match Simulator::run(args.listen) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(FAILURE, &format!("the simulator at {}: {error}", args.listen)),
+        },
+        Command::Import(args) => match import::run(&args) {
+            Ok(imported) => {
+                if !imported.remarks.is_empty() {
+                    tell!("{}", import::told(&args.file, &imported.remarks));
+                }
+                let names = imported.models;
+                tell!("sedge: {names} of its models; {} remarks, above", imported.remarks.len());
+                match &args.output {
+                    Some(_) => ExitCode::SUCCESS,
+                    None => say(&imported.toml),
+                }
+            }
+            Err(error) => complain(FAILURE, &error),
         },
         Command::Load(args) => match load::run(&args) {
             Ok(code) => code,
