@@ -475,3 +475,21 @@ fn limits_that_cannot_be_kept_are_told() {
     let text = key(&one, "limits = { streams = 1 }") + &key(&two, "");
     assert_problem_like(&text, "7: [[key]] sha256", "has other models or limits");
 }
+
+#[test]
+fn a_probe_needs_a_path_a_time_and_a_breaker() {
+    let upstream = |line: &str| format!("[[upstream]]\nname = \"u\"\nurl = \"http://u\"\n{line}\n");
+    assert_problem_like(&upstream("probe = { interval = \"5s\" }"), "4: [[upstream]] probe.path", "health");
+    assert_problem_like(&upstream("probe = { path = \"health\" }"), "4: [[upstream]] probe.path", "slash");
+    assert_problem_like(&upstream("probe = { path = \"/a b\" }"), "4: [[upstream]] probe.path", "spaces");
+    assert_problem_like(
+        &upstream("probe = { path = \"/h\", interval = \"1ms\" }"),
+        "4: [[upstream]] probe.interval",
+        "100ms",
+    );
+    assert_problem_like(
+        &upstream("probe = { path = \"/h\" }\nbreaker = false"),
+        "4: [[upstream]] probe",
+        "breaker = false",
+    );
+}

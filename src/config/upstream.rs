@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::breaker::Breaking;
 use super::concurrency::Concurrency;
 use super::document::{Table, Value};
+use super::probe::Probe;
 use super::quota::Quota;
 use super::secret::{Secret, secret};
 use super::units::duration;
@@ -43,6 +44,8 @@ pub struct Upstream {
     pub breaker: Breaking,
     /// How many requests at a time it takes, if that is limited.
     pub concurrency: Option<Concurrency>,
+    /// How it is asked how it is, if it is.
+    pub probe: Option<Probe>,
 }
 
 impl Upstream {
@@ -60,6 +63,7 @@ impl Upstream {
             quota,
             breaker,
             concurrency: None,
+            probe: None,
         }
     }
 
@@ -85,6 +89,10 @@ impl Upstream {
         let concurrency = table.table("concurrency", "[[upstream]] concurrency.");
         let concurrency = concurrency.and_then(|table| Concurrency::read(&table));
         let breaker = table.get("breaker", Breaking::read).unwrap_or_default();
+        let probe = table.table("probe", "[[upstream]] probe.").and_then(|table| Probe::read(&table));
+        if probe.is_some() && breaker == Breaking::Off {
+            table.fault("probe", "opens a breaker, and this upstream has none; leave out `breaker = false`");
+        }
         table.refuse(
             "timeouts",
             "belong to routes: set [timeouts] for all, or timeouts in a [[route]] that leads here",
@@ -94,7 +102,7 @@ impl Upstream {
         let upstream = url.map(|url| {
             let mut upstream = Upstream::new(name.clone().unwrap_or_else(|| url.host.clone()), url);
             (upstream.key, upstream.quota) = (key, quota);
-            (upstream.breaker, upstream.concurrency) = (breaker, concurrency);
+            (upstream.breaker, upstream.concurrency, upstream.probe) = (breaker, concurrency, probe);
             upstream.max_idle = max_idle.map_or(upstream.max_idle, |max| max as usize);
             upstream.pool_idle_timeout = pool_idle_timeout.unwrap_or(upstream.pool_idle_timeout);
             upstream

@@ -26,6 +26,7 @@ use crate::observe::Refusal;
 use crate::relay::client::Client;
 use crate::relay::core::Core;
 use crate::relay::exchange::millis;
+use crate::relay::probing;
 use crate::shard::clock::Millis;
 
 /// How long accepting rests when the process is out of descriptors: long enough to cost nothing, short enough to be back
@@ -52,6 +53,9 @@ enum Visit {
 
 /// Accepts on all of `bound` until the process goes down and the last client has left, or its time is over.
 pub async fn serve(core: Rc<Core>, bound: Vec<Bound>, door: Door) -> io::Result<()> {
+    if core.shard.index == 0 && door == Door::Public {
+        tokio::task::spawn_local(probing::run(Rc::clone(&core)));
+    }
     let accept = |bound| tokio::task::spawn_local(accept(Rc::clone(&core), bound, door));
     for accepting in bound.into_iter().map(accept).collect::<Vec<_>>() {
         accepting.await??;
@@ -66,14 +70,14 @@ pub async fn serve(core: Rc<Core>, bound: Vec<Bound>, door: Door) -> io::Result<
 
 async fn accept(core: Rc<Core>, bound: Bound, door: Door) -> io::Result<()> {
     let listener = bound.into_tokio()?;
-    let reserve = Reserve::default();
+    let reserve = Rc::new(Reserve::default());
     // The admin's door is open to the end, unless there is another process behind it by now.
     while !core.shared.is_draining() || door == Door::Admin && !core.shared.is_succeeded() {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((socket, peer)) => {
                     let visit = if reserve.hold() || door == Door::Public { Visit::Stay } else { Visit::One };
-                    admit(&core, socket, peer, door, visit);
+                    admit(&core, socket, peer, door, visit, &reserve);
                 }
                 // The peer gave up while it waited; nothing to do with us.
                 Err(error) if is_of_one_connection(&error) => {}
@@ -85,7 +89,14 @@ async fn accept(core: Rc<Core>, bound: Bound, door: Door) -> io::Result<()> {
     Ok(())
 }
 
-fn admit(core: &Rc<Core>, socket: TcpStream, peer: SocketAddr, door: Door, visit: Visit) {
+fn admit(
+    core: &Rc<Core>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    door: Door,
+    visit: Visit,
+    reserve: &Rc<Reserve>,
+) {
     core.metrics.connections_accepted.inc();
     let Some(seat) =
         core.shared.seats.take(peer.ip(), &core.shared.settings.load().config.limits, door == Door::Admin)
@@ -93,20 +104,30 @@ fn admit(core: &Rc<Core>, socket: TcpStream, peer: SocketAddr, door: Door, visit
         core.metrics.connection_refused(Refusal::Limit);
         return;
     };
-    tokio::task::spawn_local(welcome(Rc::clone(core), socket, peer, seat, door, visit));
+    let welcome = welcome(Rc::clone(core), socket, peer, seat, door, visit);
+    if visit == Visit::Stay {
+        tokio::task::spawn_local(welcome);
+        return;
+    }
+    let reserve = Rc::clone(reserve);
+    tokio::task::spawn_local(async move {
+        welcome.await;
+        // At once: the public door waits for any descriptor as well.
+        reserve.hold();
+    });
 }
 
 /// The process is out of descriptors. The public door uses its reserve to accept one client and close at once, so that it
 /// learns now and not after its own time limit; the admin's answers it once, since an operator needs it now most of all, and
 /// takes the descriptor back for the next.
-async fn shed(core: &Rc<Core>, listener: &TcpListener, reserve: &Reserve, door: Door) {
+async fn shed(core: &Rc<Core>, listener: &TcpListener, reserve: &Rc<Reserve>, door: Door) {
     core.metrics.connection_refused(Refusal::NoFd);
     if reserve.release() {
         let mut cx = Context::from_waker(Waker::noop());
         if let Poll::Ready(Ok((socket, peer))) = listener.poll_accept(&mut cx)
             && door == Door::Admin
         {
-            admit(core, socket, peer, door, Visit::One);
+            admit(core, socket, peer, door, Visit::One, reserve);
         }
     }
     reserve.hold();

@@ -127,6 +127,7 @@ impl<'a> Test<'a> {
             quota: Quota::default(),
             breaker: Breaking::Off,
             concurrency: None,
+            probe: None,
         };
         let mut test = Test { args, upstream, tls, request: Request::default(), threads: 0 };
         test.request = Request::new(args, &test.target()?.authority).map_err(LoadError::Arguments)?;

@@ -57,6 +57,7 @@ mod limits;
 pub mod models;
 mod pick;
 mod prepare;
+pub mod probing;
 mod refusal;
 pub mod request;
 pub mod retry;

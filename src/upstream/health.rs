@@ -65,6 +65,7 @@ pub struct Health {
     since: AtomicU64,
     opened: [SharedCounter; Opened::ALL.len()],
     parked: SharedCounter,
+    checks: [SharedCounter; 2],
     /// Its places, where it has a limit.
     pub turnstile: Turnstile,
     views: Box<[View]>,
@@ -91,6 +92,7 @@ impl Health {
             since: AtomicU64::new(0),
             opened: Default::default(),
             parked: SharedCounter::default(),
+            checks: Default::default(),
             turnstile: Turnstile::default(),
             views: (0..cores.max(1)).map(|_| View::default()).collect(),
         }
@@ -163,6 +165,28 @@ impl Health {
             }
             None => {}
         }
+    }
+
+    /// An active probe is over, with `permit`.
+    pub(super) fn checked(
+        &self,
+        permit: Permit,
+        good: bool,
+        rules: Option<&Rules>,
+        now: Micros,
+        chance: u64,
+    ) {
+        self.checks[usize::from(good)].inc();
+        match (permit, rules) {
+            (Permit::Probe(epoch), Some(rules)) => self.probed(epoch, Some(good), rules, now, chance),
+            _ if good => self.connected(),
+            _ => self.connect_failed(rules, now, chance),
+        }
+    }
+
+    /// Active probes so far: those that failed, and those that went well.
+    pub fn checks(&self) -> [u64; 2] {
+        [self.checks[0].get(), self.checks[1].get()]
     }
 
     /// It has asked to be left alone for `time`.

@@ -63,6 +63,14 @@ pub fn render(targets: &[Arc<Target>], now: Millis, out: &mut String) {
             page.labelled(name, &labels, target.health.turnstile.shed(reason));
         }
     }
+    let name = "sedge_upstream_probes_total";
+    page.family(name, "counter", "Active probes of an upstream.");
+    for target in targets.iter().filter(|target| target.probe.is_some()) {
+        let [failed, ok] = target.health.checks();
+        for (result, count) in [("ok", ok), ("failed", failed)] {
+            page.labelled(name, &[("upstream", &target.name), ("result", result)], count);
+        }
+    }
     let name = "sedge_upstream_opens_total";
     page.family(name, "counter", "Times that an upstream's breaker has opened.");
     for target in targets {

@@ -7,10 +7,12 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::affinity;
+use super::breaker::Permit;
 use super::health::{Health, Healths};
-use crate::config::{Breaker, Breaking, Concurrency, Upstream};
+use crate::config::{Breaker, Breaking, Concurrency, Probe, Upstream};
+use crate::http::fields::write_field;
 use crate::observe::LabelId;
-use crate::shard::clock::Millis;
+use crate::shard::clock::{Micros, Millis};
 
 /// The path prefix that a path in an upstream's URL stands for.
 const API_PREFIX: &str = "/v1";
@@ -45,6 +47,8 @@ pub struct Target {
     pub strict: bool,
     /// How many requests at a time it takes, if that is limited.
     pub concurrency: Option<Concurrency>,
+    /// How it is asked how it is, if it is.
+    pub probe: Option<Probe>,
     path: String,
     authorization: Option<String>,
     only_if_absent: bool,
@@ -93,6 +97,7 @@ impl Target {
             breaker,
             strict,
             concurrency: upstream.concurrency.clone(),
+            probe: upstream.probe.clone(),
             path: url.path.clone(),
             authorization: upstream.key.as_ref().map(|key| format!("Bearer {}", key.expose())),
             only_if_absent: upstream.key_if_absent,
@@ -109,6 +114,27 @@ impl Target {
             Some(rest) if rest.is_empty() || rest.starts_with(['/', '?']) => (&self.path, rest),
             _ => ("", asked),
         }
+    }
+
+    /// Whether it is to be asked how it is now: not while its breaker cools down, or so many are asking already.
+    pub fn may_probe(&self, now: Millis) -> Option<Permit> {
+        self.health.admit(self.breaker.as_ref()?, now).ok()
+    }
+
+    /// It has been asked; `chance` is any number.
+    pub fn probed(&self, permit: Permit, good: bool, now: Micros, chance: u64) {
+        self.health.checked(permit, good, self.breaker.as_ref(), now, chance);
+    }
+
+    /// The request that asks it.
+    pub fn probe_head(&self) -> Vec<u8> {
+        let path = self.probe.as_ref().map_or("/", |probe| &probe.path);
+        let mut head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n", self.authority).into_bytes();
+        if let Some((ours, _)) = self.authorization() {
+            write_field(&mut head, "Authorization", ours.as_bytes());
+        }
+        head.extend_from_slice(b"User-Agent: sedge\r\nConnection: close\r\n\r\n");
+        head
     }
 
     /// The upstream's own `Authorization`, and whether it yields to one that the client sent.

@@ -1,0 +1,64 @@
+//! Active probes: upstreams that say so are asked how they are, though nobody else asks them. One core does it for all.
+//!
+//! A probe that fails counts as a connection that failed: so many in a row open the breaker, and users need not find out. While
+//! the breaker cools down nobody asks; then probes take the places of those who would have had to try. What a probe's answer takes
+//! says nothing about how long a model's takes, so it is not learnt from. Each has a connection of its own: that one comes about is
+//! half of what is asked.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::ask::Asking;
+use super::core::Core;
+use crate::http::response;
+use crate::shard::clock::Millis;
+use crate::upstream::dial::dial;
+use crate::upstream::target::Target;
+
+/// How often it is looked who is to be asked.
+const LOOK_EVERY_MS: Millis = 100;
+
+/// Asks whenever the time has come, until the process goes down.
+pub async fn run(core: Rc<Core>) {
+    // By identity: a reload does not begin anew.
+    let mut due: FxHashMap<u64, Millis> = FxHashMap::default();
+    while !core.shared.is_draining() {
+        let settings = core.settings();
+        let now = core.shard.clock.millis();
+        due.retain(|identity, _| settings.targets.iter().any(|target| target.identity == *identity));
+        for target in &settings.targets {
+            let Some(probe) = &target.probe else { continue };
+            let at = due.entry(target.identity).or_insert(now);
+            if *at <= now {
+                *at = now + probe.interval.as_millis() as Millis;
+                tokio::task::spawn_local(ask(Rc::clone(&core), Arc::clone(target)));
+            }
+        }
+        drop(settings);
+        core.shard.pause(LOOK_EVERY_MS).await;
+    }
+}
+
+async fn ask(core: Rc<Core>, target: Arc<Target>) {
+    let Some(permit) = target.may_probe(core.shard.clock.millis()) else { return };
+    let limit = target.probe.as_ref().map_or(0, |probe| probe.timeout.as_millis() as Millis);
+    let good = tokio::select! {
+        good = is_well(&core, &target) => good,
+        () = core.shard.pause(limit) => false,
+    };
+    target.probed(permit, good, core.shard.clock.micros(), core.chance());
+}
+
+/// Whether it answers with a 2xx.
+async fn is_well(core: &Core, target: &Target) -> bool {
+    let now = core.shard.clock.millis();
+    let Ok(stream) = dial(target, &core.resolver, now, |_| {}).await else { return false };
+    let request = target.probe_head();
+    let mut asking = Asking::new(stream, &request, 0);
+    let Ok(answered) = poll_fn(|cx| asking.poll_alone(cx, core)).await else { return false };
+    let head = response::parse(&answered.block[answered.head.clone()], false);
+    head.is_ok_and(|head| (200..300).contains(&head.status))
+}
