@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::document::Value;
+use crate::openai::MAX_MODEL_BYTES;
+
 /// A pattern in which each `*` stands for any text, even none; all else stands for itself, and case matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob(String);
@@ -44,6 +47,14 @@ impl Glob {
 impl fmt::Display for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Patterns of models; where there are none, `empty` says what that means and what to do.
+pub(super) fn models(value: &Value<'_>, empty: &str) -> Result<Vec<Glob>, String> {
+    match value.items().is_empty() {
+        true => Err(empty.to_owned()),
+        false => Ok(value.each(|item| item.name(MAX_MODEL_BYTES).map(Glob::new))),
     }
 }
 

@@ -5,10 +5,9 @@ use std::fmt;
 use super::document::{Table, Value};
 use super::error::{Origin, Problem};
 use super::files::read_text;
-use super::glob::Glob;
+use super::glob::{Glob, models};
 use super::quota::Quota;
 use super::upstream::NAME_MAX_BYTES;
-use crate::openai::MAX_MODEL_BYTES;
 
 /// The most keys there can be: each request's key is compared with all of them.
 const KEYS_MAX: usize = 10_000;
@@ -67,7 +66,7 @@ fn read_one(table: &Table<'_>, report: &impl Fn(Problem)) -> Vec<(ClientKey, Ori
     let name = table.get("name", |value| value.name(NAME_MAX_BYTES));
     let sha256 = table.get("sha256", |value| parse_hash(value.string()?));
     let file = table.get("file", Value::path);
-    let models = table.get("models", models).unwrap_or_default();
+    let models = table.get("models", |value| models(value, NO_MODELS)).unwrap_or_default();
     let quota = Quota::read(table, "[[key]] limits.");
     for secret in ["key", "value", "secret", "token"] {
         table.refuse(
@@ -107,14 +106,8 @@ fn read_one(table: &Table<'_>, report: &impl Fn(Problem)) -> Vec<(ClientKey, Ori
     }
 }
 
-fn models(value: &Value<'_>) -> Result<Vec<Glob>, String> {
-    if value.items().is_empty() {
-        return Err(
-            "is an empty list, so the key opens nothing; leave it out to allow every model".to_owned()
-        );
-    }
-    Ok(value.each(|item| item.name(MAX_MODEL_BYTES).map(Glob::new)))
-}
+/// What is said of a key with no model at all.
+const NO_MODELS: &str = "is an empty list, so the key opens nothing; leave it out to allow every model";
 
 /// A key's name and hash.
 type NamedHash = (String, [u8; 32]);

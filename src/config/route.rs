@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::balance::{Balance, Member, balance};
 use super::did_you_mean;
 use super::document::{Table, Value};
-use super::glob::Glob;
+use super::glob::{Glob, models};
 use super::quota::Quota;
 use super::retry::{HedgeAfter, Retry};
 use super::timeouts::Timeouts;
@@ -15,6 +15,9 @@ use crate::openai::MAX_MODEL_BYTES;
 
 /// The highest weight: so many times a weight cannot overflow their sum.
 const WEIGHT_MAX: u64 = 1_000_000;
+
+/// What is said of a route with no model at all.
+const NO_MODELS: &str = "is an empty list, so the route takes nothing; leave it out to take every model";
 
 /// The highest number of a priority.
 const PRIORITY_MAX: u64 = 1000;
@@ -153,7 +156,7 @@ impl Route {
                 format!("another route is called {:?}, too; each needs its own name", route.name),
             );
         }
-        table.set("models", models, &mut route.models);
+        table.set("models", |value| models(value, NO_MODELS), &mut route.models);
         table.set("aliases", aliases, &mut route.aliases);
         table.set("paths", paths, &mut route.paths);
         table.set("upstreams", |value| targets(value, around.upstreams), &mut route.upstreams);
@@ -296,16 +299,6 @@ fn text(value: &Value<'_>) -> Result<String, String> {
         text if text.len() > DEGRADED_MAX_BYTES => Err(format!("is longer than {DEGRADED_MAX_BYTES} bytes")),
         text => Ok(text.to_owned()),
     }
-}
-
-fn models(value: &Value<'_>) -> Result<Vec<Glob>, String> {
-    let globs = value.each(|item| item.name(MAX_MODEL_BYTES).map(Glob::new));
-    if value.items().is_empty() {
-        return Err(
-            "is an empty list, so the route takes nothing; leave it out to take every model".to_owned()
-        );
-    }
-    Ok(globs)
 }
 
 fn paths(value: &Value<'_>) -> Result<Vec<Glob>, String> {

@@ -5,7 +5,7 @@
 //! carries no key, so it is answered before keys are looked at, and no upstream hears of it.
 
 use crate::config::Cors;
-use crate::http::fields::{is_token, write_field};
+use crate::http::fields::{is_token, write_field, write_number};
 use crate::http::request::RequestHead;
 
 /// The fields of an answer that a page may read beside the few that every page may: what SDKs look at.
@@ -63,7 +63,7 @@ fn allow(out: &mut Vec<u8>, method: &[u8], asked: Option<&[u8]>, cors: &Cors) {
         }
         (None, _) => {}
     }
-    write_field(out, "Access-Control-Max-Age", cors.max_age.as_secs().to_string().as_bytes());
+    write_number(out, "Access-Control-Max-Age", cors.max_age.as_secs());
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::meter::{Exhausted, Limit, Limited, Taken};
 use super::rate::{Nanos, Standing};
 use crate::config::Quota;
-use crate::http::fields::write_field;
+use crate::http::fields::{write_field, write_number};
 use crate::openai::ApiError;
 
 /// Bytes of a JSON request that make a token: English text has about four, and what stands around it has no meaning.
@@ -146,8 +146,8 @@ pub fn refusal(exhausted: &Exhausted, others: &[&Arc<Limited>], now: Nanos) -> (
     let tokens = scarcest(tokens, &mut all().filter_map(|limited| limited.tokens_standing(now)));
     let mut fields = Vec::with_capacity(320);
     let (seconds, ms) = (wait.div_ceil(1_000_000_000).max(1), wait.div_ceil(1_000_000).max(1));
-    write_field(&mut fields, "retry-after", seconds.to_string().as_bytes());
-    write_field(&mut fields, "retry-after-ms", ms.to_string().as_bytes());
+    write_number(&mut fields, "retry-after", seconds);
+    write_number(&mut fields, "retry-after-ms", ms);
     fields.extend(lines(requests, tokens));
     let (kind, on, most) = match limit {
         Limit::Tokens => ("tokens", "tokens per min (TPM)", limited.quota.tokens_per_minute),

@@ -155,17 +155,6 @@ pub fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 /// Appends `name: number` CRLF.
-pub fn write_number(out: &mut Vec<u8>, name: &str, mut number: u64) {
-    // u64::MAX has 20 digits.
-    let mut digits = [b'0'; 20];
-    let mut start = digits.len() - 1;
-    loop {
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-        start -= 1;
-    }
-    write_field(out, name, &digits[start..]);
+pub fn write_number(out: &mut Vec<u8>, name: &str, number: u64) {
+    write_field(out, name, itoa::Buffer::new().format(number).as_bytes());
 }

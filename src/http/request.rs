@@ -23,6 +23,8 @@ pub const FIELD_SECTION_BYTES: usize = 32_768;
 pub const FIELD_COUNT: usize = 100;
 /// The most options in `Connection` beside `close` and `keep-alive`: each is sought among all fields.
 pub const CONNECTION_OPTIONS: u16 = 32;
+/// What lets a client go on that waits before it sends its body (RFC 9110, 10.1.1).
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 pub(super) const TARGET_TOO_LONG: Reject =
     Reject::new(414, "uri_too_long", "the request line is longer than 8192 bytes");

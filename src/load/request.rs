@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 
 use super::{Content, LoadArgs};
 use crate::config::UpstreamUrl;
-use crate::http::fields::write_field;
+use crate::http::fields::{write_field, write_number};
 
 /// The longest body that is sent.
 pub const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -65,7 +65,7 @@ impl Request {
         for (name, value) in &args.headers {
             write_field(&mut wire, name, value.as_bytes());
         }
-        write_field(&mut wire, "Content-Length", body.len().to_string().as_bytes());
+        write_number(&mut wire, "Content-Length", body.len() as u64);
         wire.extend_from_slice(b"\r\n");
         wire.extend_from_slice(&body);
         Ok(Request { wire, path, streamed })

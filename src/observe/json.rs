@@ -81,19 +81,13 @@ impl<'a> Object<'a> {
 }
 
 /// Writes `value` with at least `width` digits.
-pub(super) fn decimal(out: &mut Vec<u8>, mut value: u64, width: usize) {
-    if value < 10 && width == 1 {
-        return out.push(b'0' + value as u8);
+pub(super) fn decimal(out: &mut Vec<u8>, value: u64, width: usize) {
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(value).as_bytes();
+    for _ in digits.len()..width {
+        out.push(b'0');
     }
-    // u64::MAX has 20 digits.
-    let mut digits = [b'0'; 20];
-    let mut start = digits.len();
-    while value > 0 {
-        start -= 1;
-        digits[start] = b'0' + (value % 10) as u8;
-        value /= 10;
-    }
-    out.extend_from_slice(&digits[start.min(digits.len() - width)..]);
+    out.extend_from_slice(digits);
 }
 
 fn escape(out: &mut Vec<u8>, value: &[u8]) {

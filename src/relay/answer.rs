@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::download::Framing;
-use super::request::Request;
+use super::request::{Request, essence};
 use crate::http::Version;
 use crate::http::fields::{write_field, write_number};
 use crate::http::response::{ResponseBody, ResponseHead};
@@ -32,7 +32,7 @@ pub fn learn(head: &ResponseHead<'_>) -> Learnt {
     let mut learnt = Learnt::default();
     for field in &head.fields {
         if field.is("content-type") {
-            let essence = field.value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+            let essence = essence(field.value);
             learnt.events = essence.eq_ignore_ascii_case(b"text/event-stream");
             learnt.json = super::request::is_json(field.value);
         } else if field.is("content-encoding") {

@@ -56,6 +56,17 @@ pub struct Answered {
     pub failed: bool,
 }
 
+/// Waits for more of a request's body, or for a limit.
+pub async fn receive_more(client: &Client, core: &Core, upload: &mut Upload) -> Result<(), Stop> {
+    poll_fn(|cx| {
+        if let Poll::Ready(timeout) = client.poll_expired(cx) {
+            return Poll::Ready(Err(Stop::Timeout(timeout)));
+        }
+        upload.poll_receive(cx, client, &core.shard).map_err(Stop::Upload)
+    })
+    .await
+}
+
 /// Waits for `poll`, for a limit or for the client to leave, whichever comes first.
 pub async fn guarded<T>(client: &Client, poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Result<T, Stop> {
     guarded_if(client, true, poll).await

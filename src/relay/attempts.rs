@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Nothing of an attempt has reached the client when it is followed by another; at most the head of a stream that was begun
-//! early, which belongs to no upstream. Who is asked is [`pick`](super::pick)'s word, and who cannot be is not tried. An attempt that failed is dropped, and its connection with it, before the next begins.
+//! early, which belongs to no upstream. Who is asked is [`pick`](super::pick)'s word, and who cannot be is not
+//! tried. An attempt that failed is dropped, and its connection with it, before the next begins.
 //! Whether it is sent again is [`retry`]'s decision; what it costs is taken from the route's [`budget`](super::budget).
 
 use std::rc::Rc;

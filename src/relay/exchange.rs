@@ -13,12 +13,13 @@ use super::ask::{Answered, Stop};
 use super::client::{Beat, Client};
 use super::core::Core;
 use super::deadline::Timeout;
+use super::decides::Decides;
 use super::download::{Cut, Download, Ending, Framing, Look};
 use super::ledger::{Ledger, outcome_of};
 use super::refusal::Failure;
 use super::request::Request;
 use super::settings::Settings;
-use super::upload::{Decides, Upload};
+use super::upload::Upload;
 use crate::config::Route;
 use crate::http::body::BodyDecoder;
 use crate::http::response::{self, ResponseHead};
@@ -90,8 +91,9 @@ pub fn relay<'a>(
         let open = Counted::new(core, |metrics| &metrics.requests_open);
         let mut exchange =
             Exchange { client, core, settings, request, upload, ledger, early: None, left: false };
-        // What it takes to get to an answer, and to tell of its end, is large and soon over, so it is boxed. While the answer
-        // streams the task holds what the pump needs and no more (a failure is boxed as well: the match keeps room for it), and the pump is polled from here, without a layer between.
+        // What it takes to get to an answer, and to tell of its end, is large and soon over, so it is boxed, and a failure as
+        // well, for which the match keeps room. While the answer streams the task holds what the pump needs and no more, and
+        // the pump is polled from here, without a layer between.
         let (outcome, after) = match Box::pin(exchange.begin()).await.map_err(Box::new) {
             Ok(mut answer) => {
                 let streaming = exchange.start(&answer);

@@ -25,6 +25,7 @@
 //! | [`hold`] | the beginning of a stream, until it says something |
 //! | [`exchange`], [`ask`] | the course of a request; a connection, the request on it, and the head of its answer |
 //! | `pick` | who of a route's upstreams is asked, and what is learnt from it |
+//! | [`decides`] | what of a request is decided by its body |
 //! | `prepare` | what is decided before an upstream is asked |
 //! | `abandoned` | an answer whose client has left |
 //! | `fallback` | what is answered when no upstream of a route does |
@@ -43,6 +44,7 @@ pub mod budget;
 pub mod client;
 pub mod core;
 pub mod deadline;
+pub mod decides;
 pub mod download;
 pub mod ear;
 pub mod exchange;

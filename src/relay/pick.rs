@@ -127,10 +127,10 @@ pub(super) fn verdict(answered: Result<&Answered, &Stop>, to_head: bool) -> Opti
     };
     match answered.status {
         _ if answered.failed => Some(Verdict::Failed),
-        429 => Some(Verdict::Overloaded { retry_after: retry_after(answered, to_head) }),
-        503 | 529 if retry_after(answered, to_head).is_some() => {
-            Some(Verdict::Overloaded { retry_after: retry_after(answered, to_head) })
-        }
+        status @ (429 | 503 | 529) => match retry_after(answered, to_head) {
+            None if status != 429 => Some(Verdict::Failed),
+            retry_after => Some(Verdict::Overloaded { retry_after }),
+        },
         501 | 400..500 => Some(Verdict::ClientFault),
         500.. => Some(Verdict::Failed),
         _ => None,

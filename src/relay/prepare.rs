@@ -1,20 +1,17 @@
 //! What is decided before an upstream is asked: how much of the body must be seen for it, whether the request may be so large
 //! and take so long, and which route takes it.
 
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
 
-use super::ask::Stop;
-use super::client::Client;
-use super::core::Core;
+use super::ask::{Stop, receive_more};
+use super::decides::Decides;
 use super::exchange::{Exchange, millis};
 use super::refusal::Failure;
 use super::request::Left;
 use super::settings::Settings;
-use super::upload::{Decides, Upload, WHOLE_BYTES};
+use super::upload::WHOLE_BYTES;
 use crate::config::Timeouts;
-use crate::http::request::RequestBody;
+use crate::http::request::{CONTINUE, RequestBody};
 use crate::openai::{ApiError, MAX_MODEL_BYTES, PeekState};
 use crate::shard::clock::Millis;
 
@@ -33,12 +30,12 @@ impl Exchange<'_> {
             return Err(encoded().into());
         }
         if self.request.expect_continue && !self.upload.ended && self.client.inbound().is_empty() {
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()).await?;
+            self.write(CONTINUE.to_vec()).await?;
         }
         let (client, core) = (self.client, Rc::clone(self.core));
         self.upload.receive(client, &core.shard).map_err(Stop::Upload)?;
         while self.wants_more()? {
-            guarded_receive(client, &core, &mut self.upload).await?;
+            receive_more(client, &core, &mut self.upload).await?;
         }
         self.learn()
     }
@@ -128,16 +125,6 @@ impl Exchange<'_> {
         }
         Some(Left { total: total.map(|at| at - now), answer: answer.map(|at| at - now) })
     }
-}
-
-async fn guarded_receive(client: &Client, core: &Core, upload: &mut Upload) -> Result<(), Stop> {
-    poll_fn(|cx| {
-        if let Poll::Ready(timeout) = client.poll_expired(cx) {
-            return Poll::Ready(Err(Stop::Timeout(timeout)));
-        }
-        upload.poll_receive(cx, client, &core.shard).map_err(Stop::Upload)
-    })
-    .await
 }
 
 fn encoded() -> ApiError {

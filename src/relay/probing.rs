@@ -18,8 +18,8 @@ use crate::shard::clock::Millis;
 use crate::upstream::dial::dial;
 use crate::upstream::target::Target;
 
-/// How often it is looked who is to be asked.
-const LOOK_EVERY_MS: Millis = 100;
+/// How long it is not looked at most who is to be asked: a reload may have brought somebody.
+const REST_MS_MAX: Millis = 1000;
 
 /// Asks whenever the time has come, until the process goes down.
 pub async fn run(core: Rc<Core>) {
@@ -38,7 +38,8 @@ pub async fn run(core: Rc<Core>) {
             }
         }
         drop(settings);
-        core.shard.pause(LOOK_EVERY_MS).await;
+        let next = due.values().min().map_or(REST_MS_MAX, |at| at.saturating_sub(now));
+        core.shard.pause(next.min(REST_MS_MAX)).await;
     }
 }
 

@@ -38,10 +38,9 @@ pub struct Request {
     pub json: bool,
     /// The body does not say what it is, or says what curl says when it is not told (`-d` without a type): it may be JSON.
     pub unlabelled: bool,
-    /// Whoever answers this path reads its body as JSON, whatever it says to be.
+    /// Whoever answers this path reads its body as JSON, whatever it says to be, unless it is a form of several parts: an
+    /// upstream that does so must not be reached around a route.
     pub read_as_json: bool,
-    /// The body is a form of several parts.
-    pub form: bool,
     /// The body is compressed: it is passed on as it is and cannot be looked into.
     pub encoded: bool,
     /// Its identity: the client's `x-request-id` if it is fit to be passed on, else one made here.
@@ -70,11 +69,11 @@ pub struct Request {
 }
 
 /// What of a request is of use until it has been sent.
-pub struct Sending {
+struct Sending {
     /// What the client says who it is.
-    pub authorization: Option<Vec<u8>>,
+    authorization: Option<Vec<u8>>,
     /// The same in the fields that Anthropic's and Azure's SDKs use: each with its name.
-    pub api_keys: Vec<(&'static str, Vec<u8>)>,
+    api_keys: Vec<(&'static str, Vec<u8>)>,
     /// The fields to forward, as lines, without those that are written for each upstream.
     fields: Vec<u8>,
 }
@@ -94,6 +93,7 @@ impl Request {
             repeatable: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
             ..Request::nothing(TraceContext::begin(ids))
         };
+        request.read_as_json = reads_json(request.path());
         let mut sending = Box::new(Sending {
             fields: Vec::with_capacity(
                 head.fields.iter().map(|field| field.name.len() + field.value.len() + 4).sum(),
@@ -111,10 +111,6 @@ impl Request {
             sending.forget_tracestate();
         }
         request.sending = Some(sending);
-        if !request.form && reads_json(request.path()) {
-            // Whatever it calls its body: an upstream that reads it as JSON all the same must not be reached around a route.
-            request.read_as_json = true;
-        }
         if request.id.is_empty() {
             request.id = ids.request_id().as_str().into();
         }
@@ -143,7 +139,6 @@ impl Request {
             json: false,
             unlabelled: true,
             read_as_json: false,
-            form: false,
             encoded: false,
             id: "".into(),
             trace,
@@ -204,7 +199,8 @@ impl Request {
             }
             b'c' if is("content-type") => {
                 self.json = is_json(value);
-                self.form = essence(value).eq_ignore_ascii_case(b"multipart/form-data");
+                self.read_as_json =
+                    reads_json(self.path()) && !essence(value).eq_ignore_ascii_case(b"multipart/form-data");
                 self.unlabelled = value.eq_ignore_ascii_case(b"application/x-www-form-urlencoded");
             }
             b'c' if is("content-encoding") => self.encoded = !value.eq_ignore_ascii_case(b"identity"),
@@ -255,7 +251,7 @@ impl Request {
     }
 
     /// What is of use until it has been sent.
-    pub fn sending(&self) -> &Sending {
+    fn sending(&self) -> &Sending {
         static NOTHING: Sending = Sending::NOTHING;
         self.sending.as_deref().unwrap_or(&NOTHING)
     }
@@ -264,6 +260,17 @@ impl Request {
     pub fn credentials(&self) -> (Option<&[u8]>, Option<&[u8]>) {
         let sending = self.sending();
         (sending.authorization.as_deref(), sending.api_keys.first().map(|(_, key)| &key[..]))
+    }
+
+    /// Appends the fields in which the client says who it is.
+    pub fn write_credentials(&self, out: &mut Vec<u8>) {
+        let Sending { authorization, api_keys, .. } = self.sending();
+        if let Some(theirs) = authorization {
+            write_field(out, "Authorization", theirs);
+        }
+        for (name, theirs) in api_keys {
+            write_field(out, name, theirs);
+        }
     }
 
     /// What the client says who it is has opened this door, and is nobody else's business.
@@ -299,14 +306,7 @@ impl Request {
             Some((ours, yields)) if !(yields && carries_key) => {
                 write_field(&mut head, "Authorization", ours.as_bytes());
             }
-            _ => {
-                if let Some(theirs) = authorization {
-                    write_field(&mut head, "Authorization", theirs);
-                }
-                for (name, theirs) in api_keys {
-                    write_field(&mut head, name, theirs);
-                }
-            }
+            _ => self.write_credentials(&mut head),
         }
         head.extend_from_slice(OF_EVERY_REQUEST);
         write_field(&mut head, "X-Request-Id", self.id.as_bytes());
@@ -380,7 +380,7 @@ fn reads_json(path: &str) -> bool {
 }
 
 /// A media type without its parameters.
-fn essence(value: &[u8]) -> &[u8] {
+pub(super) fn essence(value: &[u8]) -> &[u8] {
     value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii()
 }
 

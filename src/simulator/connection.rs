@@ -81,7 +81,7 @@ impl Connection {
             Err(reject) => return self.refuse(&reject).await,
         };
         if head.expect_continue {
-            self.socket.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+            self.socket.write_all(request::CONTINUE).await?;
         }
         let json = head.field("content-type").is_none_or(|kind| !kind.starts_with(b"multipart/"));
         let (body, length) = match self.body(&head, json).await? {

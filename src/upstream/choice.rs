@@ -16,8 +16,8 @@
 //! counts as if it took for ever. Latency and requests in flight are those of this core, so that choosing touches no other's
 //! memory; the cores' choices add up as those of several edges do.
 //!
-//! The breaker of an upstream of whose rules the configuration does not speak holds only where a route has somewhere else to go: asking the one
-//! upstream there is beats refusing.
+//! The breaker of an upstream of whose rules the configuration does not speak holds only where a route has somewhere else to go:
+//! asking the one upstream there is beats refusing.
 
 use std::sync::Arc;
 
@@ -99,7 +99,7 @@ impl Asked<'_> {
                 Err(why) => {
                     refused.push(member.index);
                     if let Refused::Left(left) = why {
-                        soonest = Some(soonest.map_or(left, |soonest: Millis| soonest.min(left)));
+                        soonest = soonest.into_iter().chain([left]).min();
                     }
                 }
             }
@@ -122,7 +122,7 @@ impl Asked<'_> {
             match self.begin(index) {
                 Ok(call) => return Ok(Pick { index, call }),
                 Err(Refused::Left(left)) => {
-                    retry_after = Some(retry_after.map_or(left, |soonest: Millis| soonest.min(left)));
+                    retry_after = retry_after.into_iter().chain([left]).min();
                 }
                 Err(Refused::Full) => {
                     return Err(Out { retry_after: Some(self.come_again(index)), full: Some(index) });

@@ -15,7 +15,7 @@ use memchr::memmem;
 use serde_json::{Value, json};
 
 use crate::http::body::BodyDecoder;
-use crate::http::fields::write_field;
+use crate::http::fields::{write_field, write_number};
 use crate::http::response;
 use crate::net::stream::Stream;
 use crate::openai::{ApiError, FirstContent, Seen};
@@ -307,23 +307,17 @@ pub fn request(batch: &Request, index: usize, url: &str, body: &[u8], left: Left
             out.extend_from_slice(line);
         }
     }
-    let sending = batch.sending();
-    if let Some(authorization) = &sending.authorization {
-        write_field(&mut out, "Authorization", authorization);
-    }
-    for (name, key) in &sending.api_keys {
-        write_field(&mut out, name, key);
-    }
+    batch.write_credentials(&mut out);
     write_field(&mut out, "X-Request-Id", format!("{}-{index}", batch.id).as_bytes());
     write_field(&mut out, "Traceparent", &batch.trace.traceparent());
     if let Some(ms) = left.total {
-        write_field(&mut out, "X-Request-Timeout-Ms", ms.to_string().as_bytes());
+        write_number(&mut out, "X-Request-Timeout-Ms", ms);
     }
     if let Some(ms) = left.answer {
         write_field(&mut out, "X-Stainless-Timeout", (ms as f64 / 1000.0).to_string().as_bytes());
     }
     write_field(&mut out, "Content-Type", b"application/json");
-    write_field(&mut out, "Content-Length", body.len().to_string().as_bytes());
+    write_number(&mut out, "Content-Length", body.len() as u64);
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(body);
     out

@@ -16,7 +16,6 @@
 pub mod item;
 pub mod plan;
 
-use std::future::poll_fn;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::rc::Rc;
@@ -26,18 +25,20 @@ use self::item::{Item, Outcome as ItemOutcome};
 use self::plan::Plan;
 use crate::config::Config;
 use crate::http::Version;
+use crate::http::request::{CONTINUE, RequestBody};
 use crate::observe::Outcome;
 use crate::openai::ApiError;
 use crate::relay::answer;
-use crate::relay::ask::{Stop, guarded};
+use crate::relay::ask::{Stop, guarded, receive_more};
 use crate::relay::client::{Beat, Client, write_all};
 use crate::relay::core::Core;
 use crate::relay::deadline::Timeout;
+use crate::relay::decides::Decides;
 use crate::relay::download::Framing;
 use crate::relay::exchange::{After, millis};
 use crate::relay::ledger::{Ledger, outcome_of};
 use crate::relay::request::{Left, Request};
-use crate::relay::upload::{Decides, Upload, UploadError};
+use crate::relay::upload::{Upload, UploadError};
 use crate::shard::block::Block;
 use crate::shard::clock::{Micros, Millis};
 use crate::sse::Scanner;
@@ -128,7 +129,6 @@ async fn receive(
     request: &Request,
     upload: &mut Upload,
 ) -> Result<Block, Failure> {
-    use crate::http::request::RequestBody;
     if &*request.method != "POST" {
         return Err(ApiError::new(405, "method_not_allowed", "A batch is sent with POST.").into());
     }
@@ -140,20 +140,14 @@ async fn receive(
         return Err(ApiError::body_too_large(BODY_BYTES_MAX).into());
     }
     if request.expect_continue && !upload.ended && client.inbound().is_empty() {
-        write_all(client, &core.shard, b"HTTP/1.1 100 Continue\r\n\r\n").await.map_err(Failure::Stop)?;
+        write_all(client, &core.shard, CONTINUE).await?;
     }
-    upload.receive(client, &core.shard).map_err(explain)?;
+    upload.receive(client, &core.shard).map_err(Stop::Upload)?;
     while !upload.ended {
         if !core.has_room(&core.settings()) {
             return Err(ApiError::overloaded().into());
         }
-        let more = poll_fn(|cx| {
-            if let Poll::Ready(timeout) = client.poll_expired(cx) {
-                return Poll::Ready(Err(Failure::Stop(Stop::Timeout(timeout))));
-            }
-            upload.poll_receive(cx, client, &core.shard).map_err(explain)
-        });
-        more.await?;
+        receive_more(client, core, upload).await?;
     }
     client.deadlines.no_phase();
     let mut whole = core.shard.blocks.take_exact(upload.received as usize);
@@ -161,11 +155,13 @@ async fn receive(
     Ok(whole)
 }
 
-fn explain(error: UploadError) -> Failure {
-    match error {
-        UploadError::Malformed(why) => ApiError::new(400, "invalid_request", why).into(),
-        UploadError::TooLarge => ApiError::body_too_large(BODY_BYTES_MAX).into(),
-        other => Failure::Stop(Stop::Upload(other)),
+impl From<Stop> for Failure {
+    fn from(stop: Stop) -> Failure {
+        match stop {
+            Stop::Upload(UploadError::Malformed(why)) => ApiError::new(400, "invalid_request", why).into(),
+            Stop::Upload(UploadError::TooLarge) => ApiError::body_too_large(BODY_BYTES_MAX).into(),
+            other => Failure::Stop(other),
+        }
     }
 }
 

@@ -79,6 +79,8 @@ use queue::Queue;
 use shared::Shared;
 use ticket::Progress;
 
+use crate::observe::Ids;
+
 /// When a record counts as durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fsync {
@@ -149,15 +151,12 @@ impl Journal {
             std::io::ErrorKind::WouldBlock => OpenError::Locked(path.to_owned()),
             _ => OpenError::Io { doing: "open the directory", path: path.to_owned(), error },
         })?;
-        let mut number = [0; 8];
-        ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut number).map_err(|_| {
-            OpenError::Io {
-                doing: "get random bytes for",
-                path: path.to_owned(),
-                error: std::io::Error::other("the system has none"),
-            }
+        let mut ids = Ids::from_os().map_err(|error| OpenError::Io {
+            doing: "get random bytes for",
+            path: path.to_owned(),
+            error,
         })?;
-        Self::open_on(disk, settings, u64::from_le_bytes(number), owner)
+        Self::open_on(disk, settings, ids.next_u64(), owner)
     }
 }
 
