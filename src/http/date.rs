@@ -1,4 +1,5 @@
-//! The `Date` field's format, IMF-fixdate (RFC 9110, 5.6.7). The clock belongs to the caller.
+//! Dates as HTTP writes them: the `Date` field's format, IMF-fixdate (RFC 9110, 5.6.7), and that of JSON bodies, RFC 3339. The
+//! clock belongs to the caller.
 
 const DAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
 const MONTHS: [&[u8; 3]; 12] =
@@ -24,6 +25,15 @@ pub fn imf_fixdate(unix_seconds: u64) -> [u8; 29] {
     out
 }
 
+/// Milliseconds since 1970 as `1994-11-06T08:49:37.250Z`.
+pub fn rfc3339(unix_ms: u64) -> String {
+    let ms = unix_ms.min(LAST_SECOND * 1000 + 999);
+    let (days, second) = (ms / 86_400_000, ms / 1000 % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second, ms) = (second / 3600, second / 60 % 60, second % 60, ms % 1000);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
 /// Year, month and day of a count of days since 1970. Years are counted from March, so that the leap day comes last
 /// and months before it have a fixed pattern of lengths (153 days every five months).
 fn civil(days: u64) -> (u64, u64, u64) {
@@ -46,7 +56,7 @@ fn put2(out: &mut [u8], n: u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::imf_fixdate;
+    use super::{imf_fixdate, rfc3339};
 
     #[test]
     fn formats_known_dates() {
@@ -63,5 +73,18 @@ mod tests {
             assert_eq!(&imf_fixdate(seconds), text);
         }
         assert_eq!(imf_fixdate(u64::MAX), imf_fixdate(253_402_300_799));
+    }
+
+    #[test]
+    fn formats_known_times() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (784_111_777_250, "1994-11-06T08:49:37.250Z"),
+            (951_782_400_001, "2000-02-29T00:00:00.001Z"),
+            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(rfc3339(ms), text);
+        }
+        assert_eq!(rfc3339(u64::MAX), rfc3339(253_402_300_799_999));
     }
 }

@@ -6,3 +6,4 @@
 pub mod journal;
 pub mod offset;
 pub mod producer;
+pub mod subscription;

@@ -1,0 +1,100 @@
+//! What a subscription asks to be done, and how that went.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+/// Something to be done, in the order in which it was asked for.
+///
+/// Nothing that stands behind a [`Action::Store`] may be done, and no answer given, before that is as durable as configured: a
+/// wake that was told and is forgotten would be told again under the same generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Keep a record, to be given to [`super::Subscriptions::restore`] at the next start.
+    Store {
+        /// The subscription.
+        id: Arc<str>,
+        /// JSON.
+        record: Vec<u8>,
+        /// It says everything: those before it, of this subscription, are worth nothing any more.
+        whole: bool,
+    },
+    /// The subscription was deleted: forget its records.
+    Forget {
+        /// The subscription.
+        id: Arc<str>,
+    },
+    /// Send a webhook, and say with [`super::Subscriptions::delivered`] what came of it.
+    Deliver(Delivery),
+    /// Append an event to the stream that workers read, and say with [`super::Subscriptions::announced`] whether it is there.
+    Announce(Announcement),
+}
+
+/// A webhook to be sent, once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The subscription.
+    pub id: Arc<str>,
+    /// The wake.
+    pub wake_id: String,
+    /// Where to.
+    pub url: String,
+    /// The body, `application/json`; it is signed when it is sent.
+    pub body: Vec<u8>,
+    /// An answer that takes longer, in milliseconds, comes too late.
+    pub timeout_ms: u64,
+}
+
+/// An event to be appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// The subscription.
+    pub id: Arc<str>,
+    /// The wake.
+    pub wake_id: String,
+    /// The path of the stream; it must be there, nobody makes it.
+    pub stream: String,
+    /// The event, one JSON object.
+    pub event: Vec<u8>,
+}
+
+/// What came of a webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// The receiver has done the work.
+    Done,
+    /// The receiver has taken it, and will call back.
+    Accepted,
+    /// It was not taken.
+    Failed,
+}
+
+impl Delivered {
+    /// By the receiver's answer: its status, and its body if that is not too long.
+    pub fn by_answer(status: u16, body: &[u8]) -> Delivered {
+        if !(200..300).contains(&status) {
+            return Delivered::Failed;
+        }
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        match body.get("done") {
+            Some(Value::Bool(true)) => Delivered::Done,
+            _ => Delivered::Accepted,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_done_in_one_way_alone() {
+        assert_eq!(Delivered::by_answer(200, br#"{"done":true}"#), Delivered::Done);
+        for body in [&b""[..], b"{}", b"done", br#"{"done":"true"}"#, br#"{"done":false}"#, b"[true]"] {
+            assert_eq!(Delivered::by_answer(202, body), Delivered::Accepted);
+        }
+        for status in [199, 301, 404, 500] {
+            assert_eq!(Delivered::by_answer(status, br#"{"done":true}"#), Delivered::Failed);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Subscriptions: durable cursors over streams that wake a worker when there is something new (PROTOCOL.md, sections 6 and 7).
+//!
+//! ```text
+//!                          work                                     work
+//!            ┌──────── webhook ─────────┐              ┌──────── pull-wake ───────┐
+//!            ▼                          │              │                          ▼
+//!   ┌──► Delivering ──2xx, no done──┐   └──── Idle ────┘       ┌─not there─ Offered (event in the wake stream)
+//!   │     │  │  ▲                   │          ▲               │     ▲          │ claim
+//!   │     │  │  └ callback: extends │          │ done,         ▼     │ again    │
+//!   │     │  │                      ▼          │ release,   Waiting ─┘          │
+//!   │     │  └──done: true──►(auto-ack)────────┤ lease      (backoff)           │
+//!   │     │                         Held ──────┘ expired                        │
+//!   │     │ refused, unreachable     ▲  └ ack, callback: extends                │
+//!   │     │ or no answer in time     └──────────────────────────────────────────┘
+//!   │     ▼
+//!   └─ Waiting (backoff; the same wake, or a new one if its lease has ended)
+//! ```
+//!
+//! Without socket, clock and task: time and bodies come in, answers and [`Action`]s go out, the streams are asked through
+//! [`Source`]. Who owns it holds a lock around it, and does what it asks for outside of that lock.
+//!
+//! What may never happen, and the simulation holds it to:
+//!
+//! - the generation of a subscription goes back, or two wakes share one; not over a restart either;
+//! - a cursor moves by the word of somebody who does not hold the current wake, moves back, or beyond the stream's end;
+//! - there is work and nobody is woken, is about to be, or holds the lease;
+//! - two workers hold one wake.
+//!
+//! Whether there is work is always asked of the streams themselves: news of an append only says where to look. So news may be
+//! late, doubled or out of order, and none that comes after its append is visible is too early.
+//!
+//! | file | what lives there |
+//! | --- | --- |
+//! | `registry.rs` | all of them: by id, by stream, by time |
+//! | `subscription.rs`, `telling.rs`, `phase.rs` | one of them: the machine above |
+//! | `links.rs` | its streams, cursors, and which have work |
+//! | `settings.rs`, `progress.rs`, `path.rs`, `glob.rs` | what clients and workers say, read and checked |
+//! | `webhook_url.rs`, `address.rs` | where a webhook may lead |
+//! | `view.rs`, `refusal.rs` | what they are answered |
+//! | `keys.rs`, `token.rs` | signatures and tokens |
+//! | `action.rs`, `backoff.rs` | what is to be done outside, and when again |
+//! | `record.rs` | what is kept beyond the process |
+//! | `source.rs` | what is asked of the streams |
+
+#![forbid(unsafe_code)]
+
+mod action;
+mod address;
+mod backoff;
+mod glob;
+mod keys;
+mod links;
+mod path;
+mod phase;
+mod progress;
+mod record;
+mod refusal;
+mod registry;
+mod settings;
+#[cfg(test)]
+mod simulation;
+mod source;
+#[expect(clippy::module_inception, reason = "one subscription, in the room of subscriptions")]
+mod subscription;
+mod telling;
+#[cfg(test)]
+mod tests;
+mod token;
+mod view;
+mod webhook_url;
+#[cfg(test)]
+mod world;
+
+pub use action::{Action, Announcement, Delivered, Delivery};
+pub use glob::{BadGlob, Glob};
+pub use keys::{SECRET_BYTES, Secret, Signer};
+pub use path::{BadPath, PATH_BYTES_MAX, RESERVED};
+pub use progress::WORKER_BYTES_MAX;
+pub use record::BadRecord;
+pub use refusal::{Code, Refusal};
+pub use registry::{Scene, Subscriptions};
+pub use settings::DESCRIPTION_BYTES_MAX;
+pub use source::{Extent, Source};
+pub use token::TOKEN_TTL_MS;
+pub use view::ROOT;
+pub use webhook_url::{BadWebhookUrl, Local, Reach, URL_BYTES_MAX, WebhookUrl};
+
+use serde_json::Value;
+
+/// Milliseconds since 1970: leases and retries outlive the process, so they cannot be told by its own clock.
+pub type UnixMillis = u64;
+
+/// The most subscriptions of a server.
+pub const SUBSCRIPTIONS_MAX: usize = 10_000;
+
+/// The most streams of one subscription.
+pub const STREAMS_MAX: usize = 10_000;
+
+/// The most streams that one wake shows, those with work first; what is left is work for the next one.
+pub const WAKE_STREAMS_MAX: usize = 1_000;
+
+/// The longest id of a subscription, in bytes.
+pub const ID_BYTES_MAX: usize = 256;
+
+/// The longest body of a request about a subscription, in bytes.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// The longest answer of a webhook's receiver that is read, in bytes; one that is longer is taken for an empty one.
+pub const ANSWER_BYTES_MAX: usize = 64 << 10;
+
+/// The shortest lease, in milliseconds.
+pub const LEASE_MIN_MS: u64 = 1_000;
+
+/// The longest lease, in milliseconds.
+pub const LEASE_MAX_MS: u64 = 600_000;
+
+/// The lease of a subscription that does not say how long, in milliseconds.
+pub const LEASE_DEFAULT_MS: u64 = 30_000;
+
+/// An answer that is no refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// `application/json`; empty with a 204.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    fn json(status: u16, body: &Value) -> Reply {
+        Reply { status, body: body.to_string().into_bytes() }
+    }
+
+    fn empty() -> Reply {
+        Reply { status: 204, body: Vec::new() }
+    }
+}

@@ -1,0 +1,371 @@
+//! All subscriptions: by id, by the streams they have, and by when something happens by itself.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::action::{Action, Delivered};
+use super::keys::{Secret, Signer};
+use super::phase::Phase;
+use super::record::{BadRecord, Record};
+use super::refusal::{Code, Refusal};
+use super::settings::{Kind, Settings};
+use super::source::Source;
+use super::subscription::{Subscription, Turn};
+use super::token::Tokens;
+use super::webhook_url::Local;
+use super::{ID_BYTES_MAX, Reply, SUBSCRIPTIONS_MAX, UnixMillis, path, view};
+use crate::observe::Ids;
+
+/// What there is when something is asked: the time, and the streams.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    /// Milliseconds since 1970. It may stand still, and never goes back.
+    pub now: UnixMillis,
+    /// The streams.
+    pub source: &'a dyn Source,
+}
+
+/// All subscriptions of a server.
+#[derive(Debug)]
+pub struct Subscriptions {
+    all: HashMap<Arc<str>, Subscription>,
+    /// Whose a stream is.
+    watchers: HashMap<Arc<str>, Vec<Arc<str>>>,
+    due: BTreeSet<(UnixMillis, Arc<str>)>,
+    actions: Vec<Action>,
+    /// Streams that a pattern matches and that were not linked, because the subscription has as many as it may.
+    unlinked: u64,
+    tokens: Tokens,
+    kid: String,
+    ids: Ids,
+}
+
+impl Subscriptions {
+    /// None yet.
+    pub fn new(secret: &Secret, ids: Ids) -> Subscriptions {
+        Subscriptions {
+            all: HashMap::new(),
+            watchers: HashMap::new(),
+            due: BTreeSet::new(),
+            actions: Vec::new(),
+            unlinked: 0,
+            tokens: secret.tokens(),
+            kid: Signer::new(secret).kid().to_owned(),
+            ids,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// How often a stream was left out because a subscription has as many as it may.
+    pub fn unlinked(&self) -> u64 {
+        self.unlinked
+    }
+
+    /// What is to be done, since this was asked last.
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When [`Subscriptions::advance`] has something to do.
+    pub fn next_due(&self) -> Option<UnixMillis> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Makes a subscription, or confirms that there is the same. `origin` is where clients reach this server, as in
+    /// `https://edge.example`.
+    ///
+    /// # Errors
+    /// If the body is wrong, there is another of that id, or there are too many.
+    pub fn put(
+        &mut self,
+        id: &str,
+        body: &[u8],
+        origin: &str,
+        local: Local,
+        scene: Scene<'_>,
+    ) -> Result<Reply, Refusal> {
+        if id.is_empty() || id.len() > ID_BYTES_MAX || id.chars().any(char::is_control) {
+            return Err(Refusal::field(
+                "id",
+                format_args!("must have 1 to {ID_BYTES_MAX} bytes without control characters"),
+            ));
+        }
+        let settings = Settings::parse(body, local)?;
+        if let Some(known) = self.all.get(id) {
+            return match known.hash == settings.hash() {
+                true => Ok(Reply { status: 200, body: view::subscription(known, &self.kid) }),
+                false => Err(Refusal::new(
+                    Code::AlreadyExists,
+                    "There is a subscription with this id and another configuration. Delete it first, or take another id.",
+                )),
+            };
+        }
+        if self.all.len() >= SUBSCRIPTIONS_MAX {
+            return Err(Refusal::new(
+                Code::LimitReached,
+                format!(
+                    "There are {SUBSCRIPTIONS_MAX} subscriptions already. Delete one that is not needed."
+                ),
+            ));
+        }
+        let id: Arc<str> = id.into();
+        let mut turn = turn(scene, &self.tokens, &mut self.ids);
+        let subscription = Subscription::create(&id, settings, origin, &mut turn)?;
+        let (actions, watched) = (turn.actions, turn.watched);
+        let body = view::subscription(&subscription, &self.kid);
+        self.all.insert(Arc::clone(&id), subscription);
+        self.after(&id, None, actions, watched);
+        Ok(Reply { status: 201, body })
+    }
+
+    /// Shows a subscription.
+    ///
+    /// # Errors
+    /// If there is none of this id.
+    pub fn get(&mut self, id: &str, scene: Scene<'_>) -> Result<Reply, Refusal> {
+        self.step(id, scene, |_, _| ())?;
+        let subscription = self.all.get(id).ok_or_else(Refusal::not_found)?;
+        Ok(Reply { status: 200, body: view::subscription(subscription, &self.kid) })
+    }
+
+    /// Deletes a subscription; that there is none is as good. Whatever is under way for it is refused from now on.
+    pub fn delete(&mut self, id: &str) -> Reply {
+        if let Some((id, subscription)) = self.all.remove_entry(id) {
+            if let Some(at) = subscription.phase.due() {
+                self.due.remove(&(at, Arc::clone(&id)));
+            }
+            for (path, _) in subscription.links.iter() {
+                unwatch(&mut self.watchers, path, &id);
+            }
+            self.actions.push(Action::Forget { id });
+        }
+        Reply::empty()
+    }
+
+    /// Adds streams by name.
+    ///
+    /// # Errors
+    /// If there is no such subscription, or the body is wrong, or there would be too many.
+    pub fn add_streams(&mut self, id: &str, body: &[u8], scene: Scene<'_>) -> Result<Reply, Refusal> {
+        self.step(id, scene, |subscription, turn| subscription.add_streams(body, turn))?
+    }
+
+    /// Takes a stream that was added by name away again.
+    ///
+    /// # Errors
+    /// If there is no such subscription.
+    pub fn remove_stream(&mut self, id: &str, path: &str, scene: Scene<'_>) -> Result<Reply, Refusal> {
+        self.step(id, scene, |subscription, turn| {
+            // What cannot be a path was never added.
+            if let Ok(path) = path::normalize(path) {
+                subscription.remove_stream(&path, turn);
+            }
+            Reply::empty()
+        })
+    }
+
+    /// A worker claims the wake of a pull-wake subscription.
+    ///
+    /// # Errors
+    /// If there is nothing to claim, or another worker has it.
+    pub fn claim(&mut self, id: &str, body: &[u8], scene: Scene<'_>) -> Result<Reply, Refusal> {
+        self.step(id, scene, |subscription, turn| subscription.claim(body, turn))?
+    }
+
+    /// A worker of a pull-wake subscription says how far it is.
+    ///
+    /// # Errors
+    /// If it does not hold the current wake, or an offset cannot be acknowledged; no cursor has moved then.
+    pub fn ack(
+        &mut self,
+        id: &str,
+        token: Option<&str>,
+        body: &[u8],
+        scene: Scene<'_>,
+    ) -> Result<Reply, Refusal> {
+        self.step(id, scene, |subscription, turn| subscription.progress(Kind::PullWake, token, body, turn))?
+    }
+
+    /// The receiver of a webhook says how far it is.
+    ///
+    /// # Errors
+    /// As [`Subscriptions::ack`].
+    pub fn callback(
+        &mut self,
+        id: &str,
+        token: Option<&str>,
+        body: &[u8],
+        scene: Scene<'_>,
+    ) -> Result<Reply, Refusal> {
+        self.step(id, scene, |subscription, turn| subscription.progress(Kind::Webhook, token, body, turn))?
+    }
+
+    /// A worker gives a wake back.
+    ///
+    /// # Errors
+    /// If it does not hold the current wake.
+    pub fn release(
+        &mut self,
+        id: &str,
+        token: Option<&str>,
+        body: &[u8],
+        scene: Scene<'_>,
+    ) -> Result<Reply, Refusal> {
+        self.step(id, scene, |subscription, turn| subscription.release(token, body, turn))?
+    }
+
+    /// A stream was created. To be said once everyone can find it.
+    pub fn created(&mut self, path: &str, scene: Scene<'_>) {
+        let Some(extent) = scene.source.extent(path) else { return };
+        let matches = |it: &&Subscription| it.glob.as_ref().is_some_and(|glob| glob.matches(path));
+        let ids: Vec<_> = self.all.values().filter(matches).map(|it| Arc::clone(&it.id)).collect();
+        for id in ids {
+            if let Ok(Err(_)) = self.step(&id, scene, |it, turn| it.discover(path, extent, turn)) {
+                self.unlinked += 1;
+            }
+        }
+        self.changed(path, scene);
+    }
+
+    /// Something was appended to a stream, or it was deleted. To be said once everyone can see it, and before whoever did it is
+    /// answered; several changes may be said at once.
+    pub fn changed(&mut self, path: &str, scene: Scene<'_>) {
+        let Some((path, ids)) = self.watchers.get_key_value(path) else { return };
+        let (path, ids) = (Arc::clone(path), ids.clone());
+        let extent = scene.source.extent(&path);
+        for id in ids {
+            let _ = self.step(&id, scene, |subscription, turn| subscription.look(&path, extent, turn));
+        }
+    }
+
+    /// What came of a webhook.
+    pub fn delivered(&mut self, id: &str, wake_id: &str, outcome: Delivered, scene: Scene<'_>) {
+        let _ = self.step(id, scene, |subscription, turn| subscription.delivered(wake_id, outcome, turn));
+    }
+
+    /// Whether the event of a wake is in its stream.
+    pub fn announced(&mut self, id: &str, wake_id: &str, is_there: bool, scene: Scene<'_>) {
+        let _ = self.step(id, scene, |subscription, turn| subscription.announced(wake_id, is_there, turn));
+    }
+
+    /// Does what is due.
+    pub fn advance(&mut self, scene: Scene<'_>) {
+        while let Some((at, id)) = self.due.first().cloned()
+            && at <= scene.now
+        {
+            let _ = self.step(&id, scene, |_, _| ());
+        }
+    }
+
+    /// Takes up a record, at a start. They come in the order in which they were stored.
+    ///
+    /// # Errors
+    /// If it is not one that this version has written.
+    pub fn restore(&mut self, record: &[u8]) -> Result<(), BadRecord> {
+        let length = record.len();
+        let record = Record::read(record)?;
+        let id: Arc<str> = (&*record.id).into();
+        let known = self.all.remove(&id);
+        self.all.insert(id, record.apply(known, length)?);
+        Ok(())
+    }
+
+    /// Goes on with what was restored, once, when the streams are there too. What was being told is told again, under the same
+    /// wake.
+    pub fn start(&mut self, scene: Scene<'_>) {
+        let ids: Vec<_> = self.all.keys().cloned().collect();
+        for id in ids {
+            let Some(subscription) = self.all.get_mut(&id) else { continue };
+            let paths: Vec<_> = subscription.links.iter().map(|(path, _)| Arc::clone(path)).collect();
+            for path in &paths {
+                watch(&mut self.watchers, path, &id);
+            }
+            let mut turn = turn(scene, &self.tokens, &mut self.ids);
+            for path in &paths {
+                subscription.refresh(path, &mut turn);
+            }
+            if subscription.link_matching(&mut turn, |extent| extent.start).is_err() {
+                self.unlinked += 1;
+            }
+            subscription.resume(&mut turn);
+            let (actions, watched) = (turn.actions, turn.watched);
+            self.after(&id, None, actions, watched);
+        }
+    }
+
+    /// One step of a subscription, after what is due for it.
+    fn step<R>(
+        &mut self,
+        id: &str,
+        scene: Scene<'_>,
+        step: impl FnOnce(&mut Subscription, &mut Turn<'_>) -> R,
+    ) -> Result<R, Refusal> {
+        let subscription = self.all.get_mut(id).ok_or_else(Refusal::not_found)?;
+        let (id, due) = (Arc::clone(&subscription.id), subscription.phase.due());
+        let mut turn = turn(scene, &self.tokens, &mut self.ids);
+        subscription.advance(&mut turn);
+        let result = step(subscription, &mut turn);
+        let (actions, watched) = (turn.actions, turn.watched);
+        self.after(&id, due, actions, watched);
+        Ok(result)
+    }
+
+    /// Notes what a step has changed.
+    fn after(
+        &mut self,
+        id: &Arc<str>,
+        due: Option<UnixMillis>,
+        actions: Vec<Action>,
+        watched: Vec<(Arc<str>, bool)>,
+    ) {
+        for (path, watches) in watched {
+            match watches {
+                true => watch(&mut self.watchers, &path, id),
+                false => unwatch(&mut self.watchers, &path, id),
+            }
+        }
+        let Some(subscription) = self.all.get_mut(id) else { return };
+        let next = subscription.phase.due();
+        if next != due {
+            due.map(|at| self.due.remove(&(at, Arc::clone(id))));
+            next.map(|at| self.due.insert((at, Arc::clone(id))));
+        }
+        if let Some((record, whole)) = subscription.take_record() {
+            self.actions.push(Action::Store { id: Arc::clone(id), record, whole });
+        }
+        self.actions.extend(actions);
+        debug_assert!(
+            subscription.phase != Phase::Idle || !subscription.links.has_pending(),
+            "work wakes somebody"
+        );
+    }
+}
+
+fn turn<'a>(scene: Scene<'a>, tokens: &'a Tokens, ids: &'a mut Ids) -> Turn<'a> {
+    Turn { now: scene.now, source: scene.source, tokens, ids, actions: Vec::new(), watched: Vec::new() }
+}
+
+fn watch(watchers: &mut HashMap<Arc<str>, Vec<Arc<str>>>, path: &Arc<str>, id: &Arc<str>) {
+    let ids = watchers.entry(Arc::clone(path)).or_default();
+    if !ids.contains(id) {
+        ids.push(Arc::clone(id));
+    }
+}
+
+fn unwatch(watchers: &mut HashMap<Arc<str>, Vec<Arc<str>>>, path: &str, id: &Arc<str>) {
+    if let Some(ids) = watchers.get_mut(path) {
+        ids.retain(|other| other != id);
+        if ids.is_empty() {
+            watchers.remove(path);
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! What subscriptions ask of the streams.
+
+use super::glob::Glob;
+use crate::stream::offset::Offset;
+
+/// How far a stream reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Which stream it is: no other one of this name has the same number, whenever it lived.
+    pub life: u64,
+    /// Where its own content begins: a fork's where it left its source.
+    pub start: Offset,
+    /// Where what everyone can read ends.
+    pub tail: Offset,
+}
+
+/// The streams.
+pub trait Source {
+    /// The stream at a path, if there is one.
+    fn extent(&self, path: &str) -> Option<Extent>;
+
+    /// Every stream whose path matches, in any order.
+    fn matching(&self, glob: &Glob, visit: &mut dyn FnMut(&str, Extent));
+}

@@ -1,0 +1,346 @@
+//! One subscription: the state machine that the room's header draws.
+
+use std::sync::Arc;
+
+use super::action::Action;
+use super::glob::Glob;
+use super::links::{Full, How, Links, Look};
+use super::phase::Phase;
+use super::progress::{self, Progress};
+use super::record::Written;
+use super::refusal::{Code, Refusal};
+use super::settings::{self, Kind, Settings};
+use super::source::{Extent, Source};
+use super::token::Tokens;
+use super::{Reply, STREAMS_MAX, UnixMillis, view};
+use crate::observe::Ids;
+use crate::stream::offset::Offset;
+
+/// What a step needs from outside, and what it asks for.
+pub(super) struct Turn<'a> {
+    pub(super) now: UnixMillis,
+    pub(super) source: &'a dyn Source,
+    pub(super) tokens: &'a Tokens,
+    pub(super) ids: &'a mut Ids,
+    pub(super) actions: Vec<Action>,
+    /// Streams that have become the subscription's (true) or ceased to be (false).
+    pub(super) watched: Vec<(Arc<str>, bool)>,
+}
+
+/// A subscription.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) id: Arc<str>,
+    /// Which life of its id.
+    pub(super) life: u64,
+    pub(super) settings: Settings,
+    pub(super) hash: [u8; 32],
+    pub(super) glob: Option<Glob>,
+    /// Where the server is reached, without a slash at the end.
+    pub(super) origin: String,
+    pub(super) created_at: UnixMillis,
+    pub(super) links: Links,
+    /// That of the last wake.
+    pub(super) generation: u64,
+    pub(super) phase: Phase,
+    /// Wakes that could not be told, in a row.
+    pub(super) failures: u32,
+    /// Something beside the links has to be stored again.
+    pub(super) changed: bool,
+    pub(super) written: Written,
+}
+
+impl Subscription {
+    /// A new one, with the streams that there are, from their ends on.
+    pub(super) fn create(
+        id: &Arc<str>,
+        settings: Settings,
+        origin: &str,
+        turn: &mut Turn<'_>,
+    ) -> Result<Subscription, Refusal> {
+        let mut subscription = Subscription {
+            id: Arc::clone(id),
+            life: turn.ids.next_u64(),
+            hash: settings.hash(),
+            glob: settings.glob(),
+            settings,
+            origin: origin.to_owned(),
+            created_at: turn.now,
+            links: Links::default(),
+            generation: 0,
+            phase: Phase::Idle,
+            failures: 0,
+            changed: true,
+            written: Written::default(),
+        };
+        for path in subscription.settings.streams.clone() {
+            subscription.link_explicitly(path.into(), turn)?;
+        }
+        subscription.link_matching(turn, |extent| extent.tail).map_err(too_many)?;
+        // Something may have been appended meanwhile to a stream that is linked both ways.
+        subscription.settle(turn);
+        Ok(subscription)
+    }
+
+    fn link_explicitly(&mut self, path: Arc<str>, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+        let extent = turn.source.extent(&path);
+        let link = self.links.link(&path, How::Explicit, extent, |extent| extent.tail);
+        if link.map_err(too_many)? {
+            turn.watched.push((path, true));
+        }
+        Ok(())
+    }
+
+    /// Links what the pattern matches and is not linked yet.
+    pub(super) fn link_matching(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: impl Fn(&Extent) -> Offset,
+    ) -> Result<(), Full> {
+        let Some(glob) = self.glob.clone() else { return Ok(()) };
+        let source = turn.source;
+        let mut result = Ok(());
+        source.matching(&glob, &mut |path, extent| {
+            if result.is_ok() {
+                result = self.link_by_glob(path, extent, &from, turn);
+            }
+        });
+        result
+    }
+
+    fn link_by_glob(
+        &mut self,
+        path: &str,
+        extent: Extent,
+        from: impl Fn(&Extent) -> Offset,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Full> {
+        // Each wake would be new work, and each work another wake.
+        let wakes_itself = self.settings.wake_stream.as_deref() == Some(path);
+        if wakes_itself
+            || super::path::is_reserved(path)
+            || self.links.get(path).is_some_and(|link| link.glob)
+        {
+            return Ok(());
+        }
+        let path: Arc<str> = path.into();
+        if self.links.link(&path, How::Glob, Some(extent), from)? {
+            turn.watched.push((path, true));
+        }
+        Ok(())
+    }
+
+    /// A stream was created: if the pattern matches, all that it holds is work.
+    pub(super) fn discover(&mut self, path: &str, extent: Extent, turn: &mut Turn<'_>) -> Result<(), Full> {
+        if self.glob.as_ref().is_some_and(|glob| glob.matches(path)) {
+            self.link_by_glob(path, extent, |extent| extent.start, turn)?;
+            self.settle(turn);
+        }
+        Ok(())
+    }
+
+    /// Something has happened to one of its streams.
+    pub(super) fn look(&mut self, path: &Arc<str>, extent: Option<Extent>, turn: &mut Turn<'_>) {
+        self.note(path, extent, turn);
+        self.settle(turn);
+    }
+
+    /// Looks at one of its streams, without waking anyone yet.
+    pub(super) fn refresh(&mut self, path: &Arc<str>, turn: &mut Turn<'_>) {
+        let extent = turn.source.extent(path);
+        self.note(path, extent, turn);
+    }
+
+    fn note(&mut self, path: &Arc<str>, extent: Option<Extent>, turn: &mut Turn<'_>) {
+        if self.links.look(path, extent) == Look::Gone {
+            turn.watched.push((Arc::clone(path), false));
+        }
+    }
+
+    /// The body of a POST to its streams.
+    pub(super) fn add_streams(&mut self, body: &[u8], turn: &mut Turn<'_>) -> Result<Reply, Refusal> {
+        let body = settings::object(body)?;
+        let Some(list) = body.get("streams") else {
+            return Err(Refusal::field("streams", "is missing: it is what to add"));
+        };
+        let paths = settings::paths(list)?;
+        if self.settings.wake_stream.as_ref().is_some_and(|wake| paths.contains(wake)) {
+            return Err(Refusal::field("streams", "has the wake stream: it would wake itself for ever"));
+        }
+        let new = paths.iter().filter(|path| self.links.get(path).is_none()).count();
+        if self.links.len() + new > STREAMS_MAX {
+            return Err(too_many(Full));
+        }
+        for path in paths {
+            self.link_explicitly(path.into(), turn)?;
+        }
+        // One that was linked before has been looked at again.
+        self.settle(turn);
+        Ok(Reply::empty())
+    }
+
+    /// A stream is not named any more; that it never was is as good.
+    pub(super) fn remove_stream(&mut self, path: &str, turn: &mut Turn<'_>) {
+        if self.links.unlink(path) {
+            turn.watched.push((path.into(), false));
+        }
+        self.settle(turn);
+    }
+
+    /// Does what is due.
+    pub(super) fn advance(&mut self, turn: &mut Turn<'_>) {
+        if self.phase.due().is_none_or(|due| due > turn.now) {
+            return;
+        }
+        match std::mem::take(&mut self.phase) {
+            Phase::Waiting { wake: Some(wake), .. } => self.tell(wake, turn),
+            // Whoever was asked has neither answered nor called back: asking again at once would only ask faster.
+            Phase::Delivering { called_back: false, .. } => self.fail(None, turn),
+            _ => self.enter(Phase::Idle),
+        }
+        self.settle(turn);
+    }
+
+    /// Goes on after a restart: nobody will hear what becomes of what was being told, so it is told again.
+    pub(super) fn resume(&mut self, turn: &mut Turn<'_>) {
+        match std::mem::take(&mut self.phase) {
+            Phase::Delivering { wake, until, called_back: true, .. } => {
+                self.enter(Phase::Held { wake, holder: String::new(), until });
+            }
+            Phase::Delivering { wake, .. } | Phase::Offered { wake, announced: false } => {
+                self.enter(Phase::Waiting { wake: Some(wake), until: turn.now });
+            }
+            phase => self.phase = phase,
+        }
+        self.settle(turn);
+        self.advance(turn);
+    }
+
+    /// A worker wants the wake.
+    pub(super) fn claim(&mut self, body: &[u8], turn: &mut Turn<'_>) -> Result<Reply, Refusal> {
+        let holder = progress::worker(body)?;
+        self.must_be(Kind::PullWake)?;
+        let wake = match &self.phase {
+            Phase::Held { wake, holder, .. } => {
+                return Err(Refusal::already_claimed(holder, wake.generation));
+            }
+            phase => phase.wake().cloned(),
+        };
+        let Some(wake) = wake else {
+            return Err(Refusal::new(
+                Code::NoPendingWork,
+                "There is nothing to do. An event in the wake stream tells when there is.",
+            ));
+        };
+        let token = turn.tokens.mint(&self.id, self.life, wake.generation, turn.now);
+        let reply = view::claim(&wake, &token, &self.links.show(), self.settings.lease_ttl_ms);
+        self.failures = 0;
+        self.enter(Phase::Held { wake, holder, until: turn.now + self.settings.lease_ttl_ms });
+        Ok(reply)
+    }
+
+    /// A worker (ack) or a receiver (callback) says how far it is.
+    pub(super) fn progress(
+        &mut self,
+        kind: Kind,
+        token: Option<&str>,
+        body: &[u8],
+        turn: &mut Turn<'_>,
+    ) -> Result<Reply, Refusal> {
+        let progress = self.fence(kind, token, body, turn)?;
+        let mut judged = Vec::with_capacity(progress.acks.len());
+        for (path, offset) in &progress.acks {
+            if let Some(path) = self.links.key(path) {
+                // Whoever has read it may know more of its end than has been told here.
+                self.refresh(&path, turn);
+            }
+            judged.push(self.links.judge(path, offset)?);
+        }
+        for (path, cursor) in judged {
+            self.links.advance(&path, cursor);
+        }
+        self.failures = 0;
+        if progress.done {
+            self.enter(Phase::Idle);
+            self.settle(turn);
+            return Ok(view::progress(self.phase != Phase::Idle));
+        }
+        let until = turn.now + self.settings.lease_ttl_ms;
+        let phase = match std::mem::take(&mut self.phase) {
+            Phase::Delivering { wake, tails, .. } => {
+                Phase::Delivering { wake, until, called_back: true, tails }
+            }
+            Phase::Held { wake, holder, .. } => Phase::Held { wake, holder, until },
+            // A delivery that seemed to have failed has arrived.
+            Phase::Waiting { wake: Some(wake), .. } => Phase::Held { wake, holder: String::new(), until },
+            phase => unreachable!("the fence lets nobody through to {phase:?}"),
+        };
+        self.enter(phase);
+        Ok(view::progress(false))
+    }
+
+    /// A worker gives its wake back.
+    pub(super) fn release(
+        &mut self,
+        token: Option<&str>,
+        body: &[u8],
+        turn: &mut Turn<'_>,
+    ) -> Result<Reply, Refusal> {
+        self.fence(Kind::PullWake, token, body, turn)?;
+        self.enter(Phase::Idle);
+        self.settle(turn);
+        Ok(Reply::empty())
+    }
+
+    /// Lets nobody through but who holds the current wake.
+    fn fence(
+        &self,
+        kind: Kind,
+        token: Option<&str>,
+        body: &[u8],
+        turn: &Turn<'_>,
+    ) -> Result<Progress, Refusal> {
+        let token = token.ok_or_else(progress::no_token)?;
+        let generation = turn.tokens.check(token, &self.id, self.life, turn.now)?;
+        self.must_be(kind)?;
+        let progress = Progress::parse(body)?;
+        let current = match (&self.phase, self.phase.wake()) {
+            // Nobody has claimed it, so nobody has a token of it.
+            (Phase::Offered { .. }, _) | (_, None) => return Err(Refusal::fenced()),
+            (Phase::Waiting { .. }, _) if kind == Kind::PullWake => return Err(Refusal::fenced()),
+            (_, Some(wake)) => wake,
+        };
+        let is_current = generation == current.generation
+            && progress.generation == current.generation
+            && progress.wake_id == current.id;
+        if is_current { Ok(progress) } else { Err(Refusal::fenced()) }
+    }
+
+    fn must_be(&self, kind: Kind) -> Result<(), Refusal> {
+        match (self.settings.kind == kind, kind) {
+            (true, _) => Ok(()),
+            (false, Kind::PullWake) => Err(Refusal::new(
+                Code::InvalidRequest,
+                "This is a webhook subscription: its receiver answers to the callback_url of a wake.",
+            )),
+            (false, Kind::Webhook) => Err(Refusal::new(
+                Code::InvalidRequest,
+                "This is a pull-wake subscription: its workers claim, then ack or release.",
+            )),
+        }
+    }
+
+    pub(super) fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.changed = true;
+    }
+}
+
+fn too_many(_: Full) -> Refusal {
+    Refusal::new(
+        Code::LimitReached,
+        format!(
+            "A subscription may have {STREAMS_MAX} streams. Use a narrower pattern, or several subscriptions."
+        ),
+    )
+}

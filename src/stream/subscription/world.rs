@@ -1,0 +1,236 @@
+//! Streams, a clock and somebody who does what is asked for, all as simple as can be.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::*;
+use crate::observe::Ids;
+use crate::stream::offset::Offset;
+
+pub(super) const NOW: UnixMillis = 1_778_324_210_000;
+
+/// The streams.
+#[derive(Default)]
+pub(super) struct World {
+    pub(super) streams: RefCell<BTreeMap<String, Extent>>,
+    lives: Cell<u64>,
+    pub(super) now: Cell<UnixMillis>,
+}
+
+impl Source for World {
+    fn extent(&self, path: &str) -> Option<Extent> {
+        self.streams.borrow().get(path).copied()
+    }
+
+    fn matching(&self, glob: &Glob, visit: &mut dyn FnMut(&str, Extent)) {
+        for (path, extent) in self.streams.borrow().iter().filter(|(path, _)| glob.matches(path)) {
+            visit(path, *extent);
+        }
+    }
+}
+
+impl World {
+    pub(super) fn new() -> World {
+        World { now: Cell::new(NOW), ..World::default() }
+    }
+
+    pub(super) fn scene(&self) -> Scene<'_> {
+        Scene { now: self.now.get(), source: self }
+    }
+
+    pub(super) fn pass(&self, ms: UnixMillis) {
+        self.now.set(self.now.get() + ms);
+    }
+
+    /// Makes a stream that holds so much.
+    pub(super) fn create(&self, path: &str, bytes: u64) {
+        self.lives.set(self.lives.get() + 1);
+        let life = self.lives.get();
+        let at = |position| Offset { epoch: life, position };
+        self.streams.borrow_mut().insert(path.into(), Extent { life, start: at(0), tail: at(bytes) });
+    }
+
+    pub(super) fn append(&self, path: &str, bytes: u64) -> bool {
+        let mut streams = self.streams.borrow_mut();
+        streams.get_mut(path).map(|extent| extent.tail.position += bytes).is_some()
+    }
+
+    pub(super) fn delete(&self, path: &str) -> bool {
+        self.streams.borrow_mut().remove(path).is_some()
+    }
+
+    pub(super) fn tail(&self, path: &str) -> String {
+        self.extent(path).map_or_else(|| "-1".into(), |extent| extent.tail.to_string())
+    }
+}
+
+/// Subscriptions in a world, whose records are kept.
+pub(super) struct Server {
+    pub(super) world: World,
+    secret: Secret,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) records: Vec<Vec<u8>>,
+    pub(super) deliveries: Vec<Delivery>,
+    pub(super) announcements: Vec<Announcement>,
+}
+
+pub(super) type Answer = Result<Value, Code>;
+
+impl Server {
+    pub(super) fn new() -> Server {
+        let secret = Secret::from_bytes([7; SECRET_BYTES]);
+        Server {
+            world: World::new(),
+            subscriptions: Subscriptions::new(&secret, Ids::from_seed([1; 32])),
+            secret,
+            records: Vec::new(),
+            deliveries: Vec::new(),
+            announcements: Vec::new(),
+        }
+    }
+
+    /// Ends and begins again, with what was kept.
+    pub(super) fn restart(&mut self, seed: u8) {
+        self.deliveries.clear();
+        self.announcements.clear();
+        self.subscriptions = Subscriptions::new(&self.secret, Ids::from_seed([seed; 32]));
+        for record in &self.records {
+            self.subscriptions.restore(record).expect("what was written is read");
+        }
+        self.subscriptions.start(self.world.scene());
+        self.obey();
+    }
+
+    /// Does what is asked for: keeps records, and takes the rest down.
+    pub(super) fn obey(&mut self) {
+        for action in self.subscriptions.take_actions() {
+            self.obey_one(action);
+        }
+    }
+
+    pub(super) fn obey_one(&mut self, action: Action) {
+        match action {
+            Action::Store { id, record, whole } => {
+                if whole {
+                    self.forget(&id);
+                }
+                self.records.push(record);
+            }
+            Action::Forget { id } => self.forget(&id),
+            Action::Deliver(delivery) => self.deliveries.push(delivery),
+            Action::Announce(announcement) => self.announcements.push(announcement),
+        }
+    }
+
+    fn forget(&mut self, id: &str) {
+        let begins = format!(r#"{{"id":"{id}","#);
+        self.records.retain(|record| !record.starts_with(begins.as_bytes()));
+    }
+
+    pub(super) fn put(&mut self, id: &str, body: &Value) -> (u16, Value) {
+        let body = body.to_string();
+        let scene = self.world.scene();
+        let reply = self.subscriptions.put(id, body.as_bytes(), "http://edge.example", Local::Allowed, scene);
+        let result = match reply {
+            Ok(reply) => (reply.status, json(&reply.body)),
+            Err(refusal) => (refusal.code.status(), json(&refusal.body())),
+        };
+        self.obey();
+        result
+    }
+
+    pub(super) fn get(&mut self, id: &str) -> Value {
+        let reply = self.subscriptions.get(id, self.world.scene());
+        self.obey();
+        reply.map_or(Value::Null, |reply| json(&reply.body))
+    }
+
+    /// The cursor of one stream.
+    pub(super) fn acked(&mut self, id: &str, path: &str) -> Option<String> {
+        let body = self.get(id);
+        let mut streams = body["streams"].as_array().into_iter().flatten();
+        streams.find(|stream| stream["path"] == path)?["acked_offset"].as_str().map(str::to_owned)
+    }
+
+    /// What a subscription is asked by its own doors.
+    pub(super) fn ask(&mut self, id: &str, verb: &str, token: Option<&str>, body: &Value) -> Answer {
+        let reply = self.ask_only(id, verb, token, body);
+        self.obey();
+        reply
+    }
+
+    /// The same, and nothing is done yet of what it asks for.
+    pub(super) fn ask_only(&mut self, id: &str, verb: &str, token: Option<&str>, body: &Value) -> Answer {
+        let (scene, body) = (self.world.scene(), body.to_string().into_bytes());
+        let subscriptions = &mut self.subscriptions;
+        let reply = match verb {
+            "claim" => subscriptions.claim(id, &body, scene),
+            "ack" => subscriptions.ack(id, token, &body, scene),
+            "callback" => subscriptions.callback(id, token, &body, scene),
+            "release" => subscriptions.release(id, token, &body, scene),
+            "streams" => subscriptions.add_streams(id, &body, scene),
+            _ => unreachable!("{verb}"),
+        };
+        reply.map(|reply| json(&reply.body)).map_err(|refusal| refusal.code)
+    }
+
+    pub(super) fn create(&mut self, path: &str, bytes: u64) {
+        self.world.create(path, bytes);
+        self.subscriptions.created(path, self.world.scene());
+        self.obey();
+    }
+
+    pub(super) fn append(&mut self, path: &str, bytes: u64) {
+        assert!(self.world.append(path, bytes), "{path} is there");
+        self.subscriptions.changed(path, self.world.scene());
+        self.obey();
+    }
+
+    pub(super) fn delete(&mut self, path: &str) {
+        self.world.delete(path);
+        self.subscriptions.changed(path, self.world.scene());
+        self.obey();
+    }
+
+    pub(super) fn pass(&mut self, ms: UnixMillis) {
+        self.world.pass(ms);
+        self.subscriptions.advance(self.world.scene());
+        self.obey();
+    }
+
+    /// The only webhook that is to be sent, and its body.
+    pub(super) fn delivery(&mut self) -> (Delivery, Value) {
+        let delivery = self.deliveries.pop().expect("a webhook is to be sent");
+        assert!(self.deliveries.is_empty(), "one alone");
+        let body = json(&delivery.body);
+        (delivery, body)
+    }
+
+    pub(super) fn delivered(&mut self, delivery: &Delivery, outcome: Delivered) {
+        self.subscriptions.delivered(&delivery.id, &delivery.wake_id, outcome, self.world.scene());
+        self.obey();
+    }
+
+    /// The only event that is to be appended, as it is; it is there now.
+    pub(super) fn announcement(&mut self) -> Value {
+        let announcement = self.announcements.pop().expect("an event is to be appended");
+        assert!(self.announcements.is_empty(), "one alone");
+        self.announced(&announcement, true);
+        json(&announcement.event)
+    }
+
+    pub(super) fn announced(&mut self, announcement: &Announcement, is_there: bool) {
+        let Announcement { id, wake_id, .. } = announcement;
+        self.subscriptions.announced(id, wake_id, is_there, self.world.scene());
+        self.obey();
+    }
+}
+
+pub(super) fn json(body: &[u8]) -> Value {
+    match body {
+        [] => Value::Null,
+        body => serde_json::from_slice(body).expect("answers are JSON"),
+    }
+}
