@@ -13,6 +13,7 @@ use std::fmt;
 
 pub mod body;
 pub mod chunked;
+pub mod coding;
 pub mod date;
 pub mod fields;
 mod framing;
