@@ -30,6 +30,7 @@ Options of serve and check:
                        among several                                             env OPENAI_BASE_URL
   --config FILE        configuration                [sedge.toml, if it is there]  env SEDGE_CONFIG
   --admin ADDR|off     where metrics and health are served     [127.0.0.1:9090]
+  --data-dir DIR       where durable streams are kept; without it they live in memory
   --open               serve beyond loopback though no client keys are configured
   --relay-all          relay every path, not only /v1/...
   --workers N          threads                                   [one per core]
@@ -99,8 +100,8 @@ const SIMULATOR_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Ad
 
 const COMMANDS: [&str; 5] = ["serve", "check", "simulate", "import", "load"];
 const FLAGS: [&str; 4] = ["open", "relay-all", "help", "version"];
-const VALUED: [&str; 8] =
-    ["listen", "upstream", "config", "admin", "workers", "tls-cert", "tls-key", "upstream-ca"];
+const VALUED: [&str; 9] =
+    ["listen", "upstream", "config", "admin", "data-dir", "workers", "tls-cert", "tls-key", "upstream-ca"];
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +133,8 @@ pub struct ServeArgs {
     pub config: Option<PathBuf>,
     /// `--admin`; `Some(None)` is `off`.
     pub admin: Option<Option<SocketAddr>>,
+    /// `--data-dir`.
+    pub data_dir: Option<PathBuf>,
     /// `--open`.
     pub open: bool,
     /// `--relay-all`.
@@ -266,6 +269,7 @@ impl Given {
             "relay-all" => serve.relay_all = true,
             "listen" => serve.listen = Some(text(name, parser, parse_address)?),
             "admin" => serve.admin = Some(text(name, parser, parse_address_or_off)?),
+            "data-dir" => serve.data_dir = Some(path(name, parser)?),
             "workers" => serve.workers = Some(text(name, parser, parse_workers)?),
             "upstream" => {
                 let url =

@@ -28,11 +28,14 @@ use crate::net::{cpu, process};
 use crate::observe::{AccessLog, CoreMetrics, Ids, LogTarget, LogWriter, Registry};
 use crate::relay::core::{Core, Shared};
 use crate::relay::settings::Settings;
+use crate::shard::clock::unix_millis;
 use crate::shard::runtime;
+use crate::stream::journal::{self, Directory, Keeper};
+use crate::stream::{self, Streams};
 use crate::tell;
 use crate::upstream::health::Healths;
 
-use successor::Estate;
+use successor::{Estate, NoSuccessor};
 
 /// How long the log's writer may take to write its last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -105,7 +108,8 @@ pub fn serve(
     let (meters, healths) = (Meters::default(), Healths::default());
     let settings = Settings::new(config, &registry, &meters, &healths);
     let settings = settings.map_err(|error| ServeError::Settings(error.to_string()))?;
-    let shared = Shared::new(settings, Arc::clone(&registry), meters, healths);
+    let (streams, keeper) = open_streams(&settings.config, workers)?;
+    let shared = Shared::new(settings, Arc::clone(&registry), meters, healths, Arc::new(streams));
 
     let mut threads = Vec::with_capacity(workers + 1);
     let mut ready = Vec::with_capacity(workers);
@@ -141,6 +145,12 @@ pub fn serve(
             let _ = predecessor.write_all(&[1]);
         }
         notify::tell(notify::READY);
+        match &shared.settings.load().config.data_dir {
+            Some(path) => tell!("sedge keeps durable streams in {}", path.display()),
+            None => tell!(
+                "sedge keeps durable streams in memory: they are gone when it ends (--data-dir keeps them)"
+            ),
+        }
         let end = signals.until_end(&shared, log.as_ref(), &estate, &reload).await;
         // A socket that is held here and read by nobody would swallow connections.
         drop(estate);
@@ -160,11 +170,34 @@ pub fn serve(
         signals.until_drained(threads, patience).await;
         Ok(())
     })?;
+    if let Some(keeper) = keeper {
+        keeper.close();
+    }
     if let Some(log) = log {
         log.close(LOG_PATIENCE);
     }
     tell!("sedge: stopped");
     Ok(())
+}
+
+/// The durable streams, for so many workers and the admin's core.
+fn open_streams(config: &Config, workers: usize) -> Result<(Streams, Option<Keeper<Directory>>), ServeError> {
+    let ids =
+        Ids::from_os().map_err(|error| ServeError::System("no random numbers from the system", error))?;
+    let bounds = config.streams.bounds.clone();
+    let Some(path) = &config.data_dir else {
+        return Ok((Streams::new(workers + 1, bounds, ids), None));
+    };
+    let settings = journal::Settings { fsync: config.streams.fsync, ..journal::Settings::default() };
+    let opened = stream::open(path, &settings, workers + 1, bounds, ids, unix_millis())
+        .map_err(|error| ServeError::Settings(error.to_string()))?;
+    if let Some(cut) = &opened.recovery.cut {
+        let (file, bytes) = (cut.path.display(), cut.lost);
+        tell!(
+            "sedge: {file}: {bytes} bytes at its end were half written and never acknowledged; they were cut off"
+        );
+    }
+    Ok((opened.streams, Some(opened.keeper)))
 }
 
 #[expect(clippy::too_many_arguments, reason = "what a core is given once, at its start")]
@@ -246,7 +279,7 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => return End::Stopped,
                 _ = self.interrupt.recv() => return End::Stopped,
-                _ = self.succeed.recv() => match estate.pass_on().await {
+                _ = self.succeed.recv() => match pass_on(shared, estate).await {
                     Ok(pid) => return End::Succeeded(pid),
                     Err(error) => {
                         shared.registry.handovers_failed.inc();
@@ -285,6 +318,14 @@ impl Signals {
     }
 }
 
+/// Starts the next process, where that can be.
+async fn pass_on(shared: &Shared, estate: &Estate) -> Result<u32, NoSuccessor> {
+    match shared.streams.journal() {
+        Some(_) => Err(NoSuccessor::StreamsOnDisk),
+        None => estate.pass_on().await,
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "the main thread's own runtime, once, at the end")]
 async fn pause(time: Duration) {
     tokio::time::sleep(time).await;
@@ -302,6 +343,7 @@ fn take_up(shared: &Shared, config: Result<Config, String>) {
     });
     match settings {
         Ok((settings, later)) => {
+            shared.streams.set_bounds(settings.config.streams.bounds.clone());
             shared.settings.store(Arc::new(settings));
             shared.healths.forget_unused();
             registry.reloads_ok.inc();

@@ -31,13 +31,14 @@ fn to_serve_is_what_is_done_if_nothing_else_is_said() {
 fn every_option_is_understood() {
     let args = served(
         "serve --listen 127.0.0.1:1 --upstream http://a/v1 --upstream=https://b --config c.toml --admin off --open \
-         --relay-all --workers 4 --tls-cert c --tls-key k --upstream-ca x --upstream-ca y",
+         --data-dir d --relay-all --workers 4 --tls-cert c --tls-key k --upstream-ca x --upstream-ca y",
     );
     let expected = ServeArgs {
         listen: Some("127.0.0.1:1".parse().unwrap()),
         upstreams: ["http://a/v1", "https://b"].map(|url| UpstreamUrl::parse(url).unwrap()).to_vec(),
         config: Some("c.toml".into()),
         admin: Some(None),
+        data_dir: Some("d".into()),
         open: true,
         relay_all: true,
         workers: Some(4),

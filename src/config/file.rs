@@ -14,6 +14,7 @@ use super::limits::Limits;
 use super::network::{Network, network};
 use super::route::{Route, Surroundings};
 use super::secret::{Secret, secret};
+use super::streams::Streams;
 use super::timeouts::Timeouts;
 use super::units::duration;
 use super::upstream::{Upstream, unused_name};
@@ -23,7 +24,7 @@ use super::{AccessLog, Env, ServerTls, did_you_mean};
 pub(crate) const WORKERS_MAX: u64 = 4096;
 
 /// What stands outside of all tables. Beneath a table's name it would belong to that table, which is easily overlooked.
-const TOP_KEYS: [&str; 13] = [
+const TOP_KEYS: [&str; 14] = [
     "listen",
     "admin",
     "admin_token",
@@ -36,6 +37,7 @@ const TOP_KEYS: [&str; 13] = [
     "access_log",
     "heartbeat",
     "drain_timeout",
+    "data_dir",
     "tls",
 ];
 
@@ -58,6 +60,8 @@ pub(super) struct FileSettings {
     pub(super) drain_timeout: Option<Duration>,
     pub(super) timeouts: Timeouts,
     pub(super) limits: Limits,
+    pub(super) streams: Streams,
+    pub(super) data_dir: Option<PathBuf>,
     /// Each with where its URL stands.
     pub(super) upstreams: Vec<(Upstream, Origin)>,
     pub(super) routes: Vec<Route>,
@@ -96,6 +100,7 @@ fn read_root(document: &Document<'_>, root: &Table<'_>, upstreams_replaced: bool
         access_log: root.get("access_log", access_log),
         heartbeat: root.get("heartbeat", duration),
         drain_timeout: root.get("drain_timeout", duration),
+        data_dir: root.get("data_dir", Value::path),
         ..FileSettings::default()
     };
     if let Some(table) = root.table("tls", "[tls] ") {
@@ -108,6 +113,10 @@ fn read_root(document: &Document<'_>, root: &Table<'_>, upstreams_replaced: bool
     }
     if let Some(table) = root.table("limits", "[limits] ") {
         settings.limits = settings.limits.read(&table);
+        table.finish(outside);
+    }
+    if let Some(table) = root.table("streams", "[streams] ") {
+        settings.streams = settings.streams.read(&table);
         table.finish(outside);
     }
     settings.keys = keys::read(&root.tables("key"), |problem| document.report(problem));

@@ -141,6 +141,8 @@ pub(super) fn load_in(
         cors: settings.cors,
         timeouts: settings.timeouts,
         limits: settings.limits,
+        streams: settings.streams,
+        data_dir: args.data_dir.clone().or(settings.data_dir),
         heartbeat: settings.heartbeat.unwrap_or(DEFAULT_HEARTBEAT),
         drain_timeout: settings.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         notices,

@@ -36,6 +36,7 @@ mod reload;
 mod retry;
 mod route;
 mod secret;
+mod streams;
 mod timeouts;
 mod units;
 mod upstream;
@@ -72,6 +73,7 @@ pub use reload::{describe_unreloadable, keep_unreloadable};
 pub use retry::{HedgeAfter, Retry};
 pub use route::{Alias, Route};
 pub use secret::{NotASecret, Secret};
+pub use streams::Streams;
 pub use timeouts::Timeouts;
 pub(crate) use units::parse_duration;
 pub use upstream::Upstream;
@@ -117,6 +119,10 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Limits on what is held and accepted.
     pub limits: Limits,
+    /// Durable streams.
+    pub streams: Streams,
+    /// Where they are kept; `None` is in memory.
+    pub data_dir: Option<PathBuf>,
     /// How long a stream may be silent towards the client before a heartbeat is sent; 0 turns them off.
     pub heartbeat: Duration,
     /// How long requests in flight may take to finish once the process was told to stop.

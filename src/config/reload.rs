@@ -14,6 +14,8 @@ pub fn describe_unreloadable(old: &Config, new: &Config) -> Vec<String> {
     let admin = new.admin.map_or("off".to_owned(), |address| address.to_string());
     compare(old.admin != new.admin, format!("admin = \"{admin}\""));
     compare(old.workers != new.workers, format!("workers = {}", new.workers));
+    compare(old.data_dir != new.data_dir, "data_dir".to_owned());
+    compare(old.streams.fsync != new.streams.fsync, "[streams] fsync".to_owned());
     compare(old.access_log != new.access_log, "access_log".to_owned());
     settings
 }
@@ -36,6 +38,7 @@ pub fn keep_unreloadable(old: &Config, new: &mut Config) -> Result<(), String> {
         ));
     }
     (new.listen, new.admin, new.workers) = (old.listen, old.admin, old.workers);
+    (new.data_dir, new.streams.fsync) = (old.data_dir.clone(), old.streams.fsync);
     new.access_log = old.access_log.clone();
     Ok(())
 }

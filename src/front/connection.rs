@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::Door;
-use super::{batch, cors, local};
+use super::{batch, cors, local, streams};
 use crate::config::Config;
 use crate::guard::{self, proxies};
 use crate::http::Reject;
@@ -70,6 +70,8 @@ enum Next {
     Union(Box<Request>),
     /// It is several.
     Batch(Box<Request>),
+    /// It is about durable streams.
+    Streams(Box<Request>),
     /// It is answered here.
     Give(Box<Request>, Box<local::Found>),
     /// It cannot be understood.
@@ -115,6 +117,9 @@ pub fn run<'a>(
                         }
                         Next::Batch(request) => {
                             Box::pin(batch::answer(client, core, &request, peer, began)).await
+                        }
+                        Next::Streams(request) => {
+                            Box::pin(streams::answer(client, core, &request, peer, began)).await
                         }
                         Next::Give(request, found) => give(client, core, peer, &request, began, &found).await,
                         Next::Refuse(reject) => {
@@ -207,6 +212,7 @@ fn read(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, length: usiz
     }
     match admit(&mut request, core, door) {
         Ok(()) if batch::is_batch(&request) => Next::Batch(request),
+        Ok(()) if streams::is_of_streams(request.path()) => Next::Streams(request),
         Ok(()) if models::is_union(&request, core) => Next::Union(request),
         Ok(()) => Next::Relay(request),
         Err(error) => {

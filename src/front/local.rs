@@ -60,6 +60,12 @@ fn ready(core: &Core) -> Found {
     if core.shared.is_draining() {
         return text(503, "draining\n");
     }
+    if core.shared.streams.journal().is_some_and(|journal| journal.failure().is_some()) {
+        return text(
+            503,
+            "the disk of the durable streams has failed: nothing is accepted for them; the log says how\n",
+        );
+    }
     if !core.shared.registry.is_ready() {
         return text(503, "starting\n");
     }

@@ -4,9 +4,11 @@
 //! core of its own, so that it answers when the others are busy.
 
 pub mod batch;
+mod body;
 pub mod connection;
 pub mod cors;
 pub mod local;
+pub mod streams;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -55,6 +57,11 @@ enum Visit {
 pub async fn serve(core: Rc<Core>, bound: Vec<Bound>, door: Door) -> io::Result<()> {
     if core.shard.index == 0 && door == Door::Public {
         tokio::task::spawn_local(probing::run(Rc::clone(&core)));
+    }
+    let hub = Rc::clone(&core.hub);
+    tokio::task::spawn_local(async move { hub.run().await });
+    if core.shard.index == 0 && door == Door::Public {
+        tokio::task::spawn_local(streams::sweep(Rc::clone(&core)));
     }
     let accept = |bound| tokio::task::spawn_local(accept(Rc::clone(&core), bound, door));
     for accepting in bound.into_iter().map(accept).collect::<Vec<_>>() {

@@ -138,6 +138,34 @@ pub fn early(request: &Request, framing: Framing, keep: bool, core: &Core) -> Ve
     out
 }
 
+/// The head of an answer made here whose body is sent by itself. `lines` are its fields beside the usual ones; `length` is told
+/// where there is one.
+pub fn begin(
+    status: u16,
+    lines: &[u8],
+    length: Option<u64>,
+    framing: Framing,
+    request: &Request,
+    keep: bool,
+    core: &Core,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512 + lines.len());
+    status_line(&mut out, status, reason(status));
+    write_field(&mut out, "Date", &core.date());
+    out.extend_from_slice(lines);
+    if let Some(length) = length {
+        write_number(&mut out, "Content-Length", length);
+    }
+    if framing == Framing::Chunked {
+        write_field(&mut out, "Transfer-Encoding", b"chunked");
+    }
+    write_field(&mut out, "X-Request-Id", request.id.as_bytes());
+    of_the_edge(&mut out, request);
+    connection(&mut out, request, keep);
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
 /// An answer made here.
 pub struct Local<'a> {
     /// Its status.
@@ -238,6 +266,7 @@ fn connection(out: &mut Vec<u8>, request: &Request, keep: bool) {
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        201 => "Created",
         204 => "No Content",
         304 => "Not Modified",
         400 => "Bad Request",
@@ -246,6 +275,8 @@ fn reason(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
         413 => "Content Too Large",
         414 => "URI Too Long",
         415 => "Unsupported Media Type",

@@ -222,6 +222,25 @@ impl Client {
         Ok(())
     }
 
+    /// Writes bytes that somebody else keeps, after what waits to be written: says how many of them the socket took.
+    pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_pending(cx))?;
+        let mut stream = self.stream.borrow_mut();
+        let written = stream.poll_write(cx, bytes);
+        let full = match &written {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(_)) => stream.is_tls() && stream.poll_flush(cx)?.is_pending(),
+            Poll::Ready(Err(_)) => false,
+            Poll::Pending => true,
+        };
+        if full {
+            self.pending.borrow_mut().flush |= written.is_ready();
+            self.deadlines.blocked(self.shard.clock.millis());
+            self.arm();
+        }
+        written
+    }
+
     /// Nobody will read what waits to be written.
     pub fn forget_pending(&self) {
         *self.pending.borrow_mut() = Pending::default();

@@ -25,6 +25,7 @@ use crate::observe::{AccessLog, CoreMetrics, Ids, LabelId, Registry};
 use crate::shard::Shard;
 use crate::shard::clock::{Millis, unix_millis};
 use crate::shard::wheel::{Timed, Timer};
+use crate::stream::{Hub, Streams};
 use crate::upstream::dial::Resolver;
 use crate::upstream::health::Healths;
 use crate::upstream::pool::Pool;
@@ -49,6 +50,8 @@ pub struct Shared {
     pub meters: Meters,
     /// What is known of the upstreams; goes on over reloads.
     pub healths: Healths,
+    /// Every durable stream.
+    pub streams: Arc<Streams>,
     /// When the process stops waiting for what is in flight, in milliseconds of [`unix_millis`]; 0 while it serves.
     drain_until: AtomicU64,
     /// Another process has taken over.
@@ -57,13 +60,20 @@ pub struct Shared {
 
 impl Shared {
     /// For settings that are in force from the start.
-    pub fn new(settings: Settings, registry: Arc<Registry>, meters: Meters, healths: Healths) -> Arc<Shared> {
+    pub fn new(
+        settings: Settings,
+        registry: Arc<Registry>,
+        meters: Meters,
+        healths: Healths,
+        streams: Arc<Streams>,
+    ) -> Arc<Shared> {
         Arc::new(Shared {
             settings: ArcSwap::from_pointee(settings),
             registry,
             seats: Arc::default(),
             meters,
             healths,
+            streams,
             drain_until: AtomicU64::new(0),
             succeeded: AtomicBool::new(false),
         })
@@ -102,6 +112,8 @@ pub struct Core {
     pub pool: Pool,
     /// Its memory of looked-up names.
     pub resolver: Resolver,
+    /// Its readers of durable streams.
+    pub hub: Rc<Hub>,
     /// Its counters.
     pub metrics: Arc<CoreMetrics>,
     /// Random identifiers, and chance.
@@ -132,6 +144,7 @@ impl Core {
     ) -> Rc<Core> {
         let core = Rc::new_cyclic(|weak: &Weak<Core>| Core {
             timer: shard.wheel.timer(weak.clone()),
+            hub: shared.streams.hub(shard.index),
             shard,
             shared,
             pool: Pool::default(),

@@ -70,6 +70,8 @@ pub struct Request {
 
 /// What of a request is of use until it has been sent.
 struct Sending {
+    /// The server that the client meant.
+    host: Vec<u8>,
     /// What the client says who it is.
     authorization: Option<Vec<u8>>,
     /// The same in the fields that Anthropic's and Azure's SDKs use: each with its name.
@@ -100,6 +102,7 @@ impl Request {
             ),
             ..Sending::NOTHING
         });
+        sending.host = head.field("host").unwrap_or_default().to_vec();
         let mut traced = false;
         for field in head.forwarded() {
             if from_trusted_proxy || !is_of_a_proxy(field.name) {
@@ -256,6 +259,11 @@ impl Request {
         self.sending.as_deref().unwrap_or(&NOTHING)
     }
 
+    /// The server that the client meant, as it called it.
+    pub fn host(&self) -> &[u8] {
+        &self.sending().host
+    }
+
     /// What the client says who it is: `Authorization`, and the first of the fields that others use for it.
     pub fn credentials(&self) -> (Option<&[u8]>, Option<&[u8]>) {
         let sending = self.sending();
@@ -293,7 +301,7 @@ impl Request {
     /// The head for `target`, normalised: one form for everything that can be said in several.
     pub fn write(&self, target: &Target, framing: &RequestBody, left: Left) -> Vec<u8> {
         let (prefix, rest) = target.path(&self.target);
-        let Sending { authorization, api_keys, fields } = self.sending();
+        let Sending { authorization, api_keys, fields, .. } = self.sending();
         let mut head = Vec::with_capacity(fields.len() + self.target.len() + 512);
         for part in [&self.method, " ", prefix, rest, " HTTP/1.1\r\n"] {
             head.extend_from_slice(part.as_bytes());
@@ -330,7 +338,8 @@ impl Request {
 }
 
 impl Sending {
-    const NOTHING: Sending = Sending { authorization: None, api_keys: Vec::new(), fields: Vec::new() };
+    const NOTHING: Sending =
+        Sending { host: Vec::new(), authorization: None, api_keys: Vec::new(), fields: Vec::new() };
 
     fn forget_tracestate(&mut self) {
         let lines = self.fields.split_inclusive(|&byte| byte == b'\n');

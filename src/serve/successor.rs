@@ -41,6 +41,8 @@ pub(super) enum NoSuccessor {
     Ended(String),
     /// It did not serve in time, and was ended.
     Late,
+    /// This process keeps durable streams on disk, and only one can.
+    StreamsOnDisk,
 }
 
 impl fmt::Display for NoSuccessor {
@@ -52,6 +54,9 @@ impl fmt::Display for NoSuccessor {
             NoSuccessor::Ended(how) => {
                 write!(f, "the new process did not come to serve: {how}; its own words stand above")
             }
+            NoSuccessor::StreamsOnDisk => f.write_str(
+                "durable streams on disk have one process at a time; stop this one with TERM, then start the other",
+            ),
             NoSuccessor::Late => {
                 write!(
                     f,

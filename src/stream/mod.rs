@@ -1,10 +1,51 @@
 //! Durable streams: an append-only log with a URL.
 //!
-//! So far the rules of positions ([`offset::Offset`]) and of producers that retry ([`producer::Producers`]), without socket,
-//! clock or task, and the journal that keeps records on disk.
+//! ```text
+//!  append ──► stream (judged, taken) ──► journal, if there is one ──durable──► visible ──one wake a core──► readers
+//!                                                                                 each a cursor and a socket, no queue
+//! ```
+//!
+//! | file | what lives there |
+//! | --- | --- |
+//! | `offset.rs`, `kind.rs`, `lifetime.rs`, `producer.rs`, `json.rs` | the words of the protocol, and its rules |
+//! | `log.rs` | the records of one stream |
+//! | `stream.rs`, `append.rs` | one stream: what is read from it, what is appended |
+//! | `streams.rs` | all of them: by name, made, forked, deleted, over |
+//! | [`view`], [`cold`] | a part of a stream as events; its bytes from memory or disk |
+//! | `wake.rs` | telling the readers of each core |
+//! | `entry.rs`, `replay.rs` | what the journal holds of them, and what a start makes of it |
+//! | [`journal`] | records on disk |
+//! | `bounds.rs` | how much there may be of anything |
 
+mod append;
+mod bounds;
+pub mod cold;
 pub mod encode;
+mod entry;
 pub mod journal;
-pub mod offset;
-pub mod producer;
+mod json;
+mod kind;
+mod lifetime;
+mod log;
+mod offset;
+mod producer;
+mod replay;
+#[expect(clippy::module_inception, reason = "one stream, in the room of streams")]
+mod stream;
+mod streams;
 pub mod subscription;
+pub mod view;
+mod wake;
+
+pub use append::{Append, Appended, Outcome, Refused};
+pub use bounds::{APPEND_BYTES_MAX, Bounds, NAME_BYTES_MAX, WORD_BYTES_MAX};
+pub use json::{Messages, NoMessages};
+pub use kind::{DEFAULT_CONTENT_TYPE, Form, Kind};
+pub use lifetime::Lifetime;
+pub use log::{Piece, Source};
+pub use offset::{OFFSET_BYTES, Offset, OffsetError, Start};
+pub use producer::{Claim, NUMBER_MAX};
+pub use replay::{OpenError, open};
+pub use stream::{Extent, Frame, Page, Status, Stream, Unreadable};
+pub use streams::{Created, Creation, Fork, Found, NotCreated, Streams};
+pub use wake::{Hub, Seat};

@@ -16,6 +16,9 @@ const POSITION_DIGITS: usize = 20;
 /// Length of a written offset, in bytes; the promise is at most 64.
 pub const OFFSET_BYTES: usize = EPOCH_DIGITS + 1 + POSITION_DIGITS;
 
+/// The first position as the protocol's first server writes it. Clients and tests know it by heart, and it means the same here.
+const BEGINNING_ELSEWHERE: &str = "0000000000000000_0000000000000000";
+
 /// One position in one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Offset {
@@ -80,7 +83,7 @@ impl FromStr for Start {
 
     fn from_str(text: &str) -> Result<Self, OffsetError> {
         match text {
-            "-1" => Ok(Self::Beginning),
+            "-1" | BEGINNING_ELSEWHERE => Ok(Self::Beginning),
             "now" => Ok(Self::Now),
             _ => text.parse().map(Self::At),
         }

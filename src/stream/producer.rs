@@ -27,7 +27,7 @@ pub struct Claim<'a> {
 
 /// What becomes of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// It is new: append, then record it.
     Accept,
     /// It was appended before; this is the last number that was.
@@ -59,13 +59,13 @@ struct Session {
 
 /// The producers of one stream.
 #[derive(Debug, Default)]
-pub struct Producers {
+pub(super) struct Producers {
     sessions: HashMap<Box<str>, Session>,
 }
 
 impl Producers {
     /// Judges a claim; nothing changes. `max` bounds how many producers are known at once.
-    pub fn judge(&self, claim: Claim<'_>, max: usize) -> Verdict {
+    pub(super) fn judge(&self, claim: Claim<'_>, max: usize) -> Verdict {
         let Some(session) = self.sessions.get(claim.id) else {
             return match claim.seq {
                 0 if self.sessions.len() < max => Verdict::Accept,
@@ -88,13 +88,27 @@ impl Producers {
     }
 
     /// Records a claim that was accepted and whose append has happened.
-    pub fn record(&mut self, claim: Claim<'_>) {
+    pub(super) fn record(&mut self, claim: Claim<'_>) {
         debug_assert_eq!(self.judge(claim, usize::MAX), Verdict::Accept);
         let session = Session { epoch: claim.epoch, last: claim.seq };
         match self.sessions.get_mut(claim.id) {
             Some(known) => *known = session,
             None => drop(self.sessions.insert(claim.id.into(), session)),
         }
+    }
+
+    /// Takes up what is known of an earlier run: what came last counts.
+    pub(super) fn restore(&mut self, claim: Claim<'_>) {
+        let session = Session { epoch: claim.epoch, last: claim.seq };
+        let known = self.sessions.entry(claim.id.into()).or_insert(session);
+        if (known.epoch, known.last) < (session.epoch, session.last) {
+            *known = session;
+        }
+    }
+
+    /// Every producer: its name, its session, and the last number that was appended in it.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        self.sessions.iter().map(|(id, session)| (&**id, session.epoch, session.last))
     }
 }
 

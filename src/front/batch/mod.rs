@@ -23,23 +23,20 @@ use std::task::{Context, Poll};
 
 use self::item::{Item, Outcome as ItemOutcome};
 use self::plan::Plan;
+use super::body;
 use crate::config::Config;
 use crate::http::Version;
-use crate::http::request::{CONTINUE, RequestBody};
 use crate::observe::Outcome;
 use crate::openai::ApiError;
 use crate::relay::answer;
-use crate::relay::ask::{Stop, guarded, receive_more};
+use crate::relay::ask::{Stop, guarded};
 use crate::relay::client::{Beat, Client, write_all};
 use crate::relay::core::Core;
 use crate::relay::deadline::Timeout;
-use crate::relay::decides::Decides;
 use crate::relay::download::Framing;
 use crate::relay::exchange::{After, millis};
 use crate::relay::ledger::{Ledger, outcome_of};
 use crate::relay::request::{Left, Request};
-use crate::relay::upload::{Upload, UploadError};
-use crate::shard::block::Block;
 use crate::shard::clock::{Micros, Millis};
 use crate::sse::Scanner;
 
@@ -70,16 +67,17 @@ pub async fn answer(
 ) -> After {
     let settings = core.settings();
     let mut ledger = Ledger::new(began);
-    let mut upload = upload(request, core, &settings.config);
-    let received = receive(client, core, request, &mut upload).await;
-    ledger.bytes_in = upload.received;
+    let received = match is_refused(request) {
+        Some(error) => Err(error.into()),
+        None => body::receive(client, core, request, BODY_BYTES_MAX, &mut ledger).await,
+    };
     let body = match received {
         Ok(body) => body,
-        Err(failure) => return refuse(client, core, request, peer, ledger, failure, false).await,
+        Err(failure) => return body::refuse(client, core, request, peer, ledger, failure, false).await,
     };
     let plan = match Plan::read(&body) {
         Ok(plan) => plan,
-        Err(error) => return refuse(client, core, request, peer, ledger, error.into(), true).await,
+        Err(error) => return body::refuse(client, core, request, peer, ledger, error.into(), true).await,
     };
     let framing = if request.version == Version::Http10 { Framing::Close } else { Framing::Chunked };
     let keep = answer::keeps(request, framing, core);
@@ -104,98 +102,15 @@ pub async fn answer(
     after
 }
 
-/// Why a batch is not begun.
-enum Failure {
-    Error(ApiError),
-    Stop(Stop),
-}
-
-impl From<ApiError> for Failure {
-    fn from(error: ApiError) -> Failure {
-        Failure::Error(error)
-    }
-}
-
-fn upload(request: &Request, core: &Core, config: &Config) -> Upload {
-    let max = config.limits.max_body.min(BODY_BYTES_MAX);
-    let limit = millis(config.timeouts.request_body);
-    Upload::new(&request.body, false, Decides::Nothing, max, core.shard.clock.millis(), limit)
-}
-
-/// The whole body, in a block that is counted with all that is held.
-async fn receive(
-    client: &Client,
-    core: &Rc<Core>,
-    request: &Request,
-    upload: &mut Upload,
-) -> Result<Block, Failure> {
+fn is_refused(request: &Request) -> Option<ApiError> {
     if &*request.method != "POST" {
-        return Err(ApiError::new(405, "method_not_allowed", "A batch is sent with POST.").into());
+        return Some(ApiError::new(405, "method_not_allowed", "A batch is sent with POST."));
     }
     if request.encoded {
         let message = "The batch is compressed. Send it without Content-Encoding.";
-        return Err(ApiError::new(415, "unsupported_content_encoding", message).into());
+        return Some(ApiError::new(415, "unsupported_content_encoding", message));
     }
-    if matches!(request.body, RequestBody::Length(length) if length > BODY_BYTES_MAX) {
-        return Err(ApiError::body_too_large(BODY_BYTES_MAX).into());
-    }
-    if request.expect_continue && !upload.ended && client.inbound().is_empty() {
-        write_all(client, &core.shard, CONTINUE).await?;
-    }
-    upload.receive(client, &core.shard).map_err(Stop::Upload)?;
-    while !upload.ended {
-        if !core.has_room(&core.settings()) {
-            return Err(ApiError::overloaded().into());
-        }
-        receive_more(client, core, upload).await?;
-    }
-    client.deadlines.no_phase();
-    let mut whole = core.shard.blocks.take_exact(upload.received as usize);
-    upload.copy_held(&mut whole);
-    Ok(whole)
-}
-
-impl From<Stop> for Failure {
-    fn from(stop: Stop) -> Failure {
-        match stop {
-            Stop::Upload(UploadError::Malformed(why)) => ApiError::new(400, "invalid_request", why).into(),
-            Stop::Upload(UploadError::TooLarge) => ApiError::body_too_large(BODY_BYTES_MAX).into(),
-            other => Failure::Stop(other),
-        }
-    }
-}
-
-/// Answers with an error, or not at all.
-async fn refuse(
-    client: &Client,
-    core: &Rc<Core>,
-    request: &Request,
-    peer: IpAddr,
-    mut ledger: Ledger,
-    failure: Failure,
-    read: bool,
-) -> After {
-    let (error, outcome) = match failure {
-        Failure::Error(error) => (error, Outcome::Refused),
-        Failure::Stop(Stop::Timeout(Timeout::RequestBody)) => {
-            let limit = core.settings().config.timeouts.request_body;
-            (ApiError::request_body_timeout(limit), Outcome::TimeoutRequestBody)
-        }
-        Failure::Stop(Stop::Timeout(Timeout::Drain)) => (ApiError::draining(), Outcome::Drained),
-        Failure::Stop(_) => {
-            client.deadlines.reset();
-            ledger.close(Outcome::ClientGone, request, peer, core);
-            return After::Abort;
-        }
-    };
-    client.deadlines.last_words(core.shard.clock.millis());
-    client.arm();
-    let keep = read && answer::keeps(request, Framing::Length, core);
-    (ledger.status, ledger.error) = (error.status, error.code);
-    let written = write_all(client, &core.shard, &answer::error(&error, request, keep, core)).await;
-    client.deadlines.reset();
-    ledger.close(if written.is_ok() { outcome } else { Outcome::ClientGone }, request, peer, core);
-    After::written(&written, keep)
+    None
 }
 
 /// A batch that is being answered.

@@ -38,6 +38,15 @@ pub enum OpenError {
         /// What it says of itself.
         version: u32,
     },
+    /// All records are whole, but together they are not all of a stream.
+    Incomplete {
+        /// The directory.
+        path: PathBuf,
+        /// The stream.
+        name: Box<str>,
+        /// What is missing.
+        why: String,
+    },
     /// A whole record that its owner cannot read.
     Refused {
         /// The segment.
@@ -78,6 +87,9 @@ impl fmt::Display for OpenError {
                 "{}: written in format {version}, which this sedge does not read; start the sedge that wrote it",
                 path.display()
             ),
+            Self::Incomplete { path, name, why } => {
+                write!(f, "{}: of the stream {name}, {why}; {WAY_OUT}", path.display())
+            }
             Self::Refused { path, byte, why } => {
                 write!(f, "{}: the record at byte {byte} is whole but cannot be used: {why}", path.display())
             }

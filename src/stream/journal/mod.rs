@@ -132,6 +132,8 @@ pub struct Opened<D: Disk = Directory> {
     pub journal: Journal<D>,
     /// For one thread.
     pub writer: Writer<D>,
+    /// What this journal is known by; no other has the same.
+    pub number: u64,
     /// What was found.
     pub recovery: Recovery,
 }
@@ -184,7 +186,7 @@ impl<D: Disk> Journal<D> {
         });
         let writer =
             Writer::new(Arc::clone(&shared), whole.journal, settings, tail, whole.written, whole.accounts);
-        Ok(Opened { journal: Self { shared }, writer, recovery: whole.recovery })
+        Ok(Opened { journal: Self { shared }, writer, number: whole.journal, recovery: whole.recovery })
     }
 
     /// Takes a record. Once it is durable it is readable at the ticket's location, and only then may anyone be told of it.

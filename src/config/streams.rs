@@ -1,0 +1,71 @@
+//! Durable streams: how much they may hold, and how safely it is kept.
+
+use std::time::Duration;
+
+use super::document::{Table, Value};
+use super::units::{duration, size};
+use crate::stream::journal::Fsync;
+use crate::stream::{APPEND_BYTES_MAX, Bounds};
+
+/// Less, and hardly anything could be kept.
+const MEMORY_MIN_BYTES: u64 = 1 << 20;
+
+/// The most streams, records and producers that can be asked for.
+const COUNT_MAX: u64 = 1_000_000_000;
+
+/// What `[streams]` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Streams {
+    /// Bounds for all of them.
+    pub bounds: Bounds,
+    /// When an append on disk counts as durable.
+    pub fsync: Fsync,
+    /// How long a long-poll waits.
+    pub long_poll: Duration,
+}
+
+impl Default for Streams {
+    fn default() -> Streams {
+        Streams { bounds: Bounds::default(), fsync: Fsync::Always, long_poll: Duration::from_secs(30) }
+    }
+}
+
+impl Streams {
+    /// These, but for what `[streams]` says.
+    pub(super) fn read(mut self, table: &Table<'_>) -> Streams {
+        let count = |value: &Value<'_>| value.integer(0..=COUNT_MAX).map(|n| n as usize);
+        let some = |value: &Value<'_>| value.integer(1..=COUNT_MAX).map(|n| n as usize);
+        let append = |value: &Value<'_>| match size(1)(value)? {
+            bytes if bytes > APPEND_BYTES_MAX => Err("must be at most \"32MiB\"".to_owned()),
+            bytes => Ok(bytes),
+        };
+        let bounds = &mut self.bounds;
+        table.set("memory", size(MEMORY_MIN_BYTES), &mut bounds.memory);
+        table.set("max_streams", some, &mut bounds.streams);
+        table.set("max_append", append, &mut bounds.append);
+        table.set("max_producers", some, &mut bounds.producers);
+        table.set("keep_bytes", size(0), &mut bounds.keep_bytes);
+        table.set("keep_records", count, &mut bounds.keep_records);
+        let mut keep = Duration::ZERO;
+        table.set("keep", duration, &mut keep);
+        bounds.keep_ms = keep.as_millis() as u64;
+        table.set("fsync", fsync, &mut self.fsync);
+        table.set("long_poll", duration, &mut self.long_poll);
+        if self.long_poll.is_zero() {
+            table.fault("long_poll", "must be more than nothing: a long-poll waits");
+        }
+        self
+    }
+}
+
+/// `"always"`, `"never"`, or how much of it a loss of power may take at most, as a time.
+fn fsync(value: &Value<'_>) -> Result<Fsync, String> {
+    match value.string()? {
+        "always" => Ok(Fsync::Always),
+        "never" => Ok(Fsync::Never),
+        _ => match duration(value) {
+            Ok(time) if !time.is_zero() => Ok(Fsync::Interval(time)),
+            _ => Err("must be \"always\", \"never\" or a time such as \"100ms\"".to_owned()),
+        },
+    }
+}

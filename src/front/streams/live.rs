@@ -1,0 +1,314 @@
+//! What is yet to come: an answer that waits for it, or events as it comes.
+//!
+//! ```text
+//!  behind ──events (16 KiB a time, read from the log)──► told all ──wait──┐
+//!     ▲                                                    │  │ closed: said, and the answer ends
+//!     └──────────────── news ──────────────────────────────┘◄─┘
+//! ```
+//!
+//! Who has been told all holds a seat at the hub and a position, and nothing else; who comes from the same position gets the
+//! same bytes, which were written once. Heartbeats are the wheel's.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+
+use super::reply::Reply;
+use super::{Answer, Visit, cursor, read};
+use crate::http::Version;
+use crate::openai::ApiError;
+use crate::relay::answer;
+use crate::relay::ask::Stop;
+use crate::relay::client::{Beat, Client, write_all};
+use crate::relay::core::Core;
+use crate::relay::deadline::Timeout;
+use crate::relay::download::Framing;
+use crate::relay::exchange::millis;
+use crate::relay::ledger::Ledger;
+use crate::shard::clock::unix_millis;
+use crate::stream::view::{Control, Events, View, payload};
+use crate::stream::{Form, Frame, Seat, Stream, cold};
+
+/// What is read for one who is behind at a time, in bytes: it is held until the socket has taken it.
+const BATCH_BYTES: u64 = 16 << 10;
+
+/// How long a browser is to wait before it comes again, in milliseconds: somewhere between these, so that all those that were
+/// cut at the same moment do not come back at the same moment.
+const RETRY_MS: std::ops::Range<u64> = 1000..5000;
+
+/// The last chunk.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Any time to wait within [`RETRY_MS`].
+pub(super) fn retry_ms(core: &Core) -> u32 {
+    (RETRY_MS.start + core.chance() % (RETRY_MS.end - RETRY_MS.start)) as u32
+}
+
+/// Waits for news; what came of it.
+async fn news(visit: &Visit<'_>, seat: &Seat, position: u64) -> Result<(), Stop> {
+    poll_fn(|cx| {
+        seat.listen(cx);
+        poll_news(cx, visit.client, visit.core, || seat.stream().has_news(position))
+    })
+    .await
+}
+
+/// Ready when there is something new, a limit has passed, the client has left, or the process is going down.
+pub(super) fn poll_news(
+    cx: &mut Context<'_>,
+    client: &Client,
+    core: &Core,
+    is_new: impl Fn() -> bool,
+) -> Poll<Result<(), Stop>> {
+    if let Poll::Ready(timeout) = client.poll_expired(cx) {
+        return Poll::Ready(Err(Stop::Timeout(timeout)));
+    }
+    if is_new() {
+        return Poll::Ready(Ok(()));
+    }
+    if core.shared.is_draining() {
+        return Poll::Ready(Err(Stop::Timeout(Timeout::Drain)));
+    }
+    // A heartbeat of which the socket has not taken all.
+    if client.is_blocked() && ready!(client.poll_pending(cx)).is_err() {
+        return Poll::Ready(Err(Stop::Gone));
+    }
+    client.poll_gone(cx).map(|()| Err(Stop::Gone))
+}
+
+/// `live=long-poll`: what there is, or what comes within the time for it.
+pub(super) async fn poll(
+    visit: &Visit<'_>,
+    stream: &Arc<Stream>,
+    position: u64,
+    theirs: Option<u64>,
+    from_now: bool,
+) -> Result<Answer, ApiError> {
+    let next = |visit: &Visit<'_>| cursor::next(unix_millis(), theirs, visit.core.chance());
+    let status = stream.status();
+    if position < status.tail {
+        return read::range_with(visit, stream, position, next(visit));
+    }
+    let _ = from_now;
+    if !status.closed {
+        let client = visit.client;
+        let limit = millis(visit.core.settings().config.streams.long_poll);
+        let seat = visit.hub().sit(stream);
+        client.deadlines.phase(Timeout::KeepAlive, visit.core.shard.clock.millis(), limit);
+        client.arm();
+        let waited = news(visit, &seat, position).await;
+        client.deadlines.no_phase();
+        match waited {
+            Ok(()) | Err(Stop::Timeout(Timeout::KeepAlive | Timeout::Drain)) => {}
+            // Nobody is there to be told; what is written is found not to arrive.
+            Err(_) => {}
+        }
+        if !stream.is_present() {
+            return Err(visit.missing());
+        }
+    }
+    let status = stream.status();
+    if position < status.tail {
+        return read::range_with(visit, stream, position, next(visit));
+    }
+    let mut reply = Reply::new(204)
+        .field("Cache-Control", "no-store")
+        .next(stream, status.tail)
+        .field("Stream-Up-To-Date", "true")
+        .closed_if(status.closed);
+    if !status.closed {
+        reply = reply.number("Stream-Cursor", next(visit));
+    }
+    Ok(Answer::Reply(reply))
+}
+
+/// A reader of events.
+pub(super) struct Follower {
+    seat: Seat,
+    position: u64,
+    /// Cursors it is told are not less.
+    floor: u64,
+    view: View,
+    /// It has not been told when to come again in an event with data.
+    fresh: bool,
+    reset: Option<(&'static str, String)>,
+}
+
+/// Events from `position` on.
+pub(super) fn follow(
+    visit: &Visit<'_>,
+    stream: &Arc<Stream>,
+    position: u64,
+    theirs: Option<u64>,
+    view: View,
+    is_browser: bool,
+    reset: Option<(&'static str, String)>,
+) -> Answer {
+    let status = stream.status();
+    if is_browser && status.closed && position == status.tail && reset.is_none() {
+        // The one answer after which an EventSource does not come again.
+        let reply =
+            Reply::new(204).field("Cache-Control", "no-store").next(stream, status.tail).closed_if(true);
+        return Answer::Reply(reply);
+    }
+    let floor = match theirs {
+        Some(_) => cursor::next(unix_millis(), theirs, visit.core.chance()),
+        None => 0,
+    };
+    Answer::Live(Follower { seat: visit.hub().sit(stream), position, floor, view, fresh: true, reset })
+}
+
+impl Follower {
+    /// Tells what there is and what comes, to the end of the stream or of the reader.
+    pub(super) async fn run(mut self, visit: &Visit<'_>, ledger: &mut Ledger) -> (Result<(), Stop>, bool) {
+        let framing = match visit.request.version {
+            Version::Http10 => Framing::Close,
+            Version::Http11 => Framing::Chunked,
+        };
+        let keep = visit.keeps(framing, false);
+        let lines = read::events_head(Some(self.seat.stream()));
+        let head = answer::begin(200, &lines, None, framing, visit.request, keep, visit.core);
+        (ledger.status, ledger.stream) = (200, true);
+        let (client, clock) = (visit.client, &visit.core.shard.clock);
+        let every = millis(visit.core.settings().config.heartbeat);
+        let mut first = Some(head);
+        let ended = loop {
+            let frame = match self.frame(visit).await {
+                Ok(frame) => frame,
+                Err(stop) => break Err(stop),
+            };
+            let bytes = match framing {
+                Framing::Close => frame.bytes.slice(payload(&frame.bytes)),
+                _ => frame.bytes.clone(),
+            };
+            let sent = match first.take() {
+                Some(head) => begin(&mut self, visit, head, bytes, framing).await,
+                None if self.fresh && frame.next > self.position => {
+                    begin(&mut self, visit, Vec::new(), bytes, framing).await
+                }
+                None => send(client, &bytes).await,
+            };
+            if let Err(stop) = sent {
+                break Err(stop);
+            }
+            ledger.events += 1;
+            ledger.bytes_out += frame.bytes.len() as u64;
+            self.fresh &= frame.next == self.position;
+            self.position = frame.next;
+            if frame.closed {
+                break Ok(());
+            }
+            if !frame.up_to_date {
+                continue;
+            }
+            drop(frame);
+            client.deadlines.heartbeat(clock.millis(), every);
+            client.arm();
+            client.set_beat(if framing == Framing::Close { Beat::Bare } else { Beat::Chunk });
+            let waited = news(visit, &self.seat, self.position).await;
+            client.set_beat(Beat::Hold);
+            match waited {
+                Ok(()) => {}
+                // Between two events, and to be told apart from an end: it comes back and reads on.
+                Err(Stop::Timeout(Timeout::Drain)) if client_is_there(client) => break Ok(()),
+                Err(stop) => break Err(stop),
+            }
+        };
+        if ended.is_ok() && framing == Framing::Chunked {
+            let last = send(client, &Bytes::from_static(LAST_CHUNK)).await;
+            return (last, keep);
+        }
+        (ended, keep)
+    }
+
+    /// What is to be told next, made or found.
+    async fn frame(&mut self, visit: &Visit<'_>) -> Result<Frame, Stop> {
+        let stream = Arc::clone(self.seat.stream());
+        let cursor = cursor::next(unix_millis(), None, 0).max(self.floor);
+        if self.reset.is_none()
+            && let Some(frame) = stream.frame(self.view as usize, self.position, cursor)
+        {
+            return Ok(frame);
+        }
+        let page = loop {
+            let page = stream.page(self.position, u64::MAX, BATCH_BYTES).map_err(|_| Stop::Gone)?;
+            match cold::bytes(visit.streams().journal(), &page.pieces).await {
+                Ok(parts) => break (page, parts),
+                Err(crate::stream::journal::ReadError::Gone) => {}
+                Err(_) => return Err(Stop::Gone),
+            }
+        };
+        let (page, parts) = page;
+        let mut events = Events::default();
+        let is_reset = self.reset.is_some();
+        if let Some((reason, requested)) = self.reset.take() {
+            events.reset(reason, &requested, stream.offset(self.position));
+        }
+        let form: Form = stream.kind.form;
+        events.part(self.view, form, stream.epoch, &page.pieces, &parts);
+        let control = Control {
+            next: stream.offset(page.next),
+            cursor,
+            up_to_date: page.up_to_date,
+            closed: page.closed,
+        };
+        events.control(&control, page.pieces.is_empty());
+        let frame = Frame {
+            from: self.position,
+            next: page.next,
+            cursor,
+            up_to_date: page.up_to_date,
+            closed: page.closed,
+            bytes: events.finish(),
+        };
+        if page.up_to_date && !is_reset {
+            stream.keep_frame(self.view as usize, frame.clone());
+        }
+        Ok(frame)
+    }
+}
+
+/// Whether there is somebody to be told of the end.
+fn client_is_there(client: &Client) -> bool {
+    !client.is_blocked()
+}
+
+/// Sends the first events, in one write with the head, and with them when to come again.
+async fn begin(
+    follower: &mut Follower,
+    visit: &Visit<'_>,
+    mut out: Vec<u8>,
+    bytes: Bytes,
+    framing: Framing,
+) -> Result<(), Stop> {
+    let _ = follower;
+    let mut retry = Events::default();
+    retry.retry(retry_ms(visit.core));
+    let retry = retry.finish();
+    match framing {
+        Framing::Close => out.extend_from_slice(&retry[payload(&retry)]),
+        _ => out.extend_from_slice(&retry),
+    }
+    out.extend_from_slice(&bytes);
+    write_all(visit.client, &visit.core.shard, &out).await
+}
+
+/// Writes bytes that others read as well.
+pub(super) async fn send(client: &Client, bytes: &Bytes) -> Result<(), Stop> {
+    let mut written = 0;
+    poll_fn(|cx| {
+        if let Poll::Ready(timeout) = client.poll_expired(cx) {
+            return Poll::Ready(Err(Stop::Timeout(timeout)));
+        }
+        while written < bytes.len() {
+            match ready!(client.poll_write(cx, &bytes[written..])) {
+                Ok(more) => written += more,
+                Err(_) => return Poll::Ready(Err(Stop::Gone)),
+            }
+        }
+        client.poll_pending(cx).map_err(|_| Stop::Gone)
+    })
+    .await
+}

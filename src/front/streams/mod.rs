@@ -1,0 +1,241 @@
+//! Durable streams at `/v1/stream/NAME`: the Durable Streams protocol, and what browsers need beside it.
+//!
+//! ```text
+//!  PUT POST ──body──► judged, stored ──durable──► answer
+//!  GET ──► position ──► what there is ──► answer                         catch-up
+//!                  └──► wait for news ──► what there is ──► answer       long-poll
+//!                  └──► events ◄── wait for news ◄──┐                    event stream
+//!                          └── all told ────────────┘
+//! ```
+//!
+//! A reader is a position and a socket: what it has not taken is in the log, so one that is slow costs nothing but its place.
+//!
+//! What may never happen: an answer that tells of something that a crash could take back; an event stream that ends as if it
+//! were complete when it is not.
+//!
+//! | file | what it owns |
+//! | --- | --- |
+//! | `target.rs` | names and queries |
+//! | `write.rs` | making, appending, closing, deleting |
+//! | `read.rs` | positions, metadata, what there is |
+//! | `live.rs`, `several.rs` | what is yet to come: of one stream, of many on one connection |
+//! | `cursor.rs` | what keeps caches from serving one answer for ever |
+//! | `reply.rs` | an answer on its way |
+
+mod cursor;
+mod live;
+mod read;
+mod reply;
+mod several;
+mod target;
+mod write;
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+pub use target::is_of_streams;
+
+use self::reply::Reply;
+use super::body::{self, Failure};
+use crate::http::request::RequestBody;
+use crate::observe::Outcome;
+use crate::openai::ApiError;
+use crate::relay::answer;
+use crate::relay::ask::Stop;
+use crate::relay::client::{Beat, Client, write_all};
+use crate::relay::core::Core;
+use crate::relay::download::Framing;
+use crate::relay::exchange::After;
+use crate::relay::ledger::{Ledger, outcome_of};
+use crate::relay::request::Request;
+use crate::shard::clock::{Micros, Millis, unix_millis};
+use crate::stream::{Found, Hub, Stream, Streams};
+use crate::tell;
+
+/// How often it is looked what is over.
+const SWEEP_MS: Millis = 1000;
+
+/// A request about streams, and all that surrounds it.
+struct Visit<'a> {
+    client: &'a Client,
+    core: &'a Rc<Core>,
+    request: &'a Request,
+}
+
+impl Visit<'_> {
+    fn streams(&self) -> &Arc<Streams> {
+        &self.core.shared.streams
+    }
+
+    fn hub(&self) -> &Rc<Hub> {
+        &self.core.hub
+    }
+
+    /// Where the stream is, as the client has called it.
+    fn url(&self) -> String {
+        let (host, path) = (String::from_utf8_lossy(self.request.host()), self.request.path());
+        match (host.is_empty(), self.client.stream().is_tls()) {
+            (true, _) => path.to_owned(),
+            (false, true) => format!("https://{host}{path}"),
+            (false, false) => format!("http://{host}{path}"),
+        }
+    }
+
+    fn missing(&self) -> ApiError {
+        ApiError::new(404, "stream_not_found", format!("There is no stream at {}.", self.request.path()))
+    }
+
+    /// The stream of that name, for whoever asks here.
+    fn find(&self, name: &str) -> Result<Arc<Stream>, ApiError> {
+        let mine = |stream: &Stream| match &stream.owner {
+            None => true,
+            Some(owner) => self.request.holder().is_some_and(|holder| *holder.name == **owner),
+        };
+        match self.streams().find(name, unix_millis()) {
+            Found::Present(stream) if mine(&stream) => Ok(stream),
+            Found::Hidden => Err(ApiError::new(
+                410,
+                "stream_gone",
+                "The stream was deleted; only its forks can still be read.",
+            )),
+            Found::Present(_) | Found::Missing => Err(self.missing()),
+        }
+    }
+}
+
+/// What is to be sent.
+enum Answer {
+    /// A short answer.
+    Reply(Reply),
+    /// A part of a stream.
+    Range(read::Range),
+    /// Events, as they come.
+    Live(live::Follower),
+    /// Likewise, of several streams.
+    Several(several::Followers),
+}
+
+/// Answers a request about streams.
+pub async fn answer(
+    client: &Client,
+    core: &Rc<Core>,
+    request: &Request,
+    peer: IpAddr,
+    began: Micros,
+) -> After {
+    let visit = Visit { client, core, request };
+    let mut ledger = Ledger::new(began);
+    let answer = match decide(&visit, &mut ledger).await {
+        Ok(answer) => answer,
+        Err(Failure::Error(error)) => Answer::Reply(Reply::error(&error)),
+        Err(failure) => return body::refuse(client, core, request, peer, ledger, failure, false).await,
+    };
+    // Answers of our own have to be taken, but the time for the body is over.
+    client.deadlines.no_phase();
+    let (written, keep) = match answer {
+        Answer::Reply(reply) => visit.reply(&reply, &mut ledger).await,
+        Answer::Range(range) => range.send(&visit, &mut ledger).await,
+        Answer::Live(follower) => follower.run(&visit, &mut ledger).await,
+        Answer::Several(followers) => followers.run(&visit, &mut ledger).await,
+    };
+    core.metrics.heartbeats.add(client.take_beats().into());
+    client.set_beat(Beat::Hold);
+    client.deadlines.reset();
+    let outcome = match &written {
+        Ok(()) if ledger.error.is_some() => Outcome::Refused,
+        Ok(()) if ledger.stream => Outcome::Finished,
+        Ok(()) => Outcome::Local,
+        Err(Stop::Timeout(timeout)) => outcome_of(*timeout),
+        Err(_) => Outcome::ClientGone,
+    };
+    ledger.close(outcome, request, peer, core);
+    After::written(&written, keep)
+}
+
+async fn decide(visit: &Visit<'_>, ledger: &mut Ledger) -> Result<Answer, Failure> {
+    let request = visit.request;
+    let method = &*request.method;
+    if !matches!(method, "GET" | "HEAD" | "PUT" | "POST" | "DELETE") {
+        let message = "A stream is made by PUT, appended to by POST, read by GET and HEAD, ended by DELETE.";
+        return Err(ApiError::new(405, "method_not_allowed", message).into());
+    }
+    let query = target::query(&request.target).map_err(bad_target)?;
+    if request.path() == target::ROOT && method == "GET" && !query.names.is_empty() {
+        return Ok(several::follow(visit, &query)?);
+    }
+    let name = target::name(request.path()).map_err(bad_target)?;
+    let reply = match method {
+        "PUT" => {
+            let body = receive(visit, ledger).await?;
+            write::create(visit, &name, &body).await?
+        }
+        "POST" => {
+            let body = receive(visit, ledger).await?;
+            write::append(visit, &visit.find(&name)?, &body).await?
+        }
+        "DELETE" => write::delete(visit, &visit.find(&name)?).await?,
+        "HEAD" => read::describe(&*visit.find(&name)?),
+        _ => return Ok(read::read(visit, &visit.find(&name)?, &query).await?),
+    };
+    Ok(Answer::Reply(reply))
+}
+
+fn bad_target(why: &'static str) -> ApiError {
+    ApiError::new(400, "invalid_request", why)
+}
+
+async fn receive(visit: &Visit<'_>, ledger: &mut Ledger) -> Result<crate::shard::block::Block, Failure> {
+    if visit.request.encoded {
+        let message = "The body is compressed. Send it without Content-Encoding.";
+        return Err(ApiError::new(415, "unsupported_content_encoding", message).into());
+    }
+    let max = visit.streams().bounds().append;
+    body::receive(visit.client, visit.core, visit.request, max, ledger).await
+}
+
+impl Visit<'_> {
+    /// Whether the connection can carry another request after an answer in that form. One that came with a body that was not
+    /// read cannot.
+    fn keeps(&self, framing: Framing, read: bool) -> bool {
+        let unread = !read && !matches!(self.request.body, RequestBody::None | RequestBody::Length(0));
+        !unread && answer::keeps(self.request, framing, self.core) && !self.client.is_to_leave()
+    }
+
+    /// Sends a short answer. Says whether the connection is kept.
+    async fn reply(&self, reply: &Reply, ledger: &mut Ledger) -> (Result<(), Stop>, bool) {
+        let request = self.request;
+        // What was refused may not have been read to its end.
+        let read = matches!(&*request.method, "PUT" | "POST") && reply.error.is_none();
+        let keep = self.keeps(Framing::Length, read || self.is_read(ledger));
+        let length = reply.has_body.then_some(reply.body.len() as u64);
+        let mut out =
+            answer::begin(reply.status, &reply.lines, length, Framing::Length, request, keep, self.core);
+        if !request.is_head() {
+            out.extend_from_slice(&reply.body);
+        }
+        (ledger.status, ledger.error) = (reply.status, reply.error);
+        ledger.bytes_out = reply.body.len() as u64;
+        (write_all(self.client, &self.core.shard, &out).await, keep)
+    }
+
+    /// Whether all of the request's body was read.
+    fn is_read(&self, ledger: &Ledger) -> bool {
+        matches!(self.request.body, RequestBody::Length(length) if length == ledger.bytes_in)
+    }
+}
+
+/// Ends streams whose time is over, for ever.
+pub(super) async fn sweep(core: Rc<Core>) {
+    let streams = &core.shared.streams;
+    let mut told = false;
+    loop {
+        core.shard.pause(SWEEP_MS).await;
+        streams.sweep(unix_millis());
+        let failure = streams.journal().and_then(|journal| journal.failure()).filter(|_| !told);
+        if let Some(failure) = failure {
+            told = true;
+            tell!("sedge: durable streams: {failure}");
+        }
+    }
+}

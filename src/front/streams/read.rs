@@ -1,0 +1,266 @@
+//! GET and HEAD: where a reader stands, and what there is for it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::reply::Reply;
+use super::target::Query;
+use super::write::bad;
+use super::{Answer, Visit, live};
+use crate::http::fields::write_field;
+use crate::openai::ApiError;
+use crate::relay::answer;
+use crate::relay::ask::Stop;
+use crate::relay::client::write_all;
+use crate::relay::download::Framing;
+use crate::relay::ledger::Ledger;
+use crate::shard::clock::unix_millis;
+use crate::stream::view::View;
+use crate::stream::{Extent, Form, Start, Stream, Unreadable, cold};
+
+/// The most bytes of one answer; a reader of more asks again.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+/// What is read and written at a time.
+const PART_BYTES: u64 = 256 << 10;
+
+/// `HEAD`: what is known of a stream.
+pub(super) fn describe(stream: &Stream) -> Reply {
+    let status = stream.status();
+    Reply::new(200)
+        .field("Content-Type", stream.kind.as_str())
+        .field("Cache-Control", "no-store")
+        .next(stream, status.tail)
+        .lifetime(&stream.lifetime)
+        .closed_if(status.closed)
+}
+
+/// How a reader wants to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    CatchUp,
+    LongPoll,
+    Events(View),
+}
+
+/// `GET`.
+pub(super) async fn read(visit: &Visit<'_>, stream: &Arc<Stream>, query: &Query) -> Result<Answer, ApiError> {
+    let header = visit.request.field_value("last-event-id").map(String::from_utf8_lossy);
+    let last_event = header.as_deref().or(query.last_event_id.as_deref()).filter(|id| !id.is_empty());
+    let accepts_events = visit.request.field_value("accept").is_some_and(accepts_events);
+    let is_browser = last_event.is_some() || accepts_events && query.live.is_none();
+    let mode = match query.live.as_deref() {
+        None if accepts_events => Mode::Events(View::EventSource),
+        None => Mode::CatchUp,
+        Some("long-poll") => Mode::LongPoll,
+        Some("sse") => Mode::Events(View::Protocol),
+        Some(_) => return Err(bad("live", "is neither `long-poll` nor `sse`")),
+    };
+    let asked = last_event.or(query.offset.as_deref());
+    if asked.is_none() && query.live.is_some() {
+        return Err(bad("offset", "is missing: what is yet to come is read from a position"));
+    }
+    let now = unix_millis();
+    stream.touch(now);
+    let start = match asked.map(str::parse::<Start>) {
+        None => Start::Beginning,
+        Some(Ok(start)) => start,
+        Some(Err(error)) => return Err(bad("offset", &format!("cannot be used: {error}"))),
+    };
+    let mut reset = None;
+    let position = match stream.position(start) {
+        Ok(position) => position,
+        Err(Unreadable::Deleted) => return Err(visit.missing()),
+        Err(Unreadable::Within) => return Err(bad("offset", "leads into the middle of a message")),
+        Err(unreadable) if is_browser && matches!(mode, Mode::Events(_)) => {
+            let status = stream.status();
+            reset = Some((reason(unreadable), asked.unwrap_or_default().to_owned()));
+            status.start
+        }
+        Err(unreadable) => return Ok(Answer::Reply(gone(unreadable))),
+    };
+    let cursor = match query.cursor.as_deref() {
+        None => None,
+        // Another server's word: whatever it was, ours goes on from here.
+        Some(cursor) => cursor.parse().ok(),
+    };
+    match mode {
+        Mode::CatchUp if start == Start::Now => Ok(Answer::Reply(now_only(visit, stream, position))),
+        Mode::CatchUp => range(visit, stream, position),
+        Mode::LongPoll => live::poll(visit, stream, position, cursor, start == Start::Now).await,
+        Mode::Events(view) => Ok(live::follow(visit, stream, position, cursor, view, is_browser, reset)),
+    }
+}
+
+fn accepts_events(accept: &[u8]) -> bool {
+    let mut types = accept.split(|&byte| byte == b',');
+    types.any(|one| {
+        let essence = one.split(|&byte| byte == b';').next().unwrap_or_default();
+        essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    })
+}
+
+/// The word for it in a `reset` event.
+pub(super) fn reason(unreadable: Unreadable) -> &'static str {
+    match unreadable {
+        Unreadable::Epoch(_) => "epoch",
+        Unreadable::Ahead(_) => "ahead",
+        _ => "trimmed",
+    }
+}
+
+fn gone(unreadable: Unreadable) -> Reply {
+    let (why, earliest) = match unreadable {
+        Unreadable::Epoch(earliest) => ("belongs to a log that is gone", earliest),
+        Unreadable::Ahead(earliest) => ("lies beyond the end of the stream", earliest),
+        Unreadable::Trimmed(earliest) => ("is no longer kept", earliest),
+        Unreadable::Within | Unreadable::Deleted => unreachable!("these were answered before"),
+    };
+    let message = format!("The position {why}. The first that can be read is {earliest}.");
+    Reply::error(&ApiError::new(410, "offset_gone", message))
+        .field("Stream-Earliest-Offset", &earliest.to_string())
+}
+
+/// What is there from now on: nothing yet (PROTOCOL.md, section 8).
+fn now_only(visit: &Visit<'_>, stream: &Stream, tail: u64) -> Reply {
+    let status = stream.status();
+    let body: &'static [u8] = if stream.kind.form == Form::Json { b"[]" } else { b"" };
+    let _ = visit;
+    Reply::new(200)
+        .field("Content-Type", stream.kind.as_str())
+        .field("Cache-Control", "no-store")
+        .next(stream, tail)
+        .field("Stream-Up-To-Date", "true")
+        .closed_if(status.closed && status.tail == tail)
+        .body(Bytes::from_static(body))
+}
+
+/// A part of a stream on its way.
+pub(super) struct Range {
+    stream: Arc<Stream>,
+    from: u64,
+    next: u64,
+    reply: Reply,
+}
+
+/// All there is from `position` on, or as much as one answer holds.
+fn range(visit: &Visit<'_>, stream: &Arc<Stream>, position: u64) -> Result<Answer, ApiError> {
+    let extent = stream.extent(position, ANSWER_BYTES_MAX).map_err(|_| visit.missing())?;
+    let etag = etag(stream, position, &extent);
+    if visit.request.field_value("if-none-match").is_some_and(|wanted| names(wanted, &etag)) {
+        let reply = described(visit, Reply::new(304), stream, &extent).field("ETag", &etag);
+        return Ok(Answer::Reply(reply));
+    }
+    let reply = described(visit, Reply::new(200), stream, &extent)
+        .field("Content-Type", stream.kind.as_str())
+        .field("ETag", &etag);
+    Ok(Answer::Range(Range { stream: Arc::clone(stream), from: position, next: extent.next, reply }))
+}
+
+/// The same, with a cursor: what a long-poll is answered with.
+pub(super) fn range_with(
+    visit: &Visit<'_>,
+    stream: &Arc<Stream>,
+    position: u64,
+    cursor: u64,
+) -> Result<Answer, ApiError> {
+    Ok(match range(visit, stream, position)? {
+        Answer::Range(range) => {
+            Answer::Range(Range { reply: range.reply.number("Stream-Cursor", cursor), ..range })
+        }
+        Answer::Reply(reply) => Answer::Reply(reply.number("Stream-Cursor", cursor)),
+        other => other,
+    })
+}
+
+fn described(visit: &Visit<'_>, reply: Reply, stream: &Stream, extent: &Extent) -> Reply {
+    // Where there are keys, an answer is for whoever showed one.
+    let private = stream.owner.is_some() || visit.request.holder().is_some();
+    let reply = reply
+        .field(
+            "Cache-Control",
+            match private {
+                true => "private, max-age=60, stale-while-revalidate=300",
+                false => "public, max-age=60, stale-while-revalidate=300",
+            },
+        )
+        .next(stream, extent.next)
+        .closed_if(extent.closed);
+    if extent.up_to_date { reply.field("Stream-Up-To-Date", "true") } else { reply }
+}
+
+/// What an answer is known by: what it holds, and whether that is the end.
+fn etag(stream: &Stream, from: u64, extent: &Extent) -> String {
+    let closed = if extent.closed { ":c" } else { "" };
+    format!("\"{:x}-{:x}:{from}:{}{closed}\"", stream.epoch, stream.id, extent.next)
+}
+
+/// Whether `If-None-Match` names that tag (RFC 9110, 13.1.2).
+fn names(wanted: &[u8], etag: &str) -> bool {
+    let weak = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes();
+    wanted.trim_ascii() == b"*" || wanted.split(|&byte| byte == b',').any(|tag| weak(tag.trim_ascii()))
+}
+
+impl Range {
+    /// Sends it, part by part: what was announced, or a connection that breaks off.
+    pub(super) async fn send(self, visit: &Visit<'_>, ledger: &mut Ledger) -> (Result<(), Stop>, bool) {
+        let keep = visit.keeps(Framing::Length, false);
+        let json = self.stream.kind.form == Form::Json;
+        let payload = self.next - self.from;
+        let length = match json {
+            false => payload,
+            // The last comma gives way to two brackets.
+            true if payload > 0 => payload + 1,
+            true => 2,
+        };
+        ledger.status = 200;
+        ledger.bytes_out = length;
+        let (core, request) = (visit.core, visit.request);
+        let mut out =
+            answer::begin(200, &self.reply.lines, Some(length), Framing::Length, request, keep, core);
+        if json {
+            out.push(b'[');
+        }
+        let mut at = self.from;
+        while at < self.next {
+            let Ok(page) = self.stream.page(at, self.next, PART_BYTES) else {
+                return (Err(Stop::Gone), false);
+            };
+            let journal = visit.streams().journal();
+            let Ok(parts) = cold::bytes(journal, &page.pieces).await else { return (Err(Stop::Gone), false) };
+            at = page.next;
+            for (place, part) in parts.iter().enumerate() {
+                let is_last = at == self.next && place + 1 == parts.len();
+                out.extend_from_slice(if json && is_last { &part[..part.len() - 1] } else { part });
+            }
+            if at < self.next {
+                if let Err(stop) = write_all(visit.client, &core.shard, &out).await {
+                    return (Err(stop), false);
+                }
+                out.clear();
+            }
+        }
+        if json {
+            out.push(b']');
+        }
+        (write_all(visit.client, &Rc::clone(core).shard, &out).await, keep)
+    }
+}
+
+/// The head of an event stream that is made here.
+pub(super) fn events_head(stream: Option<&Stream>) -> Vec<u8> {
+    let mut reply = Reply::new(200);
+    for (name, value) in [
+        ("Content-Type", "text/event-stream"),
+        ("Cache-Control", "no-cache, no-transform"),
+        ("X-Accel-Buffering", "no"),
+    ] {
+        write_field(&mut reply.lines, name, value.as_bytes());
+    }
+    if stream.is_some_and(|stream| stream.kind.form == Form::Binary) {
+        write_field(&mut reply.lines, "Stream-SSE-Data-Encoding", b"base64");
+    }
+    reply.lines
+}

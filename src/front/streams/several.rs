@@ -1,0 +1,229 @@
+//! Several streams on one connection: `GET /v1/stream?name=a&name=b`, since a browser has six connections to one server.
+//!
+//! Each event says which stream it is of, and its id stands for a place in all of them: the place of its record among all
+//! appends to all streams. They are told in that order, so whoever comes back with an id has had everything up to it, of every
+//! stream, and nothing after it.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::live::{poll_news, retry_ms, send};
+use super::reply::Reply;
+use super::target::Query;
+use super::write::bad;
+use super::{Answer, Visit, read};
+use crate::http::Version;
+use crate::openai::ApiError;
+use crate::relay::answer;
+use crate::relay::ask::Stop;
+use crate::relay::client::{Beat, write_all};
+use crate::relay::deadline::Timeout;
+use crate::relay::download::Framing;
+use crate::relay::exchange::millis;
+use crate::relay::ledger::Ledger;
+use crate::shard::clock::unix_millis;
+use crate::stream::view::{Events, payload};
+use crate::stream::{Offset, Piece, Seat, Start, Stream, cold};
+
+/// What is read of each stream at a time, in bytes.
+const BATCH_BYTES: u64 = 16 << 10;
+
+/// A reader of several streams.
+pub(super) struct Followers {
+    each: Vec<(Seat, u64)>,
+    /// Up to where it has had everything.
+    order: u64,
+    reset: Option<(&'static str, String, u64)>,
+}
+
+/// Events of all streams that are named, from where the reader was.
+pub(super) fn follow(visit: &Visit<'_>, query: &Query) -> Result<Answer, ApiError> {
+    if query.live.as_deref().is_some_and(|live| live != "sse") {
+        return Err(bad("live", "can only be `sse` with several streams"));
+    }
+    let mut streams: Vec<Arc<Stream>> = Vec::with_capacity(query.names.len());
+    for name in &query.names {
+        let stream = visit.find(name)?;
+        stream.touch(unix_millis());
+        if !streams.iter().any(|other| other.id == stream.id) {
+            streams.push(stream);
+        }
+    }
+    let header = visit.request.field_value("last-event-id").map(String::from_utf8_lossy);
+    let last_event = header.as_deref().or(query.last_event_id.as_deref()).filter(|id| !id.is_empty());
+    let asked = last_event.or(query.offset.as_deref());
+    let start = match asked.map(str::parse::<Start>) {
+        None => Start::Beginning,
+        Some(Ok(start)) => start,
+        Some(Err(error)) => return Err(bad("offset", &format!("cannot be used: {error}"))),
+    };
+    let mut followers = Followers { each: Vec::new(), order: 0, reset: None };
+    let (epoch, order) = visit.streams().place();
+    let after = match start {
+        Start::Beginning => Some(0),
+        Start::Now => Some(order),
+        Start::At(offset) if offset.epoch != epoch => None,
+        Start::At(offset) if offset.position > order => None,
+        Start::At(offset) => Some(offset.position),
+    };
+    let mut lost = after.is_none().then_some(match start {
+        Start::At(offset) if offset.epoch == epoch => "ahead",
+        _ => "epoch",
+    });
+    for stream in streams {
+        let at = after.filter(|&after| after > 0).map(|after| stream.after_order(after));
+        let position = match at {
+            Some(Some(position)) => position,
+            Some(None) => {
+                lost.get_or_insert("trimmed");
+                stream.status().start
+            }
+            None => stream.status().start,
+        };
+        followers.each.push((visit.hub().sit(&stream), position));
+    }
+    followers.order = after.unwrap_or(0);
+    if let Some(reason) = lost {
+        followers.reset = Some((reason, asked.unwrap_or_default().to_owned(), followers.order));
+    }
+    let over =
+        followers.reset.is_none() && followers.each.iter().all(|(seat, at)| is_over(seat.stream(), *at));
+    if over {
+        return Ok(Answer::Reply(Reply::new(204).field("Cache-Control", "no-store")));
+    }
+    Ok(Answer::Several(followers))
+}
+
+/// Whether there is nothing to come.
+fn is_over(stream: &Stream, position: u64) -> bool {
+    let status = stream.status();
+    status.closed && status.tail <= position || !stream.is_present()
+}
+
+/// A record of one of the streams.
+type Part = (usize, Piece, Bytes);
+
+impl Followers {
+    pub(super) async fn run(mut self, visit: &Visit<'_>, ledger: &mut Ledger) -> (Result<(), Stop>, bool) {
+        let framing = match visit.request.version {
+            Version::Http10 => Framing::Close,
+            Version::Http11 => Framing::Chunked,
+        };
+        let keep = visit.keeps(framing, false);
+        let lines = read::events_head(None);
+        let head = answer::begin(200, &lines, None, framing, visit.request, keep, visit.core);
+        (ledger.status, ledger.stream) = (200, true);
+        let client = visit.client;
+        if let Err(stop) = write_all(client, &visit.core.shard, &head).await {
+            return (Err(stop), false);
+        }
+        let every = millis(visit.core.settings().config.heartbeat);
+        let mut events = self.first(visit);
+        let ended = loop {
+            let parts = match self.next(visit).await {
+                Ok(parts) => parts,
+                Err(stop) => break Err(stop),
+            };
+            let told_all = parts.is_empty();
+            self.write(&mut events, parts, visit);
+            if !events.is_empty() {
+                let bytes = std::mem::take(&mut events).finish();
+                ledger.events += 1;
+                ledger.bytes_out += bytes.len() as u64;
+                let bytes = if framing == Framing::Close { bytes.slice(payload(&bytes)) } else { bytes };
+                if let Err(stop) = send(client, &bytes).await {
+                    break Err(stop);
+                }
+            }
+            if !told_all {
+                continue;
+            }
+            if self.each.iter().all(|(seat, at)| is_over(seat.stream(), *at)) {
+                break Ok(());
+            }
+            client.deadlines.heartbeat(visit.core.shard.clock.millis(), every);
+            client.arm();
+            client.set_beat(if framing == Framing::Close { Beat::Bare } else { Beat::Chunk });
+            let waited = poll_fn(|cx| {
+                self.each.iter().for_each(|(seat, _)| seat.listen(cx));
+                poll_news(cx, client, visit.core, || self.has_news())
+            })
+            .await;
+            client.set_beat(Beat::Hold);
+            match waited {
+                Ok(()) => {}
+                Err(Stop::Timeout(Timeout::Drain)) => break Ok(()),
+                Err(stop) => break Err(stop),
+            }
+        };
+        if ended.is_ok() && framing == Framing::Chunked {
+            return (send(client, &Bytes::from_static(b"0\r\n\r\n")).await, keep);
+        }
+        (ended, keep)
+    }
+
+    /// Whether one of them has something to tell, or all are over.
+    fn has_news(&self) -> bool {
+        let open = |(seat, at): &&(Seat, u64)| !is_over(seat.stream(), *at);
+        let mut open = self.each.iter().filter(open).peekable();
+        open.peek().is_none() || open.any(|(seat, at)| seat.stream().status().tail > *at)
+    }
+
+    /// What comes before all else: where the reader is to go on, and when to come again.
+    fn first(&mut self, visit: &Visit<'_>) -> Events {
+        let mut events = Events::default();
+        events.retry(retry_ms(visit.core));
+        let (epoch, _) = visit.streams().place();
+        match self.reset.take() {
+            Some((reason, requested, order)) => {
+                events.reset(reason, &requested, Offset { epoch, position: order });
+            }
+            None => events.place(Offset { epoch, position: self.order }),
+        }
+        events
+    }
+
+    /// The next records of all streams together, in their order.
+    async fn next(&mut self, visit: &Visit<'_>) -> Result<Vec<Part>, Stop> {
+        loop {
+            let mut parts: Vec<(usize, Piece)> = Vec::new();
+            // What is appended from here on may be seen of one stream and not of another that was looked at before: it waits. A
+            // place is taken under the lock of its stream, so whatever has one by now is there when its stream is looked at.
+            let (_, last) = visit.streams().place();
+            let mut until = last + 1;
+            for (place, (seat, at)) in self.each.iter().enumerate() {
+                let Ok(page) = seat.stream().page(*at, u64::MAX, BATCH_BYTES) else { continue };
+                // What comes later in any of them must not be told before what is missing of this one.
+                until = until.min(page.settled_before);
+                if !page.up_to_date {
+                    until = until.min(page.pieces.last().map_or(0, |piece| piece.order + 1));
+                }
+                parts.extend(page.pieces.into_iter().map(|piece| (place, piece)));
+            }
+            parts.retain(|(_, piece)| piece.order < until);
+            parts.sort_by_key(|(_, piece)| piece.order);
+            let pieces: Vec<Piece> = parts.iter().map(|(_, piece)| piece.clone()).collect();
+            match cold::bytes(visit.streams().journal(), &pieces).await {
+                Ok(bytes) => {
+                    let whole = parts.into_iter().zip(bytes);
+                    return Ok(whole.map(|((place, piece), bytes)| (place, piece, bytes)).collect());
+                }
+                Err(crate::stream::journal::ReadError::Gone) => {}
+                Err(_) => return Err(Stop::Gone),
+            }
+        }
+    }
+
+    fn write(&mut self, events: &mut Events, parts: Vec<Part>, visit: &Visit<'_>) {
+        let (epoch, _) = visit.streams().place();
+        for (place, piece, bytes) in parts {
+            let (seat, at) = &mut self.each[place];
+            let stream = seat.stream();
+            self.order = piece.order;
+            events.of_several(stream, &piece, &bytes, Offset { epoch, position: piece.order });
+            *at = piece.end;
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What a request for streams asks for: the name in its path, and the parameters of its query.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use crate::stream::NAME_BYTES_MAX;
+
+/// Where streams are.
+pub(super) const ROOT: &str = "/v1/stream";
+
+/// The most streams that one connection may follow: each is looked at whenever one of them has something new.
+pub(super) const NAMES_MAX: usize = 64;
+
+/// Whether a path is one of theirs.
+pub fn is_of_streams(path: &str) -> bool {
+    path.strip_prefix(ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The name that a path leads to.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn name(path: &str) -> Result<String, &'static str> {
+    let encoded = path.strip_prefix(ROOT).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
+    let name = percent_decode_str(encoded).decode_utf8().map_err(|_| "A stream's name is UTF-8.")?;
+    checked(name.into_owned())
+}
+
+/// A name, if it is one.
+fn checked(name: String) -> Result<String, &'static str> {
+    match () {
+        () if name.is_empty() => Err("The stream's name is missing: /v1/stream/NAME."),
+        () if name.len() > NAME_BYTES_MAX => Err("A stream's name has at most 512 bytes."),
+        () if name.chars().any(char::is_control) => Err("A stream's name has no control characters."),
+        () if name.split('/').any(|part| part == "." || part == "..") => {
+            Err("No part of a stream's name is `.` or `..`.")
+        }
+        () => Ok(name),
+    }
+}
+
+/// The parameters of a read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Query {
+    /// `offset`.
+    pub offset: Option<String>,
+    /// `live`.
+    pub live: Option<String>,
+    /// `cursor`.
+    pub cursor: Option<String>,
+    /// `last_event_id`.
+    pub last_event_id: Option<String>,
+    /// Each `name`.
+    pub names: Vec<String>,
+}
+
+/// The parameters that stand behind the path.
+///
+/// # Errors
+/// What is wrong with them.
+pub(super) fn query(target: &str) -> Result<Query, &'static str> {
+    let mut query = Query::default();
+    let Some((_, text)) = target.split_once('?') else { return Ok(query) };
+    for pair in text.split('&') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = decode(value).ok_or("The query is not UTF-8.")?;
+        let place = match &*decode(key).ok_or("The query is not UTF-8.")? {
+            "offset" => &mut query.offset,
+            "live" => &mut query.live,
+            "cursor" => &mut query.cursor,
+            "last_event_id" => &mut query.last_event_id,
+            "name" => {
+                if query.names.len() == NAMES_MAX {
+                    return Err("One connection follows at most 64 streams.");
+                }
+                query.names.push(checked(value)?);
+                continue;
+            }
+            _ => continue,
+        };
+        if place.replace(value).is_some() {
+            return Err("A parameter of the query is given twice.");
+        }
+    }
+    Ok(query)
+}
+
+fn decode(text: &str) -> Option<String> {
+    let spaced: Cow<'_, str> = if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
+    percent_decode_str(&spaced).decode_utf8().ok().map(Cow::into_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_decoded_and_stay_below_the_root() {
+        assert_eq!(name("/v1/stream/a/b%20c").as_deref(), Ok("a/b c"));
+        assert_eq!(name("/v1/stream/%C3%A4").as_deref(), Ok("\u{e4}"));
+        let long = format!("/v1/stream/{}", "a".repeat(513));
+        for wrong in [
+            "/v1/stream",
+            "/v1/stream/",
+            "/v1/stream/a/../b",
+            "/v1/stream/%2e%2e",
+            "/v1/stream/a%00",
+            "/v1/stream/%ff",
+            &long,
+        ] {
+            assert!(name(wrong).is_err(), "{wrong:.30}");
+        }
+        assert!(
+            is_of_streams("/v1/stream") && is_of_streams("/v1/stream/a") && !is_of_streams("/v1/streams")
+        );
+    }
+
+    #[test]
+    fn parameters_are_decoded_and_stand_once() {
+        let read =
+            query("/v1/stream?name=a&name=b%26c&offset=-1&live=sse&x=y&last_event_id").expect("a query");
+        assert_eq!(read.names, ["a", "b&c"]);
+        assert_eq!(read.offset.as_deref(), Some("-1"));
+        assert_eq!(read.last_event_id.as_deref(), Some(""));
+        assert!(query("/v1/stream/a?offset=1&offset=2").is_err());
+        assert!(query("/v1/stream/a?offset=%ff").is_err());
+        assert_eq!(query("/v1/stream/a"), Ok(Query::default()));
+    }
+}

@@ -1,0 +1,52 @@
+//! How much of anything the streams may hold.
+
+/// What a stream costs beside its records, in bytes of memory: itself, its name, its place among the others.
+pub(super) const STREAM_OVERHEAD_BYTES: u64 = 1024;
+
+/// What a stream that is stored keeps of its newest payloads in memory, in bytes: who follows it reads no disk.
+pub(super) const HOT_BYTES: u64 = 256 << 10;
+
+/// The longest name, in bytes.
+pub const NAME_BYTES_MAX: usize = 512;
+
+/// The longest producer's or event's name, and the longest `Stream-Seq`, in bytes.
+pub const WORD_BYTES_MAX: usize = 256;
+
+/// The most bytes of one append: what a journal's record holds, and room for what is said about it.
+pub const APPEND_BYTES_MAX: u64 = (super::journal::RECORD_BYTES_MAX / 2) as u64;
+
+/// How deep forks of forks may go.
+pub(super) const FORK_DEPTH_MAX: u32 = 64;
+
+/// Bounds that a user sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of memory for all streams together.
+    pub memory: u64,
+    /// Streams at a time.
+    pub streams: usize,
+    /// Bytes of one append.
+    pub append: u64,
+    /// Producers that one stream knows.
+    pub producers: usize,
+    /// Bytes that one stream keeps, the newest; 0 is no limit.
+    pub keep_bytes: u64,
+    /// Records that one stream keeps, the newest; 0 is no limit.
+    pub keep_records: usize,
+    /// How old a record may become, in milliseconds; 0 is no limit.
+    pub keep_ms: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            memory: 256 << 20,
+            streams: 200_000,
+            append: 8 << 20,
+            producers: 1024,
+            keep_bytes: 0,
+            keep_records: 0,
+            keep_ms: 0,
+        }
+    }
+}

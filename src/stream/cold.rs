@@ -1,0 +1,55 @@
+//! The bytes of pieces, wherever they are: those in memory shared, those on disk read, without making a core wait for it.
+
+use bytes::Bytes;
+
+use super::journal::{Journal, Location, ReadError, Wait};
+use super::log::{Piece, Source};
+
+/// The bytes of each of `pieces`.
+///
+/// # Errors
+/// If a record was given up meanwhile, is damaged, or the disk refuses.
+pub async fn bytes(journal: Option<&Journal>, pieces: &[Piece]) -> Result<Vec<Bytes>, ReadError> {
+    let locations: Vec<Location> = pieces.iter().filter_map(location).collect();
+    let mut read = Vec::with_capacity(locations.len());
+    if let Some(journal) = journal.filter(|_| !locations.is_empty()) {
+        match take(journal, &locations, Wait::Not, &mut read) {
+            Err(ReadError::Cold) => {
+                let (journal, left) = (journal.clone(), locations[read.len()..].to_vec());
+                let waited = tokio::task::spawn_blocking(move || {
+                    let mut read = Vec::with_capacity(left.len());
+                    take(&journal, &left, Wait::ForTheDisk, &mut read).map(|()| read)
+                });
+                let error = |_| ReadError::Io(std::io::Error::other("the reading thread has died"));
+                read.extend(waited.await.map_err(error)??);
+            }
+            other => other?,
+        }
+    }
+    let mut read = read.into_iter();
+    let bytes = pieces.iter().map(|piece| match &piece.source {
+        Source::Here(bytes) => bytes.clone(),
+        Source::Stored(_, skip) => {
+            let record = read.next().unwrap_or_default();
+            let (from, length) = (*skip as usize, (piece.end - piece.start) as usize);
+            record.slice(from..from + length)
+        }
+    });
+    Ok(bytes.collect())
+}
+
+fn location(piece: &Piece) -> Option<Location> {
+    match piece.source {
+        Source::Here(_) => None,
+        Source::Stored(location, _) => Some(location),
+    }
+}
+
+fn take(
+    journal: &Journal,
+    locations: &[Location],
+    wait: Wait,
+    read: &mut Vec<Bytes>,
+) -> Result<(), ReadError> {
+    journal.read_each(locations, wait, &mut Vec::new(), |body| read.push(Bytes::copy_from_slice(body)))
+}

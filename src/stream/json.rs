@@ -1,0 +1,81 @@
+//! JSON mode: a stream of messages instead of bytes (PROTOCOL.md, section 9.1).
+//!
+//! A message is kept as it was sent, followed by one comma. So any run of messages is an array but for its brackets and the
+//! last comma, and nothing has to be parsed to be read again; a position counts bytes of this form, and is always where a
+//! message begins.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::value::RawValue;
+
+/// Messages of one append, as they are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Messages {
+    /// Each followed by a comma.
+    pub bytes: Bytes,
+    /// Where each ends, its comma included, from the beginning of `bytes`.
+    pub ends: Box<[u32]>,
+}
+
+/// Why a body holds no messages.
+#[derive(Debug)]
+pub enum NoMessages {
+    /// It is not JSON.
+    NotJson(serde_json::Error),
+    /// It is an empty array.
+    Empty,
+}
+
+impl Messages {
+    /// The messages of a body: the elements if it is an array, else itself.
+    ///
+    /// # Errors
+    /// If it is not one JSON value, or an empty array.
+    pub fn read(body: &[u8]) -> Result<Messages, NoMessages> {
+        let is_array = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+        let values: Vec<&RawValue> = match is_array {
+            true => serde_json::from_slice(body).map_err(NoMessages::NotJson)?,
+            false => vec![serde_json::from_slice(body).map_err(NoMessages::NotJson)?],
+        };
+        if values.is_empty() {
+            return Err(NoMessages::Empty);
+        }
+        let mut bytes = BytesMut::with_capacity(values.iter().map(|value| value.get().len() + 1).sum());
+        let ends = values.iter().map(|value| {
+            bytes.put_slice(value.get().as_bytes());
+            bytes.put_u8(b',');
+            bytes.len() as u32
+        });
+        let ends = ends.collect();
+        Ok(Messages { bytes: bytes.freeze(), ends })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> String {
+        let messages = Messages::read(body.as_bytes()).expect("it is JSON");
+        assert_eq!(messages.ends.last().map(|&end| end as usize), Some(messages.bytes.len()));
+        String::from_utf8(messages.bytes.to_vec()).expect("JSON is UTF-8")
+    }
+
+    #[test]
+    fn one_level_of_an_array_is_several_messages() {
+        assert_eq!(read(r#" {"a": 1} "#), r#"{"a": 1},"#);
+        assert_eq!(read(r#"[{"a":1}, "b" ,3]"#), r#"{"a":1},"b",3,"#);
+        assert_eq!(read("[[1,2], [3]]"), "[1,2],[3],");
+        assert_eq!(read("[[[1,2,3]]]"), "[[1,2,3]],");
+        assert_eq!(read("null"), "null,");
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        assert!(matches!(Messages::read(b"[]"), Err(NoMessages::Empty)));
+        let deep = "[".repeat(100_000);
+        for wrong in ["", "{", "[1,]", "1 2", "[1] 2", "{\"a\":\u{1}}", &deep] {
+            assert!(matches!(Messages::read(wrong.as_bytes()), Err(NoMessages::NotJson(_))), "{wrong:.20}");
+        }
+        assert!(matches!(Messages::read(b"\"\xff\""), Err(NoMessages::NotJson(_))));
+    }
+}

@@ -1,0 +1,519 @@
+//! One stream: its log, what may still be appended to it, and who watches it.
+//!
+//! ```text
+//!        start                    visible            tail
+//!  trimmed │ durable, read by all    │ taken, waiting   │
+//!          │                         │ for the disk     │
+//!
+//!  open ──close──► closed            present ──delete──► deleted, or hidden while forks read it
+//! ```
+//!
+//! Two ends, because nobody may learn of what a crash could take back: an append is judged against all that was taken, a
+//! reader is shown what is durable. In memory alone the two are one.
+//!
+//! Everything that changes is behind one lock, held for the time of a few hundred instructions and never while the disk, a
+//! socket or another stream of the same depth is waited for. A fork locks its source only after it has let go of itself.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+
+use super::bounds::Bounds;
+use super::journal::{Journal, Location, Ticket};
+use super::kind::Kind;
+use super::lifetime::Lifetime;
+use super::log::{Log, Piece};
+use super::offset::{Offset, Start};
+use super::producer::Producers;
+use super::wake::Bells;
+
+/// What all streams share.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) bells: Arc<Bells>,
+    pub(super) journal: Option<Journal>,
+    pub(super) bounds: ArcSwap<Bounds>,
+    /// Bytes of memory that all streams take.
+    pub(super) held: AtomicU64,
+    /// The next place in the order of all appends.
+    pub(super) order: AtomicU64,
+}
+
+impl Common {
+    pub(super) fn next_order(&self) -> u64 {
+        self.order.fetch_add(1, Ordering::AcqRel)
+    }
+}
+
+/// Where a fork goes on from another stream.
+#[derive(Debug)]
+pub(super) struct Base {
+    pub(super) source: Arc<Stream>,
+    pub(super) position: u64,
+    pub(super) depth: u32,
+}
+
+/// A stream.
+#[derive(Debug)]
+pub struct Stream {
+    /// Its number: no other stream of this store has had it.
+    pub id: u64,
+    /// Its name.
+    pub name: Box<str>,
+    /// What it holds.
+    pub kind: Kind,
+    /// Which life of the log it belongs to.
+    pub epoch: u64,
+    /// How long it lives.
+    pub lifetime: Lifetime,
+    /// Whose it is, if not everyone's: the name of a key.
+    pub owner: Option<Box<str>>,
+    pub(super) base: Option<Base>,
+    pub(super) common: Arc<Common>,
+    pub(super) state: Mutex<State>,
+}
+
+/// Whether a stream is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    Present,
+    /// Deleted, but read by forks.
+    Hidden,
+    Deleted,
+}
+
+/// A core on which somebody watches.
+#[derive(Debug)]
+pub(super) struct Watch {
+    core: u16,
+    readers: u32,
+    rung: bool,
+}
+
+/// Something that was taken and is not known to be durable.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) ticket: Ticket,
+    pub(super) end: u64,
+    pub(super) order: u64,
+    pub(super) closes: bool,
+}
+
+/// What of a stream changes.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) log: Log,
+    pub(super) visible: u64,
+    pub(super) pending: VecDeque<Pending>,
+    /// No more can be appended.
+    pub(super) closed: bool,
+    /// Readers may know that.
+    pub(super) closed_visible: bool,
+    /// The producer's append that closed it.
+    pub(super) closer: Option<(Box<str>, u64, u64)>,
+    pub(super) producers: Producers,
+    pub(super) seq: Option<Box<str>>,
+    pub(super) presence: Presence,
+    /// Streams that go on from this one.
+    pub(super) forks: usize,
+    /// When it was last read or written, in milliseconds since 1970.
+    pub(super) used: u64,
+    /// Where records of the journal are that are needed as long as it lives.
+    pub(super) anchors: Vec<Location>,
+    /// Where the journal says how it was trimmed last.
+    pub(super) trimmed: Option<Location>,
+    /// Something became visible since those who watch were woken.
+    pub(super) unseen: bool,
+    pub(super) watches: Vec<Watch>,
+    pub(super) frames: [Option<Frame>; 2],
+}
+
+/// Bytes that were made once for all who read on at the same place.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// Where it begins in the stream.
+    pub from: u64,
+    /// Where a reader stands after it.
+    pub next: u64,
+    /// What else it depends on.
+    pub cursor: u64,
+    /// It says that there is no more for now.
+    pub up_to_date: bool,
+    /// It says that there never will be.
+    pub closed: bool,
+    /// Ready to be sent.
+    pub bytes: Bytes,
+}
+
+/// What readers may know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The first position that can be read.
+    pub start: u64,
+    /// The position after the last.
+    pub tail: u64,
+    /// There will be no more.
+    pub closed: bool,
+}
+
+/// How far one answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Where to read on.
+    pub next: u64,
+    /// That is the end.
+    pub up_to_date: bool,
+    /// And there will be no more.
+    pub closed: bool,
+}
+
+/// A part of a stream.
+#[derive(Debug)]
+pub struct Page {
+    /// What is in it, in order and without gaps.
+    pub pieces: Vec<Piece>,
+    /// Where to read on.
+    pub next: u64,
+    /// It reaches to the end.
+    pub up_to_date: bool,
+    /// And there will be no more.
+    pub closed: bool,
+    /// The first append to the stream that readers may not know of yet, in the order of all.
+    pub settled_before: u64,
+}
+
+/// Why a position cannot be read; where it is told, the first one that can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It is no longer kept; this is the first that is.
+    Trimmed(Offset),
+    /// It is of another life of the log, which was lost.
+    Epoch(Offset),
+    /// Nothing has come so far yet.
+    Ahead(Offset),
+    /// It lies within a message.
+    Within,
+    /// The stream is no more.
+    Deleted,
+}
+
+impl Stream {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A position of this stream, as readers hold it.
+    pub fn offset(&self, position: u64) -> Offset {
+        Offset { epoch: self.epoch, position }
+    }
+
+    /// What readers may know of it now.
+    pub fn status(&self) -> Status {
+        let (tail, closed, own) = {
+            let mut state = self.lock();
+            state.settle(&self.common);
+            (state.visible, state.closed_visible, state.log.start)
+        };
+        Status { start: self.earliest(own), tail, closed }
+    }
+
+    /// The first position that can be read: a fork's lies in its source, unless its own beginning was trimmed.
+    fn earliest(&self, own: u64) -> u64 {
+        let (mut stream, mut start, mut limit) = (self, own, u64::MAX);
+        while let Some(base) = stream.base.as_ref().filter(|base| start <= base.position) {
+            limit = limit.min(base.position);
+            stream = &base.source;
+            start = stream.lock().log.start;
+        }
+        start.min(limit)
+    }
+
+    /// Where a reader who wants to begin at `start` stands.
+    ///
+    /// # Errors
+    /// If nothing can be read there.
+    pub fn position(&self, start: Start) -> Result<u64, Unreadable> {
+        let status = self.status();
+        let position = match start {
+            Start::Beginning => return Ok(status.start),
+            Start::Now => return Ok(status.tail),
+            Start::At(offset) if offset.epoch != self.epoch => {
+                return Err(Unreadable::Epoch(self.offset(status.start)));
+            }
+            Start::At(offset) => offset.position,
+        };
+        match position {
+            _ if position < status.start => Err(Unreadable::Trimmed(self.offset(status.start))),
+            _ if position > status.tail => Err(Unreadable::Ahead(self.offset(status.start))),
+            _ if !self.is_boundary(position) => Err(Unreadable::Within),
+            _ => Ok(position),
+        }
+    }
+
+    /// The stream among this one and its sources that holds what comes after `position`.
+    fn holder(&self, position: u64) -> (&Stream, u64) {
+        let (mut stream, mut until) = (self, u64::MAX);
+        while let Some(base) = stream.base.as_ref().filter(|base| position < base.position) {
+            until = until.min(base.position);
+            stream = &base.source;
+        }
+        (stream, until)
+    }
+
+    fn is_boundary(&self, position: u64) -> bool {
+        self.holder(position).0.lock().log.is_boundary(position)
+    }
+
+    /// Where the `count`th message after `position` ends, if there are as many.
+    pub(super) fn after_messages(&self, mut position: u64, mut count: u64, tail: u64) -> Option<u64> {
+        loop {
+            let (holder, until) = self.holder(position);
+            let until = until.min(tail);
+            let log = &holder.lock().log;
+            if let Some(end) = log.after_messages(position, count, until) {
+                return Some(end);
+            }
+            if until >= tail {
+                return None;
+            }
+            // As many as there are lie in this one; the others in the next.
+            while count > 0
+                && let Some(end) = log.after_messages(position, 1, until)
+            {
+                (position, count) = (end, count - 1);
+            }
+            position = until;
+        }
+    }
+
+    /// How far one answer that begins at `from` goes: to where a record ends, after `max` bytes or a few more.
+    ///
+    /// # Errors
+    /// If nothing can be read there any more.
+    pub fn extent(&self, from: u64, max: u64) -> Result<Extent, Unreadable> {
+        let (tail, closed) = {
+            let mut state = self.lock();
+            if state.presence == Presence::Deleted {
+                return Err(Unreadable::Deleted);
+            }
+            state.settle(&self.common);
+            (state.visible, state.closed_visible)
+        };
+        let at = from.saturating_add(max);
+        if at >= tail {
+            return Ok(Extent { next: tail, up_to_date: true, closed });
+        }
+        let (holder, until) = self.holder(at);
+        let next = holder.lock().log.end_of_record(at).min(until).min(tail);
+        Ok(Extent { next, up_to_date: next == tail, closed: closed && next == tail })
+    }
+
+    /// What there is between `from` and `until`: whole records until `max` bytes are reached.
+    ///
+    /// # Errors
+    /// If it is no longer there.
+    pub fn page(&self, from: u64, until: u64, max: u64) -> Result<Page, Unreadable> {
+        let last = until;
+        let mut page = Page {
+            pieces: Vec::new(),
+            next: from,
+            up_to_date: false,
+            closed: false,
+            settled_before: u64::MAX,
+        };
+        let mut size = 0;
+        loop {
+            let (holder, until) = self.holder(page.next);
+            let mut state = holder.lock();
+            let is_own = std::ptr::eq(holder, self);
+            if is_own {
+                if state.presence == Presence::Deleted {
+                    return Err(Unreadable::Deleted);
+                }
+                state.settle(&self.common);
+            }
+            if page.next < state.log.start {
+                // Trimmed between two parts: the parts before it are whole.
+                if page.next > from {
+                    return Ok(page);
+                }
+                let start = state.log.start;
+                return Err(Unreadable::Trimmed(self.offset(start)));
+            }
+            let until = until.min(last).min(if is_own { state.visible } else { u64::MAX });
+            let before = page.pieces.len();
+            state.log.pieces(page.next, until, max - size, &mut page.pieces);
+            for piece in &page.pieces[before..] {
+                size += piece.end - piece.start;
+                page.next = piece.end;
+            }
+            if is_own {
+                page.up_to_date = page.next >= state.visible;
+                page.closed = page.up_to_date && state.closed_visible;
+                page.settled_before = state.pending.front().map_or(u64::MAX, |pending| pending.order);
+                return Ok(page);
+            }
+            if size >= max || page.next < until || page.next >= last {
+                return Ok(page);
+            }
+        }
+    }
+
+    /// The frame of `view` that was made for readers at `from`, if it still says how things are.
+    pub fn frame(&self, view: usize, from: u64, cursor: u64) -> Option<Frame> {
+        let mut state = self.lock();
+        state.settle(&self.common);
+        let (visible, closed) = (state.visible, state.closed_visible);
+        state.frames[view]
+            .as_ref()
+            .filter(|frame| {
+                frame.from == from
+                    && frame.cursor == cursor
+                    && frame.next == visible
+                    && frame.closed == closed
+            })
+            .cloned()
+    }
+
+    /// Keeps a frame for the other readers at the same place.
+    pub fn keep_frame(&self, view: usize, frame: Frame) {
+        self.lock().frames[view] = Some(frame);
+    }
+
+    /// Where the first record begins that comes after `order` in the order of all appends; `None` if it was trimmed.
+    pub fn after_order(&self, order: u64) -> Option<u64> {
+        let mut position = self.lock().log.after_order(order)?;
+        let mut stream = self;
+        // What a fork has of its source came before its own.
+        while let Some(base) = stream.base.as_ref().filter(|base| position <= base.position) {
+            stream = &base.source;
+            position = stream.lock().log.after_order(order)?.min(base.position);
+        }
+        Some(position)
+    }
+
+    /// Whether one who has read up to `position` has something to learn.
+    pub fn has_news(&self, position: u64) -> bool {
+        let mut state = self.lock();
+        state.settle(&self.common);
+        state.visible > position || state.closed_visible || state.presence != Presence::Present
+    }
+
+    /// It was read or written.
+    pub fn touch(&self, now: u64) {
+        let mut state = self.lock();
+        state.used = state.used.max(now);
+    }
+
+    /// Whether it is still there for those who know its name.
+    pub fn is_present(&self) -> bool {
+        self.lock().presence == Presence::Present
+    }
+
+    pub(super) fn is_over(&self, now: u64) -> bool {
+        let used = self.lock().used;
+        self.lifetime.end(used).is_some_and(|end| end <= now)
+    }
+
+    /// Shows readers what has become durable.
+    pub(super) fn settle(self: &Arc<Self>) {
+        let changed = {
+            let mut state = self.lock();
+            let before = (state.visible, state.closed_visible);
+            state.settle(&self.common);
+            state.chill(&self.common);
+            before != (state.visible, state.closed_visible) || state.unseen
+        };
+        if changed {
+            self.publish();
+        }
+    }
+
+    /// Wakes whoever watches: one wake a core that has not looked since the last.
+    pub(super) fn publish(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.unseen = false;
+        let mut cores: [u16; 16] = [0; 16];
+        loop {
+            let mut count = 0;
+            for watch in state.watches.iter_mut().filter(|watch| !watch.rung).take(cores.len()) {
+                watch.rung = true;
+                cores[count] = watch.core;
+                count += 1;
+            }
+            if count == 0 {
+                return;
+            }
+            drop(state);
+            for &core in &cores[..count] {
+                self.common.bells.ring(core, Arc::clone(self));
+            }
+            state = self.lock();
+        }
+    }
+
+    /// The readers of a core are about to look.
+    pub(super) fn answered(&self, core: u16) {
+        if let Some(watch) = self.lock().watches.iter_mut().find(|watch| watch.core == core) {
+            watch.rung = false;
+        }
+    }
+
+    pub(super) fn watch(&self, core: u16) {
+        let mut state = self.lock();
+        match state.watches.iter_mut().find(|watch| watch.core == core) {
+            Some(watch) => watch.readers += 1,
+            None => state.watches.push(Watch { core, readers: 1, rung: false }),
+        }
+    }
+
+    pub(super) fn unwatch(&self, core: u16) {
+        let mut state = self.lock();
+        if let Some(place) = state.watches.iter().position(|watch| watch.core == core) {
+            state.watches[place].readers -= 1;
+            if state.watches[place].readers == 0 {
+                state.watches.swap_remove(place);
+            }
+        }
+    }
+
+    /// Those who watch it.
+    pub fn readers(&self) -> u64 {
+        self.lock().watches.iter().map(|watch| u64::from(watch.readers)).sum()
+    }
+}
+
+impl State {
+    /// Moves what is visible up to what is durable.
+    pub(super) fn settle(&mut self, common: &Common) {
+        let Some(journal) = &common.journal else { return };
+        while let Some(pending) = self.pending.front()
+            && let Some(Ok(())) = journal.outcome(pending.ticket)
+        {
+            self.visible = pending.end;
+            self.closed_visible |= pending.closes;
+            // Whoever looks first moves the end; those who only wait still have to be woken.
+            self.unseen = true;
+            self.pending.pop_front();
+        }
+    }
+
+    /// Lets go of payloads that can be read from the disk: all but the newest, and those too while memory is short.
+    pub(super) fn chill(&mut self, common: &Common) {
+        if common.journal.is_none() {
+            return;
+        }
+        let before = self.log.held();
+        let short = common.held.load(Ordering::Relaxed) > common.bounds.load().memory;
+        self.log.chill(if short { 0 } else { super::bounds::HOT_BYTES }, self.visible);
+        common.held.fetch_sub(before - self.log.held(), Ordering::Relaxed);
+    }
+
+    /// The last that nobody may be told of before it is durable.
+    pub(super) fn last_ticket(&self) -> Option<Ticket> {
+        self.pending.back().map(|pending| pending.ticket)
+    }
+}

@@ -1,0 +1,555 @@
+//! All streams: by name, from their creation to their end.
+//!
+//! What may never happen: two streams of one name; a stream that takes the name, the positions or the readers of one that was
+//! deleted; a source that vanishes while a fork reads it. Names are behind one lock, taken for reading by each request and for
+//! writing when a stream is made or ends; it is always taken before a stream's own.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+
+use super::bounds::{Bounds, FORK_DEPTH_MAX, STREAM_OVERHEAD_BYTES};
+use super::entry::{Create, Entry};
+use super::journal::{AppendError, Journal, Ticket};
+use super::kind::Kind;
+use super::lifetime::Lifetime;
+use super::log::{Log, Record, Stored};
+use super::offset::Start;
+use super::stream::{Base, Common, Pending, Presence, State, Stream};
+use super::wake::{Bells, Hub};
+use crate::observe::Ids;
+
+/// What is to be created.
+#[derive(Debug)]
+pub struct Creation<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What it holds; a fork holds what its source does.
+    pub kind: Option<Kind>,
+    /// How long it lives; a fork of which nothing is said as long as its source.
+    pub lifetime: Lifetime,
+    /// Its first content, as it is kept.
+    pub bytes: Bytes,
+    /// Where its messages end.
+    pub ends: Box<[u32]>,
+    /// Nothing will be appended.
+    pub closed: bool,
+    /// What it goes on from.
+    pub fork: Option<Fork<'a>>,
+    /// Whose it is, if not everyone's.
+    pub owner: Option<&'a str>,
+}
+
+/// Where a fork goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Fork<'a> {
+    /// The name of the stream it goes on from.
+    pub source: &'a str,
+    /// Where; its end, if nothing is said.
+    pub offset: Option<Start>,
+    /// How many bytes, or messages, after that.
+    pub sub_offset: u64,
+}
+
+/// It is there.
+#[derive(Debug)]
+pub struct Created {
+    /// The stream.
+    pub stream: Arc<Stream>,
+    /// It was not there before.
+    pub new: bool,
+    /// To be waited for before anyone is told.
+    pub ticket: Option<Ticket>,
+}
+
+/// Why a stream is not created.
+#[derive(Debug)]
+pub enum NotCreated {
+    /// There is another of that name.
+    Exists,
+    /// There are as many as there may be, or no memory is left for them.
+    Full,
+    /// There is no source of that name.
+    NoSource,
+    /// The source was deleted, and is only kept for other forks.
+    SourceGone,
+    /// The source holds something else.
+    SourceKind,
+    /// The source does not reach so far, or no reader could stand there.
+    BadOffset,
+    /// It would be a fork of a fork of a fork, and so on.
+    TooDeep,
+    /// It cannot be stored.
+    Store(AppendError),
+}
+
+/// What a name leads to.
+#[derive(Debug)]
+pub enum Found {
+    /// A stream.
+    Present(Arc<Stream>),
+    /// One that was deleted and is kept for its forks.
+    Hidden,
+    /// Nothing.
+    Missing,
+}
+
+/// All streams of this process.
+#[derive(Debug)]
+pub struct Streams {
+    pub(super) names: RwLock<HashMap<Box<str>, Arc<Stream>>>,
+    pub(super) common: Arc<Common>,
+    ids: Mutex<Ids>,
+    /// When to look at which stream again: it may be over, or have become too long.
+    due: Mutex<BinaryHeap<Reverse<Due>>>,
+    /// Words that a stream was deleted, to be given up once they are durable.
+    graves: Mutex<Vec<Ticket>>,
+    pub(super) next: AtomicU64,
+    /// Which life of all of them together: places in the order of all appends belong to it.
+    epoch: u64,
+}
+
+#[derive(Debug)]
+struct Due {
+    at: u64,
+    id: u64,
+    stream: Weak<Stream>,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Due) -> bool {
+        (self.at, self.id) == (other.at, other.id)
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Due) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Due) -> std::cmp::Ordering {
+        (self.at, self.id).cmp(&(other.at, other.id))
+    }
+}
+
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Streams {
+    /// None yet, in memory, for so many cores.
+    pub fn new(cores: usize, bounds: Bounds, mut ids: Ids) -> Streams {
+        let epoch = ids.next_u64();
+        Streams::on(None, epoch, cores, bounds, ids)
+    }
+
+    pub(super) fn on(
+        journal: Option<Journal>,
+        epoch: u64,
+        cores: usize,
+        bounds: Bounds,
+        ids: Ids,
+    ) -> Streams {
+        Streams {
+            names: RwLock::default(),
+            common: Arc::new(Common {
+                bells: Arc::new(Bells::new(cores)),
+                journal,
+                bounds: ArcSwap::from_pointee(bounds),
+                held: AtomicU64::new(0),
+                order: AtomicU64::new(1),
+            }),
+            ids: Mutex::new(ids),
+            due: Mutex::default(),
+            graves: Mutex::default(),
+            next: AtomicU64::new(1),
+            epoch,
+        }
+    }
+
+    /// The hub of a core, made once on it.
+    pub fn hub(&self, core: usize) -> Rc<Hub> {
+        let waiters = self.common.journal.as_ref().map(Journal::waiters);
+        Hub::new(core, Arc::clone(&self.common.bells), waiters)
+    }
+
+    /// What is kept on disk, if anything.
+    pub fn journal(&self) -> Option<&Journal> {
+        self.common.journal.as_ref()
+    }
+
+    /// The bounds in force.
+    pub fn bounds(&self) -> Arc<Bounds> {
+        self.common.bounds.load_full()
+    }
+
+    /// Other bounds from now on.
+    pub fn set_bounds(&self, bounds: Bounds) {
+        self.common.bounds.store(Arc::new(bounds));
+    }
+
+    /// Which life of the streams this is, and the place of the last append among all of them.
+    pub fn place(&self) -> (u64, u64) {
+        (self.epoch, self.common.order.load(Ordering::Acquire) - 1)
+    }
+
+    /// How many there are, and the bytes of memory they take.
+    pub fn totals(&self) -> (usize, u64) {
+        (self.read().len(), self.common.held())
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Box<str>, Arc<Stream>>> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What `name` leads to at `now`, in milliseconds since 1970.
+    pub fn find(&self, name: &str, now: u64) -> Found {
+        let Some(stream) = self.read().get(name).cloned() else { return Found::Missing };
+        if !stream.is_present() {
+            return Found::Hidden;
+        }
+        if !stream.is_over(now) {
+            return Found::Present(stream);
+        }
+        // Whatever becomes of the word that it is over: after a restart it is over again.
+        let _ = self.delete(&stream);
+        match stream.lock().presence {
+            Presence::Hidden => Found::Hidden,
+            _ => Found::Missing,
+        }
+    }
+
+    /// The names that match, of streams that are there.
+    pub fn names(&self, matches: impl Fn(&str) -> bool) -> Vec<Arc<Stream>> {
+        self.read().values().filter(|stream| matches(&stream.name) && stream.is_present()).cloned().collect()
+    }
+
+    /// Makes a stream, or finds the one that is as it was to be made.
+    ///
+    /// # Errors
+    /// See [`NotCreated`].
+    pub fn create(&self, creation: &Creation<'_>, now: u64) -> Result<Created, NotCreated> {
+        // Over, and not found out yet.
+        let _ = self.find(creation.name, now);
+        let source = match &creation.fork {
+            None => None,
+            Some(fork) => Some(match self.find(fork.source, now) {
+                Found::Present(source) => source,
+                Found::Hidden => return Err(NotCreated::SourceGone),
+                Found::Missing => return Err(NotCreated::NoSource),
+            }),
+        };
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = names.get(creation.name) {
+            return self.same(there, creation, source.as_ref());
+        }
+        let bounds = self.bounds();
+        let cost = STREAM_OVERHEAD_BYTES + creation.bytes.len() as u64;
+        if names.len() >= bounds.streams
+            || self.common.journal.is_none() && self.common.held() + cost > bounds.memory
+        {
+            return Err(NotCreated::Full);
+        }
+        let base = match (&creation.fork, source) {
+            (Some(fork), Some(source)) => Some(base(fork, source, creation.kind.as_ref())?),
+            _ => None,
+        };
+        let stream = Arc::new(self.make(creation, base, now)?);
+        self.common.held.fetch_add(STREAM_OVERHEAD_BYTES + stream.lock().log.held(), Ordering::Relaxed);
+        if let Some(base) = &stream.base {
+            base.source.lock().forks += 1;
+        }
+        names.insert(creation.name.into(), Arc::clone(&stream));
+        drop(names);
+        self.look_again(&stream, now);
+        let ticket = stream.lock().last_ticket();
+        Ok(Created { stream, new: true, ticket })
+    }
+
+    /// The stream that is there, if it is what was to be made.
+    fn same(
+        &self,
+        there: &Arc<Stream>,
+        creation: &Creation<'_>,
+        source: Option<&Arc<Stream>>,
+    ) -> Result<Created, NotCreated> {
+        let state = there.lock();
+        let kind = match (&creation.kind, source) {
+            (Some(kind), _) => there.kind.is(kind.as_str()),
+            (None, Some(_)) => true,
+            (None, None) => there.kind.is(super::kind::DEFAULT_CONTENT_TYPE),
+        };
+        let lifetime = match (&creation.lifetime, source) {
+            (Lifetime::Unbounded, Some(source)) => &source.lifetime,
+            (lifetime, _) => lifetime,
+        };
+        let ticket = state.last_ticket();
+        let closed = state.closed;
+        let is_present = state.presence == Presence::Present;
+        drop(state);
+        let forked = match (&there.base, &creation.fork, source) {
+            (None, None, _) => true,
+            (Some(is), Some(fork), Some(source)) if Arc::ptr_eq(&is.source, source) => {
+                fork.offset.is_none() && fork.sub_offset == 0
+                    || base(fork, Arc::clone(source), None).is_ok_and(|base| base.position == is.position)
+            }
+            _ => false,
+        };
+        let matches = is_present
+            && kind
+            && forked
+            && there.lifetime == *lifetime
+            && closed == creation.closed
+            && there.owner.as_deref() == creation.owner;
+        match matches {
+            true => Ok(Created { stream: Arc::clone(there), new: false, ticket }),
+            false => Err(NotCreated::Exists),
+        }
+    }
+
+    fn make(&self, creation: &Creation<'_>, base: Option<Base>, now: u64) -> Result<Stream, NotCreated> {
+        let source = base.as_ref().map(|base| &base.source);
+        let kind = match (&creation.kind, source) {
+            (_, Some(source)) => source.kind.clone(),
+            (Some(kind), None) => kind.clone(),
+            (None, None) => Kind::new(super::kind::DEFAULT_CONTENT_TYPE).expect("the default is a type"),
+        };
+        let lifetime = match (&creation.lifetime, source) {
+            (Lifetime::Unbounded, Some(source)) => source.lifetime.clone(),
+            (lifetime, _) => lifetime.clone(),
+        };
+        // A fork shares its source's positions, so it shares their epoch; a name that comes again has another.
+        let epoch = source.map_or_else(|| guard(&self.ids).next_u64(), |source| source.epoch);
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let start = base.as_ref().map_or(0, |base| base.position);
+        let order = self.common.next_order();
+        let mut state = State::new(start, now);
+        let mut stored = None;
+        let end = start + creation.bytes.len() as u64;
+        if let Some(journal) = &self.common.journal {
+            let entry = Entry::Create(Create {
+                stream: id,
+                name: creation.name.into(),
+                content_type: kind.as_str().into(),
+                epoch,
+                lifetime: lifetime.clone(),
+                at: now,
+                order,
+                fork: base.as_ref().map(|base| (base.source.id, base.position)),
+                owner: creation.owner.map(Into::into),
+                closed: creation.closed,
+                ends: creation.ends.to_vec(),
+            });
+            let (body, skip) = entry.write(&creation.bytes);
+            let ticket = journal.append(&body).map_err(NotCreated::Store)?;
+            state.anchors.push(ticket.location);
+            state.pending.push_back(Pending { ticket, end, order, closes: creation.closed });
+            stored = Some(Stored { location: ticket.location, skip, shared: true });
+        }
+        if !creation.bytes.is_empty() {
+            let (ends, bytes) = (creation.ends.clone(), Some(creation.bytes.clone()));
+            state.log.push(Record { start, end, order, at: now, event: None, ends, bytes, stored });
+        }
+        state.closed = creation.closed;
+        if self.common.journal.is_none() {
+            (state.visible, state.closed_visible) = (state.log.tail, state.closed);
+        }
+        Ok(Stream {
+            id,
+            name: creation.name.into(),
+            kind,
+            epoch,
+            lifetime,
+            owner: creation.owner.map(Into::into),
+            base,
+            common: Arc::clone(&self.common),
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Ends a stream: nobody finds it any more. It is kept while forks read it. `None` if it had ended already; else what has to
+    /// be durable before anyone is told.
+    ///
+    /// # Errors
+    /// If the word of it cannot be stored.
+    pub fn delete(&self, stream: &Arc<Stream>) -> Result<Option<Option<Ticket>>, AppendError> {
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = stream.lock();
+        if state.presence != Presence::Present {
+            return Ok(None);
+        }
+        let ticket = match &self.common.journal {
+            None => None,
+            Some(journal) => {
+                let (body, _) = Entry::Delete { stream: stream.id }.write(&[]);
+                let dead = if state.forks == 0 { state.locations() } else { Vec::new() };
+                let ticket = journal.append_retiring(&body, &dead)?;
+                match state.forks {
+                    0 => guard(&self.graves).push(ticket),
+                    _ => state.anchors.push(ticket.location),
+                }
+                Some(ticket)
+            }
+        };
+        state.presence = if state.forks > 0 { Presence::Hidden } else { Presence::Deleted };
+        let is_over = state.forks == 0;
+        state.unseen = true;
+        drop(state);
+        if is_over {
+            self.bury(stream, &mut names);
+        }
+        drop(names);
+        stream.publish();
+        Ok(Some(ticket))
+    }
+
+    /// Forgets a stream that nobody reads, and the sources that only it has kept.
+    fn bury(&self, stream: &Arc<Stream>, names: &mut HashMap<Box<str>, Arc<Stream>>) {
+        let mut last = Arc::clone(stream);
+        loop {
+            names.remove(&last.name);
+            self.common.held.fetch_sub(STREAM_OVERHEAD_BYTES + last.lock().clear(), Ordering::Relaxed);
+            let Some(base) = &last.base else { return };
+            let source = Arc::clone(&base.source);
+            let mut state = source.lock();
+            state.forks -= 1;
+            if state.forks > 0 || state.presence != Presence::Hidden {
+                return;
+            }
+            state.presence = Presence::Deleted;
+            if let Some(journal) = &self.common.journal {
+                // The word that it was deleted is among them; another one takes its place until all of them are gone.
+                let (body, _) = Entry::Delete { stream: source.id }.write(&[]);
+                if let Ok(ticket) = journal.append_retiring(&body, &state.locations()) {
+                    guard(&self.graves).push(ticket);
+                }
+            }
+            drop(state);
+            last = source;
+        }
+    }
+
+    /// Says when to look at a stream again. What could not be given up yet has to wait for a moment.
+    pub(super) fn look_again(&self, stream: &Arc<Stream>, now: u64) {
+        let at = {
+            let state = stream.lock();
+            let keep = self.common.bounds.load().keep_ms;
+            let aged = state.log.oldest().filter(|_| keep > 0).map(|record| record.at + keep);
+            // Of an empty one it is not known when it will have something that grows old.
+            let aged = aged.or((keep > 0).then_some(state.used + keep));
+            stream.lifetime.end(state.used).into_iter().chain(aged).min()
+        };
+        if let Some(at) = at {
+            let at = at.max(now);
+            guard(&self.due).push(Reverse(Due { at, id: stream.id, stream: Arc::downgrade(stream) }));
+        }
+    }
+
+    /// Ends what is over and gives up what is too old, as of `now`. To be called about once a second, by one.
+    pub fn sweep(&self, now: u64) {
+        loop {
+            let stream = {
+                let mut due = guard(&self.due);
+                match due.peek() {
+                    Some(Reverse(first)) if first.at < now => {
+                        due.pop().and_then(|due| due.0.stream.upgrade())
+                    }
+                    _ => break,
+                }
+            };
+            let Some(stream) = stream.filter(|stream| stream.is_present()) else { continue };
+            if stream.is_over(now) {
+                let _ = self.delete(&stream);
+                continue;
+            }
+            let mut state = stream.lock();
+            let before = state.log.held();
+            stream.trim(&mut state, now);
+            self.common.held.fetch_sub(before - state.log.held(), Ordering::Relaxed);
+            drop(state);
+            self.look_again(&stream, now);
+        }
+        if let Some(journal) = &self.common.journal {
+            if self.common.held() > self.common.bounds.load().memory {
+                let streams: Vec<_> = self.read().values().cloned().collect();
+                streams.iter().for_each(|stream| stream.lock().chill(&self.common));
+            }
+            let mut graves = guard(&self.graves);
+            let done: Vec<_> = graves
+                .extract_if(.., |ticket| matches!(journal.outcome(*ticket), Some(Ok(()))))
+                .map(|ticket| ticket.location)
+                .collect();
+            journal.retire(&done);
+        }
+    }
+}
+
+/// Where a fork goes on from `source`.
+fn base(fork: &Fork<'_>, source: Arc<Stream>, kind: Option<&Kind>) -> Result<Base, NotCreated> {
+    if kind.is_some_and(|kind| !source.kind.is(kind.as_str())) {
+        return Err(NotCreated::SourceKind);
+    }
+    let status = source.status();
+    let position = match fork.offset {
+        None => status.tail,
+        Some(start) => source.position(start).map_err(|_| NotCreated::BadOffset)?,
+    };
+    let position = match (fork.sub_offset, source.kind.form) {
+        (0, _) => Some(position),
+        (count, super::kind::Form::Json) => source.after_messages(position, count, status.tail),
+        (count, _) => position.checked_add(count).filter(|&position| position <= status.tail),
+    };
+    let position = position.ok_or(NotCreated::BadOffset)?;
+    let depth = source.base.as_ref().map_or(0, |base| base.depth) + 1;
+    if depth > FORK_DEPTH_MAX {
+        return Err(NotCreated::TooDeep);
+    }
+    Ok(Base { source, position, depth })
+}
+
+impl State {
+    pub(super) fn new(start: u64, now: u64) -> State {
+        State {
+            log: Log::new(start),
+            visible: start,
+            pending: Default::default(),
+            closed: false,
+            closed_visible: false,
+            closer: None,
+            producers: Default::default(),
+            seq: None,
+            presence: Presence::Present,
+            forks: 0,
+            used: now,
+            anchors: Vec::new(),
+            trimmed: None,
+            unseen: false,
+            watches: Vec::new(),
+            frames: [None, None],
+        }
+    }
+
+    /// Every record of the journal that is about it.
+    pub(super) fn locations(&self) -> Vec<super::journal::Location> {
+        let stored = self.log.records().filter_map(|record| record.stored);
+        let own = stored.filter(|stored| !stored.shared).map(|stored| stored.location);
+        own.chain(self.anchors.iter().copied()).chain(self.trimmed).collect()
+    }
+
+    /// Lets go of everything; says how many bytes of memory that was.
+    fn clear(&mut self) -> u64 {
+        let held = self.log.held();
+        self.log.trim(|_, _| false, &mut Vec::new());
+        self.frames = [None, None];
+        held
+    }
+}

@@ -1,0 +1,354 @@
+//! A part of a stream as events (PROTOCOL.md, section 5.8), each with its `id:`, in a chunk of their own.
+//!
+//! | view | events |
+//! | --- | --- |
+//! | protocol (`live=sse`) | `data` with all that is new, `control` after it |
+//! | EventSource | one `data`, or one of the publisher's name, for each record; `control` after them |
+//! | several streams | as an EventSource's, each with the stream's name around it |
+//!
+//! The id is where to go on after the event, so a browser that has seen it comes back with exactly that. A record's bytes are
+//! text as they are, or base64; each of their lines is a line of the event.
+
+use std::fmt::Write;
+use std::ops::Range;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::kind::Form;
+use super::log::Piece;
+use super::offset::Offset;
+use super::stream::Stream;
+
+/// How a reader wants to see events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// As the protocol says.
+    Protocol,
+    /// One for each record, under the publisher's name for it.
+    EventSource,
+}
+
+/// Room for the size of a chunk before its data: eight digits and a line end (RFC 9112, 7.1).
+const CHUNK_HEAD_BYTES: usize = 10;
+
+/// Events as they are written, in one chunk.
+#[derive(Debug)]
+pub struct Events {
+    out: Vec<u8>,
+}
+
+impl Default for Events {
+    fn default() -> Events {
+        Events { out: vec![0; CHUNK_HEAD_BYTES] }
+    }
+}
+
+/// What a control event says.
+#[derive(Clone, Copy, Debug)]
+pub struct Control {
+    /// Where to read on.
+    pub next: Offset,
+    /// What is to be said when asking again.
+    pub cursor: u64,
+    /// There is no more for now.
+    pub up_to_date: bool,
+    /// There never will be.
+    pub closed: bool,
+}
+
+impl Events {
+    /// Writes a part of a stream: `bytes` are those of each of `pieces`.
+    pub fn part(&mut self, view: View, form: Form, epoch: u64, pieces: &[Piece], bytes: &[Bytes]) {
+        let at = |position| Offset { epoch, position };
+        let parts = || pieces.iter().zip(bytes);
+        match view {
+            View::Protocol => {
+                let Some(last) = pieces.last() else { return };
+                self.open("data", at(last.end));
+                self.unnamed(form, bytes);
+            }
+            View::EventSource => {
+                for (piece, bytes) in parts() {
+                    match &piece.event {
+                        Some(name) => self.named(name, form, epoch, piece, bytes),
+                        None => {
+                            self.open("data", at(piece.end));
+                            self.unnamed(form, std::slice::from_ref(bytes));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// One event for a record, or for each of its messages.
+    fn named(&mut self, name: &str, form: Form, epoch: u64, piece: &Piece, bytes: &Bytes) {
+        for (range, end) in messages(piece, bytes.len()) {
+            self.open(name, Offset { epoch, position: end });
+            match form {
+                Form::Binary => self.line(BASE64.encode(&bytes[range]).as_bytes()),
+                Form::Json | Form::Text => self.lines([&bytes[range]]),
+            }
+            self.end();
+        }
+    }
+
+    /// The data of one event, and its end.
+    fn unnamed(&mut self, form: Form, bytes: &[Bytes]) {
+        match form {
+            Form::Binary => {
+                let whole: Vec<u8> = bytes.concat();
+                self.line(BASE64.encode(whole).as_bytes());
+            }
+            Form::Text => self.lines(bytes.iter().map(|bytes| &bytes[..])),
+            Form::Json => {
+                let last = bytes.last().map_or(&[][..], |bytes| &bytes[..bytes.len() - 1]);
+                let others = bytes[..bytes.len() - 1].iter().map(|bytes| &bytes[..]);
+                self.lines([&b"["[..]].into_iter().chain(others).chain([last, b"]"]));
+            }
+        }
+        self.end();
+    }
+
+    /// One record or message of one of several streams, with that stream's name; `id` goes on after it in all of them.
+    pub fn of_several(&mut self, stream: &Stream, piece: &Piece, bytes: &Bytes, id: Offset) {
+        let form = stream.kind.form;
+        let ranges: Vec<_> = messages(piece, bytes.len()).collect();
+        let last = ranges.len() - 1;
+        for (place, (range, end)) in ranges.into_iter().enumerate() {
+            let name = piece.event.as_deref().unwrap_or("data");
+            // Who leaves between two messages of one record gets that record again: its id stands on the last.
+            let _ = self.field("event", name);
+            if place == last {
+                let _ = self.field("id", &id.to_string());
+            }
+            let data = match form {
+                Form::Json => String::from_utf8_lossy(&bytes[range]).into_owned(),
+                Form::Text => Value::from(&*String::from_utf8_lossy(&bytes[range])).to_string(),
+                Form::Binary => Value::from(BASE64.encode(&bytes[range])).to_string(),
+            };
+            let (name, offset) = (Value::from(&*stream.name), stream.offset(end));
+            let head = format!(r#"{{"stream":{name},"offset":"{offset}","data":"#);
+            self.lines([head.as_bytes(), data.as_bytes(), b"}"]);
+            self.end();
+        }
+    }
+
+    /// Writes where the reader stands. The id is written where nothing else has told it.
+    pub fn control(&mut self, control: &Control, with_id: bool) {
+        let _ = self.field("event", "control");
+        if with_id {
+            let _ = self.field("id", &control.next.to_string());
+        }
+        let mut data = format!(r#"{{"streamNextOffset":"{}""#, control.next);
+        if !control.closed {
+            let _ = write!(data, r#","streamCursor":"{}""#, control.cursor);
+        }
+        if control.up_to_date {
+            data.push_str(r#","upToDate":true"#);
+        }
+        if control.closed {
+            data.push_str(r#","streamClosed":true"#);
+        }
+        data.push('}');
+        self.line(data.as_bytes());
+        self.end();
+    }
+
+    /// Tells a reader of several streams where it is.
+    pub fn place(&mut self, place: Offset) {
+        let _ = self.field("event", "control");
+        let _ = self.field("id", &place.to_string());
+        self.line(format!(r#"{{"streamNextOffset":"{place}"}}"#).as_bytes());
+        self.end();
+    }
+
+    /// Tells that what was asked for is not there, and where it goes on instead.
+    pub fn reset(&mut self, reason: &str, requested: &str, earliest: Offset) {
+        let _ = self.field("event", "reset");
+        let _ = self.field("id", &earliest.to_string());
+        let requested = Value::from(requested);
+        let data = format!(r#"{{"reason":"{reason}","requested":{requested},"earliest":"{earliest}"}}"#);
+        self.line(data.as_bytes());
+        self.end();
+    }
+
+    /// Says how long a browser is to wait before it comes again, in milliseconds, as a part of the event that follows: a field
+    /// alone would not be an event, and some clients take it for one.
+    pub fn retry(&mut self, ms: u32) {
+        let _ = self.field("retry", itoa::Buffer::new().format(ms));
+    }
+
+    fn open(&mut self, event: &str, id: Offset) {
+        let _ = self.field("event", event);
+        let _ = self.field("id", &id.to_string());
+    }
+
+    fn field(&mut self, name: &str, value: &str) -> std::fmt::Result {
+        for part in [name, ": ", value, "\n"] {
+            self.out.extend_from_slice(part.as_bytes());
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, data: &[u8]) {
+        self.data();
+        self.text(data);
+        self.out.push(b'\n');
+    }
+
+    fn data(&mut self) {
+        self.out.extend_from_slice(b"data:");
+    }
+
+    /// A part of a line of data. A space right after the colon would be taken off (WHATWG HTML, 9.2.6), so one that is meant
+    /// needs another before it; otherwise there is none, which is a byte less on each line.
+    fn text(&mut self, part: &[u8]) {
+        if part.first() == Some(&b' ') && self.out.last() == Some(&b':') && self.out.ends_with(b"\ndata:") {
+            self.out.push(b' ');
+        }
+        self.out.extend_from_slice(part);
+    }
+
+    /// Data in as many lines as it has: CR, LF and CRLF all end one (WHATWG HTML, 9.2.6).
+    fn lines<'a>(&mut self, parts: impl IntoIterator<Item = &'a [u8]>) {
+        self.data();
+        let mut after_cr = false;
+        for part in parts {
+            let mut rest = part;
+            while let Some(at) = memchr::memchr2(b'\r', b'\n', rest) {
+                let is_second = after_cr && at == 0 && rest[0] == b'\n';
+                self.text(&rest[..at]);
+                if !is_second {
+                    self.out.push(b'\n');
+                    self.data();
+                }
+                after_cr = rest[at] == b'\r';
+                rest = &rest[at + 1..];
+            }
+            if !rest.is_empty() {
+                after_cr = false;
+            }
+            self.text(rest);
+        }
+        self.out.push(b'\n');
+    }
+
+    fn end(&mut self) {
+        self.out.push(b'\n');
+    }
+
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.out.len() == CHUNK_HEAD_BYTES
+    }
+
+    /// Bytes of events so far.
+    pub fn len(&self) -> usize {
+        self.out.len() - CHUNK_HEAD_BYTES
+    }
+
+    /// All of it, as a chunk; the events alone are at [`payload`].
+    pub fn finish(mut self) -> Bytes {
+        let size = format!("{:08x}\r\n", self.len());
+        self.out[..CHUNK_HEAD_BYTES].copy_from_slice(size.as_bytes());
+        self.out.extend_from_slice(b"\r\n");
+        self.out.into()
+    }
+}
+
+/// Where the events are in a chunk.
+pub fn payload(chunk: &Bytes) -> Range<usize> {
+    CHUNK_HEAD_BYTES..chunk.len() - 2
+}
+
+/// Each message of a piece without its comma, or all of it, and where it ends in the stream.
+fn messages(piece: &Piece, length: usize) -> impl Iterator<Item = (Range<usize>, u64)> + '_ {
+    let whole = piece.ends.is_empty().then_some((0..length, piece.end));
+    let starts = std::iter::once(0).chain(piece.ends.iter().copied());
+    let each = starts
+        .zip(&*piece.ends)
+        .map(|(start, &end)| (start as usize..end as usize - 1, piece.start + u64::from(end)));
+    whole.into_iter().chain(each)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::stream::log::Source;
+
+    fn piece(bytes: &'static [u8], ends: &[u32], event: Option<&str>) -> (Piece, Bytes) {
+        let bytes = Bytes::from_static(bytes);
+        let piece = Piece {
+            start: 0,
+            end: bytes.len() as u64,
+            order: 1,
+            event: event.map(Into::into),
+            ends: ends.into(),
+            source: Source::Here(bytes.clone()),
+        };
+        (piece, bytes)
+    }
+
+    fn written(events: Events) -> String {
+        let chunk = events.finish();
+        let events = &chunk[payload(&chunk)];
+        let size = std::str::from_utf8(&chunk[..8]).expect("digits");
+        assert_eq!(usize::from_str_radix(size, 16), Ok(events.len()));
+        String::from_utf8(events.to_vec()).expect("text")
+    }
+
+    #[test]
+    fn a_part_is_one_event_for_the_protocol_and_one_a_record_for_a_browser() {
+        let (one, first) = piece(b"1,{\"a\":\n2},", &[2, 11], Some("chat"));
+        let (two, second) = piece(b"3,", &[2], None);
+        let (pieces, bytes) = ([one, two], [first, second]);
+        let mut events = Events::default();
+        events.part(View::Protocol, Form::Json, 1, &pieces, &bytes);
+        let id = "id: 0000000000000001-";
+        assert_eq!(
+            written(events),
+            format!("event: data\n{id}00000000000000000002\ndata:[1,{{\"a\":\ndata:2}},3]\n\n")
+        );
+        let mut events = Events::default();
+        events.part(View::EventSource, Form::Json, 1, &pieces, &bytes);
+        let all = written(events);
+        let first = format!("event: chat\n{id}00000000000000000002\ndata:1\n\n");
+        let second = format!("event: chat\n{id}00000000000000000011\ndata:{{\"a\":\ndata:2}}\n\n");
+        let third = format!("event: data\n{id}00000000000000000002\ndata:[3]\n\n");
+        assert_eq!(all, [first, second, third].concat());
+    }
+
+    #[test]
+    fn no_line_of_the_data_is_a_field() {
+        let (piece, bytes) = piece(b"a\r\nid: 7\revent: x\n\n", &[], None);
+        let mut events = Events::default();
+        events.part(View::Protocol, Form::Text, 0, &[piece], &[bytes]);
+        let text = written(events);
+        assert!(text.ends_with("data:a\ndata:id: 7\ndata:event: x\ndata:\ndata:\n\n"), "{text}");
+    }
+
+    proptest! {
+        /// However the text is divided: a client sees it with each line end as one LF (WHATWG HTML, 9.2.6).
+        #[test]
+        fn text_arrives_as_it_was_but_for_its_line_ends(parts in prop::collection::vec("[ab:\r\n ]{0,8}", 1..6)) {
+            let mut events = Events::default();
+            events.out.push(b'\n');
+            events.lines(parts.iter().map(|part| part.as_bytes()));
+            let text = written(events)[1..].to_owned();
+            let lines: Vec<_> = text.strip_suffix('\n').expect("a line end").split('\n').collect();
+            let seen: Vec<_> = lines
+                .iter()
+                .map(|line| line.strip_prefix("data:").expect("data"))
+                .map(|value| value.strip_prefix(' ').unwrap_or(value))
+                .collect();
+            let meant = parts.concat().replace("\r\n", "\n").replace('\r', "\n");
+            prop_assert_eq!(seen.join("\n"), meant);
+        }
+    }
+}

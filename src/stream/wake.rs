@@ -1,0 +1,172 @@
+//! Waking those who read a stream, wherever they are: at most one wake a core and batch.
+//!
+//! ```text
+//!  an append is visible ──► bell of each core with readers of it ──one wake──► its hub ──► each reader's task, on its own core
+//! ```
+//!
+//! A reader is a seat in its core's hub for as long as it reads, so that nobody is forgotten between looking and waiting: who
+//! has a seat is woken for everything that becomes visible after it sat down.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
+use tokio::sync::Notify;
+
+use super::journal::{Ticket, Waiters};
+use super::stream::Stream;
+
+/// Where one core is told of streams that have something new.
+#[derive(Debug, Default)]
+struct Bell {
+    rung: Mutex<Vec<Arc<Stream>>>,
+    notify: Notify,
+}
+
+/// The bells of all cores.
+#[derive(Debug)]
+pub(super) struct Bells(Box<[Bell]>);
+
+impl Bells {
+    /// One for each of `cores`.
+    pub(super) fn new(cores: usize) -> Bells {
+        Bells((0..cores).map(|_| Bell::default()).collect())
+    }
+
+    /// Tells a core that there is something new in `stream`.
+    pub(super) fn ring(&self, core: u16, stream: Arc<Stream>) {
+        let bell = &self.0[usize::from(core)];
+        bell.rung.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+        bell.notify.notify_one();
+    }
+}
+
+/// The readers of one core, and what it has appended that is not durable yet.
+#[derive(Debug)]
+pub struct Hub {
+    core: u16,
+    bells: Arc<Bells>,
+    waiters: Option<Waiters>,
+    seats: RefCell<FxHashMap<u64, Slab<Waker>>>,
+    unsettled: RefCell<VecDeque<(Ticket, Arc<Stream>)>>,
+    settle: Notify,
+}
+
+impl Hub {
+    pub(super) fn new(core: usize, bells: Arc<Bells>, waiters: Option<Waiters>) -> Rc<Hub> {
+        Rc::new(Hub {
+            core: core as u16,
+            bells,
+            waiters,
+            seats: RefCell::default(),
+            unsettled: RefCell::default(),
+            settle: Notify::new(),
+        })
+    }
+
+    /// What it does, for ever.
+    pub async fn run(&self) {
+        tokio::join!(self.answer_the_bell(), self.watch_the_disk(), async {
+            if let Some(waiters) = &self.waiters {
+                waiters.serve().await;
+            }
+        });
+    }
+
+    async fn answer_the_bell(&self) {
+        let bell = &self.bells.0[usize::from(self.core)];
+        let mut rung = Vec::new();
+        loop {
+            bell.notify.notified().await;
+            std::mem::swap(&mut *bell.rung.lock().unwrap_or_else(PoisonError::into_inner), &mut rung);
+            for stream in rung.drain(..) {
+                stream.answered(self.core);
+                if let Some(seats) = self.seats.borrow().get(&stream.id) {
+                    // Wakers of this core: they queue tasks and run nothing.
+                    seats.iter().for_each(|(_, waker)| waker.wake_by_ref());
+                }
+            }
+        }
+    }
+
+    /// Shows what was appended here to readers once it is durable, whatever becomes of whoever has appended it.
+    async fn watch_the_disk(&self) {
+        let Some(waiters) = &self.waiters else { return };
+        loop {
+            let first = self.unsettled.borrow().front().map(|(ticket, _)| *ticket);
+            let Some(ticket) = first else {
+                self.settle.notified().await;
+                continue;
+            };
+            // After a failure nothing becomes visible any more; those who wait for it are told by their own tickets.
+            let _ = waiters.durable(ticket).await;
+            let Some((_, stream)) = self.unsettled.borrow_mut().pop_front() else { continue };
+            stream.settle();
+        }
+    }
+
+    /// Something was appended to `stream` here.
+    pub fn appended(&self, ticket: Option<Ticket>, stream: &Arc<Stream>) {
+        if let Some(ticket) = ticket {
+            self.unsettled.borrow_mut().push_back((ticket, Arc::clone(stream)));
+            self.settle.notify_one();
+        }
+    }
+
+    /// Until an append is as durable as configured; `None` is at once.
+    ///
+    /// # Errors
+    /// If the disk has failed.
+    pub async fn durable(&self, ticket: Option<Ticket>) -> Result<(), super::journal::Failure> {
+        match (ticket, &self.waiters) {
+            (Some(ticket), Some(waiters)) => waiters.durable(ticket).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// A seat for a reader of `stream`, until it is dropped.
+    pub fn sit(self: &Rc<Self>, stream: &Arc<Stream>) -> Seat {
+        stream.watch(self.core);
+        let key = self.seats.borrow_mut().entry(stream.id).or_default().insert(Waker::noop().clone());
+        Seat { hub: Rc::clone(self), stream: Arc::clone(stream), key }
+    }
+}
+
+/// A reader that is told when there is something new.
+#[derive(Debug)]
+pub struct Seat {
+    hub: Rc<Hub>,
+    stream: Arc<Stream>,
+    key: usize,
+}
+
+impl Seat {
+    /// The stream.
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// Who is to be woken. To be said before looking whether there is something.
+    pub fn listen(&self, cx: &Context<'_>) {
+        if let Some(seats) = self.hub.seats.borrow_mut().get_mut(&self.stream.id) {
+            seats[self.key].clone_from(cx.waker());
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.stream.unwatch(self.hub.core);
+        let mut all = self.hub.seats.borrow_mut();
+        if let Some(seats) = all.get_mut(&self.stream.id) {
+            seats.remove(self.key);
+            if seats.is_empty() {
+                all.remove(&self.stream.id);
+            }
+        }
+    }
+}
