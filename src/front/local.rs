@@ -1,11 +1,11 @@
-//! Answers of our own: health, metrics, the playground.
+//! Answers of our own: health, metrics, the pages.
 
 use std::borrow::Cow;
 
 use super::Door;
 use crate::guard;
 use crate::observe::render;
-use crate::page;
+use crate::page::{self, Page};
 use crate::relay::core::Core;
 use crate::relay::request::Request;
 use crate::upstream;
@@ -37,7 +37,8 @@ pub fn find(request: &Request, core: &Core, door: Door) -> Option<Found> {
         ("/livez", _) => text(200, "alive\n"),
         ("/readyz" | "/healthz", _) => ready(core),
         ("/metrics", Door::Admin) => metrics(request, core),
-        ("/", Door::Public) if has_playground(core) => playground(),
+        ("/", Door::Public) if has_playground(core) => page(page::playground()),
+        ("/streams", Door::Public) if has_playground(core) => page(page::streams()),
         _ => return None,
     };
     match &*request.method {
@@ -50,7 +51,7 @@ pub fn find(request: &Request, core: &Core, door: Door) -> Option<Found> {
     }
 }
 
-/// Whoever wants every path relayed means this one too.
+/// Whoever wants every path relayed means these too.
 fn has_playground(core: &Core) -> bool {
     let settings = core.shared.settings.load();
     settings.config.playground && !settings.config.relay_all
@@ -108,12 +109,12 @@ fn metrics(request: &Request, core: &Core) -> Found {
     }
 }
 
-fn playground() -> Found {
+fn page(page: &'static Page) -> Found {
     Found {
         status: 200,
         content_type: page::CONTENT_TYPE,
-        body: page::PLAYGROUND.into(),
-        fields: page::fields(),
+        body: page.bytes().into(),
+        fields: page.fields(),
         error: None,
         quiet: false,
     }

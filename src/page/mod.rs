@@ -1,49 +1,107 @@
-//! What people look at: the playground, one page with its style and script inside, embedded as bytes.
+//! What people look at: two pages, each with its style and script inside, made once and then served as bytes.
 //!
-//! The page is served from the edge's own origin, where requests may carry a client's key. So its policy is closed:
+//! | path | page |
+//! | --- | --- |
+//! | `/` | the playground: a request, its answer as it streams in, the same request as code |
+//! | `/streams` | a durable stream: published to, watched, cut, resumed |
+//!
+//! A page is served from the edge's own origin, where requests may carry a client's key. So its policy is closed:
 //! no asset from elsewhere, no connection but to this origin, no frame around it, and only the very script and style
 //! that were built in, each by its hash. The hashes are taken from the page itself, once; an edit of the page cannot
-//! leave them behind. The page holds no inline handlers and no `style` attributes, which such a policy refuses.
+//! leave them behind. A page holds no inline handlers and no `style` attributes, which such a policy refuses.
+//!
+//! The playground stands as it is served. What both pages have in common stands there, and is put into the other.
 
 use std::sync::LazyLock;
 
 use ring::digest::{SHA256, digest};
 
-/// The playground: UTF-8 HTML, served at `/`.
-pub const PLAYGROUND: &[u8] = PAGE.as_bytes();
-
-/// The value of `Content-Type` for [`PLAYGROUND`].
+/// The value of `Content-Type` for every page.
 pub const CONTENT_TYPE: &str = "text/html; charset=utf-8";
 
-/// The header fields that go with [`PLAYGROUND`], beside its type. A copy may be kept but is asked about each time:
-/// a page from before an upgrade would talk to an edge it does not know.
-pub fn fields() -> &'static [(&'static str, &'static str)] {
-    static FIELDS: LazyLock<[(&str, &str); 4]> = LazyLock::new(|| {
-        [
-            ("Content-Security-Policy", policy()),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Referrer-Policy", "no-referrer"),
-            ("Cache-Control", "no-cache"),
-        ]
+/// A page, ready to be served.
+pub struct Page {
+    /// Its bytes.
+    html: String,
+    /// The header fields that go with it, beside its type.
+    fields: [(&'static str, &'static str); 4],
+}
+
+/// The playground, served at `/`.
+pub fn playground() -> &'static Page {
+    static PAGE: LazyLock<Page> = LazyLock::new(|| Page::new(PLAYGROUND.to_owned()));
+    &PAGE
+}
+
+/// The page of durable streams, served at `/streams`.
+pub fn streams() -> &'static Page {
+    static PAGE: LazyLock<Page> = LazyLock::new(|| {
+        let header = between(PLAYGROUND, "<header", "</header>")
+            .replace("<span>playground</span>", "<span>streams</span>")
+            .replace(r#"href="/streams">streams<"#, r#"href="/">playground<"#);
+        let mut html = STREAMS.to_owned();
+        for (place, common) in [
+            ("{icon}", format!("<link rel=\"icon\"{}>", between(PLAYGROUND, "<link rel=\"icon\"", ">\n"))),
+            ("{style}", between(PLAYGROUND, "<style>", "</style>").to_owned()),
+            ("{header}", format!("<header{header}</header>")),
+            (
+                "{theme}",
+                format!("// ── The theme{}", between(PLAYGROUND, "// ── The theme", "\n// ── Start")),
+            ),
+        ] {
+            html = html.replacen(place, &common, 1);
+        }
+        Page::new(html)
     });
-    &*FIELDS
+    &PAGE
+}
+
+impl Page {
+    fn new(html: String) -> Self {
+        // There are two pages, made once and served as long as the process lives.
+        let policy: &'static str = policy(&html).leak();
+        Self {
+            html,
+            fields: [
+                ("Content-Security-Policy", policy),
+                ("X-Content-Type-Options", "nosniff"),
+                ("Referrer-Policy", "no-referrer"),
+                // A copy may be kept but is asked about each time: a page from before an upgrade would talk to an edge it
+                // does not know.
+                ("Cache-Control", "no-cache"),
+            ],
+        }
+    }
+
+    /// Its UTF-8 bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.html.as_bytes()
+    }
+
+    /// The header fields that go with it, beside its type.
+    pub fn fields(&self) -> &[(&'static str, &'static str)] {
+        &self.fields
+    }
+
+    #[cfg(test)]
+    fn policy(&self) -> &'static str {
+        self.fields[0].1
+    }
 }
 
 /// The value of `Content-Security-Policy` (CSP Level 3).
-fn policy() -> &'static str {
-    static POLICY: LazyLock<String> = LazyLock::new(|| {
-        let script = source_hash(between(PAGE, "<script>", "</script>"));
-        let style = source_hash(between(PAGE, "<style>", "</style>"));
-        format!(
-            "default-src 'none'; script-src {script}; style-src {style}; img-src data:; connect-src 'self'; \
-             base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-             require-trusted-types-for 'script'; trusted-types 'none'"
-        )
-    });
-    &POLICY
+fn policy(html: &str) -> String {
+    let script = source_hash(between(html, "<script>", "</script>"));
+    let style = source_hash(between(html, "<style>", "</style>"));
+    format!(
+        "default-src 'none'; script-src {script}; style-src {style}; img-src data:; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+         require-trusted-types-for 'script'; trusted-types 'none'"
+    )
 }
 
-const PAGE: &str = include_str!("playground.html");
+const PLAYGROUND: &str = include_str!("playground.html");
+const STREAMS: &str = include_str!("streams.html");
 
 /// A `hash-source` of CSP Level 3, section 2.3.1.
 fn source_hash(source: &str) -> String {
@@ -100,24 +158,48 @@ mod tests {
         );
     }
 
-    #[test]
-    fn the_policy_names_the_script_and_the_style_that_are_in_the_page() {
-        for tag in ["script", "style"] {
-            assert_eq!(PAGE.matches(&format!("<{tag}")).count(), 1, "one {tag} element, without attributes");
-            let inside = between(PAGE, &format!("<{tag}>"), &format!("</{tag}>"));
-            assert!(inside.len() > 1000, "the {tag} was not found");
-            assert!(policy().contains(&format!("{tag}-src {}", source_hash(inside))));
-        }
-        assert!(policy().bytes().all(|b| (0x20..0x7f).contains(&b)), "a header value");
-        assert!(policy().starts_with("default-src 'none'; "));
+    fn pages() -> [&'static Page; 2] {
+        [playground(), streams()]
     }
 
     #[test]
-    fn the_page_is_whole_in_itself() {
-        for outside in [" src=", "@import", "url(", "style=\"", "onclick", "javascript:", "innerHTML"] {
-            assert!(!PAGE.contains(outside), "{outside} in the page");
+    fn the_policy_names_the_script_and_the_style_that_are_in_the_page() {
+        for page in pages() {
+            for tag in ["script", "style"] {
+                let elements = page.html.matches(&format!("<{tag}")).count();
+                assert_eq!(elements, 1, "one {tag} element, without attributes");
+                let inside = between(&page.html, &format!("<{tag}>"), &format!("</{tag}>"));
+                assert!(inside.len() > 1000, "the {tag} was not found");
+                assert!(page.policy().contains(&format!("{tag}-src {}", source_hash(inside))));
+            }
+            assert!(page.policy().bytes().all(|b| (0x20..0x7f).contains(&b)), "a header value");
+            assert!(page.policy().starts_with("default-src 'none'; "));
         }
-        assert!(!PAGE.contains('\r'), "a browser hashes lines that end in LF");
-        assert_eq!(PAGE.matches("https://").count(), 0, "nothing is fetched from elsewhere");
+    }
+
+    #[test]
+    fn a_page_is_whole_in_itself() {
+        for page in pages() {
+            for outside in [" src=", "@import", "url(", "style=\"", "onclick", "javascript:", "innerHTML"] {
+                assert!(!page.html.contains(outside), "{outside} in the page");
+            }
+            assert!(!page.html.contains('\r'), "a browser hashes lines that end in LF");
+            assert_eq!(page.html.matches("https://").count(), 0, "nothing is fetched from elsewhere");
+        }
+    }
+
+    #[test]
+    fn what_is_common_is_in_both() {
+        for common in
+            ["--reed:", "<svg class=\"mark\"", "function toggleTheme", "<link rel=\"icon\" href=\"data:"]
+        {
+            for page in pages() {
+                assert_eq!(page.html.matches(common).count(), 1, "{common}");
+            }
+        }
+        assert!(streams().html.contains("<a class=\"other\" href=\"/\">playground</a>"));
+        for place in ["{icon}", "{style}", "{header}", "{theme}"] {
+            assert!(!streams().html.contains(place), "{place} was not filled");
+        }
     }
 }
