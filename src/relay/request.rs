@@ -246,11 +246,15 @@ impl Request {
 
     /// The value of the first field of that name, in lower case, among those that are passed on.
     pub fn field_value(&self, name: &str) -> Option<&[u8]> {
-        let mut values = self.sending().fields.split(|&byte| byte == b'\n').filter_map(|line| {
+        self.field_values(name).next()
+    }
+
+    /// The values of all fields of that name, likewise.
+    pub fn field_values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.sending().fields.split(|&byte| byte == b'\n').filter_map(move |line| {
             let (field, value) = line.split_at_checked(name.len())?;
             field.eq_ignore_ascii_case(name.as_bytes()).then_some(value.strip_prefix(b":")?.trim_ascii())
-        });
-        values.next()
+        })
     }
 
     /// What is of use until it has been sent.

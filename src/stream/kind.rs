@@ -30,7 +30,7 @@ impl Kind {
     pub fn new(text: &str) -> Option<Kind> {
         let text = text.trim();
         let (main, sub) = essence(text).split_once('/')?;
-        if main.is_empty() || sub.is_empty() || text.len() > CONTENT_TYPE_BYTES_MAX || !is_visible(text) {
+        if !is_token(main) || !is_token(sub) || text.len() > CONTENT_TYPE_BYTES_MAX || !is_visible(text) {
             return None;
         }
         let form = match () {
@@ -54,6 +54,12 @@ impl Kind {
 
 fn essence(text: &str) -> &str {
     text.split(';').next().unwrap_or_default().trim()
+}
+
+/// A word of a media type (RFC 9110, 5.6.2).
+fn is_token(text: &str) -> bool {
+    let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_of_token)
 }
 
 fn is_visible(text: &str) -> bool {

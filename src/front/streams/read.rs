@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::reply::Reply;
 use super::target::Query;
-use super::write::bad;
+use super::write::{bad, field};
 use super::{Answer, Visit, live};
 use crate::http::fields::write_field;
 use crate::openai::ApiError;
@@ -47,9 +47,9 @@ enum Mode {
 
 /// `GET`.
 pub(super) async fn read(visit: &Visit<'_>, stream: &Arc<Stream>, query: &Query) -> Result<Answer, ApiError> {
-    let header = visit.request.field_value("last-event-id").map(String::from_utf8_lossy);
-    let last_event = header.as_deref().or(query.last_event_id.as_deref()).filter(|id| !id.is_empty());
-    let accepts_events = visit.request.field_value("accept").is_some_and(accepts_events);
+    let header = field(visit.request, "last-event-id")?;
+    let last_event = header.or(query.last_event_id.as_deref()).filter(|id| !id.is_empty());
+    let accepts_events = visit.request.field_values("accept").any(accepts_events);
     let is_browser = last_event.is_some() || accepts_events && query.live.is_none();
     let mode = match query.live.as_deref() {
         None if accepts_events => Mode::Events(View::EventSource),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::live::{poll_news, retry_ms, send};
 use super::reply::Reply;
 use super::target::Query;
-use super::write::bad;
+use super::write::{bad, field};
 use super::{Answer, Visit, read};
 use crate::http::Version;
 use crate::openai::ApiError;
@@ -51,8 +51,8 @@ pub(super) fn follow(visit: &Visit<'_>, query: &Query) -> Result<Answer, ApiErro
             streams.push(stream);
         }
     }
-    let header = visit.request.field_value("last-event-id").map(String::from_utf8_lossy);
-    let last_event = header.as_deref().or(query.last_event_id.as_deref()).filter(|id| !id.is_empty());
+    let header = field(visit.request, "last-event-id")?;
+    let last_event = header.or(query.last_event_id.as_deref()).filter(|id| !id.is_empty());
     let asked = last_event.or(query.offset.as_deref());
     let start = match asked.map(str::parse::<Start>) {
         None => Start::Beginning,

@@ -231,7 +231,7 @@ fn lifetime(request: &Request) -> Result<Lifetime, ApiError> {
 }
 
 fn closes(request: &Request) -> bool {
-    request.field_value("stream-closed").is_some_and(|value| value.eq_ignore_ascii_case(b"true"))
+    request.field_values("stream-closed").any(|value| value.eq_ignore_ascii_case(b"true"))
 }
 
 /// What the producer says: all of it, or nothing (PROTOCOL.md, 5.2.1).
@@ -255,8 +255,12 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// The value of a field that may stand once.
-fn field<'a>(request: &'a Request, name: &'static str) -> Result<Option<&'a str>, ApiError> {
-    let Some(value) = request.field_value(name) else { return Ok(None) };
+pub(super) fn field<'a>(request: &'a Request, name: &'static str) -> Result<Option<&'a str>, ApiError> {
+    let mut values = request.field_values(name);
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(bad(name, "stands there more than once"));
+    }
     std::str::from_utf8(value).map(Some).map_err(|_| bad(name, "is not UTF-8"))
 }
 
