@@ -25,7 +25,7 @@ use crate::relay::exchange::millis;
 use crate::relay::ledger::Ledger;
 use crate::shard::clock::unix_millis;
 use crate::stream::view::{Events, payload};
-use crate::stream::{Offset, Piece, Seat, Start, Stream, cold};
+use crate::stream::{Offset, Piece, Seat, Start, Stream, Streams, Unreadable, cold};
 
 /// What is read of each stream at a time, in bytes.
 const BATCH_BYTES: u64 = 16 << 10;
@@ -148,7 +148,7 @@ impl Followers {
             client.set_beat(if framing == Framing::Close { Beat::Bare } else { Beat::Chunk });
             let waited = poll_fn(|cx| {
                 self.each.iter().for_each(|(seat, _)| seat.listen(cx));
-                poll_news(cx, client, visit.core, || self.has_news())
+                poll_news(cx, client, visit.core, || self.has_news(visit.streams()))
             })
             .await;
             client.set_beat(Beat::Hold);
@@ -164,11 +164,16 @@ impl Followers {
         (ended, keep)
     }
 
-    /// Whether one of them has something to tell, or all are over.
-    fn has_news(&self) -> bool {
-        let open = |(seat, at): &&(Seat, u64)| !is_over(seat.stream(), *at);
-        let mut open = self.each.iter().filter(open).peekable();
-        open.peek().is_none() || open.any(|(seat, at)| seat.stream().status().tail > *at)
+    /// Whether one of them has something that can be told now, or all are over.
+    fn has_news(&self, streams: &Streams) -> bool {
+        if self.each.iter().all(|(seat, at)| is_over(seat.stream(), *at)) {
+            return true;
+        }
+        match self.look(streams, 1) {
+            Ok(parts) => !parts.is_empty(),
+            // To be found out again, and to be the end.
+            Err(_) => true,
+        }
     }
 
     /// What comes before all else: where the reader is to go on, and when to come again.
@@ -185,25 +190,37 @@ impl Followers {
         events
     }
 
-    /// The next records of all streams together, in their order.
+    /// The next records of all streams together, in their order: of each up to `max` bytes.
+    ///
+    /// Whoever has been told of a record comes back to what is after it in the order of all, so nothing before it may be missing:
+    /// neither what is not durable yet, nor what is appended to one stream while another is looked at. A place in the order is
+    /// taken under the lock of its stream, so whatever has one below that of a moment ago is there to be seen.
+    fn look(&self, streams: &Streams, max: u64) -> Result<Vec<(usize, Piece)>, Unreadable> {
+        let mut parts: Vec<(usize, Piece)> = Vec::new();
+        let (_, last) = streams.place();
+        let mut until = last + 1;
+        for (place, (seat, at)) in self.each.iter().enumerate() {
+            let page = match seat.stream().page(*at, u64::MAX, max) {
+                Ok(page) => page,
+                Err(Unreadable::Deleted) => continue,
+                Err(other) => return Err(other),
+            };
+            until = until.min(page.settled_before);
+            if !page.up_to_date {
+                until = until.min(page.pieces.last().map_or(0, |piece| piece.order + 1));
+            }
+            parts.extend(page.pieces.into_iter().map(|piece| (place, piece)));
+        }
+        parts.retain(|(_, piece)| piece.order < until);
+        parts.sort_by_key(|(_, piece)| piece.order);
+        Ok(parts)
+    }
+
+    /// The same with their bytes.
     async fn next(&mut self, visit: &Visit<'_>) -> Result<Vec<Part>, Stop> {
         loop {
-            let mut parts: Vec<(usize, Piece)> = Vec::new();
-            // What is appended from here on may be seen of one stream and not of another that was looked at before: it waits. A
-            // place is taken under the lock of its stream, so whatever has one by now is there when its stream is looked at.
-            let (_, last) = visit.streams().place();
-            let mut until = last + 1;
-            for (place, (seat, at)) in self.each.iter().enumerate() {
-                let Ok(page) = seat.stream().page(*at, u64::MAX, BATCH_BYTES) else { continue };
-                // What comes later in any of them must not be told before what is missing of this one.
-                until = until.min(page.settled_before);
-                if !page.up_to_date {
-                    until = until.min(page.pieces.last().map_or(0, |piece| piece.order + 1));
-                }
-                parts.extend(page.pieces.into_iter().map(|piece| (place, piece)));
-            }
-            parts.retain(|(_, piece)| piece.order < until);
-            parts.sort_by_key(|(_, piece)| piece.order);
+            // Given up while it was on its way to them: it is cut, comes back, and is told so.
+            let parts = self.look(visit.streams(), BATCH_BYTES).map_err(|_| Stop::Gone)?;
             let pieces: Vec<Piece> = parts.iter().map(|(_, piece)| piece.clone()).collect();
             match cold::bytes(visit.streams().journal(), &pieces).await {
                 Ok(bytes) => {
@@ -218,11 +235,16 @@ impl Followers {
 
     fn write(&mut self, events: &mut Events, parts: Vec<Part>, visit: &Visit<'_>) {
         let (epoch, _) = visit.streams().place();
-        for (place, piece, bytes) in parts {
+        let mut parts = parts.into_iter().peekable();
+        while let Some((place, piece, bytes)) = parts.next() {
             let (seat, at) = &mut self.each[place];
             let stream = seat.stream();
-            self.order = piece.order;
-            events.of_several(stream, &piece, &bytes, Offset { epoch, position: piece.order });
+            // What a fork has of its source is one record in two streams: only after both it counts as told.
+            if parts.peek().is_none_or(|(_, next, _)| next.order != piece.order) {
+                self.order = piece.order;
+            }
+            let id = Offset { epoch, position: self.order };
+            events.of_several(stream, &piece, &bytes, id);
             *at = piece.end;
         }
     }
