@@ -8,10 +8,12 @@ use crate::config::Cors;
 use crate::http::fields::{is_token, write_field, write_number};
 use crate::http::request::RequestHead;
 
-/// The fields of an answer that a page may read beside the few that every page may: what SDKs look at.
+/// The fields of an answer that a page may read beside the few that every page may: what SDKs and clients of streams look at.
 const EXPOSED: &[u8] = b"x-request-id, retry-after, retry-after-ms, x-should-retry, openai-model, openai-organization, \
     openai-processing-ms, openai-version, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, \
-    x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens";
+    x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens, \
+    stream-next-offset, stream-cursor, stream-up-to-date, stream-closed, stream-sse-data-encoding, stream-earliest-offset, \
+    stream-ttl, stream-expires-at, producer-epoch, producer-seq, producer-expected-seq, producer-received-seq, etag, location";
 
 /// What is said of one request.
 pub struct Said {

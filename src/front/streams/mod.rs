@@ -53,6 +53,9 @@ use crate::shard::clock::{Micros, Millis, unix_millis};
 use crate::stream::{Found, Hub, Stream, Streams};
 use crate::tell;
 
+/// What can be asked of a stream.
+const METHODS: &str = "GET, HEAD, PUT, POST, DELETE, OPTIONS";
+
 /// How often it is looked what is over.
 const SWEEP_MS: Millis = 1000;
 
@@ -156,6 +159,9 @@ pub async fn answer(
 async fn decide(visit: &Visit<'_>, ledger: &mut Ledger) -> Result<Answer, Failure> {
     let request = visit.request;
     let method = &*request.method;
+    if method == "OPTIONS" {
+        return Ok(Answer::Reply(options()));
+    }
     if !matches!(method, "GET" | "HEAD" | "PUT" | "POST" | "DELETE") {
         let message = "A stream is made by PUT, appended to by POST, read by GET and HEAD, ended by DELETE.";
         return Err(ApiError::new(405, "method_not_allowed", message).into());
@@ -179,6 +185,13 @@ async fn decide(visit: &Visit<'_>, ledger: &mut Ledger) -> Result<Answer, Failur
         _ => return Ok(read::read(visit, &visit.find(&name)?, &query).await?),
     };
     Ok(Answer::Reply(reply))
+}
+
+/// `OPTIONS`: what can be asked, for pages as well. Which pages may is said by `[cors]` alone; without it their browsers find
+/// nothing here that lets them.
+fn options() -> Reply {
+    let reply = Reply::new(204).field("Allow", METHODS);
+    reply.field("Access-Control-Allow-Methods", METHODS).field("Access-Control-Allow-Headers", "*")
 }
 
 fn bad_target(why: &'static str) -> ApiError {
