@@ -27,11 +27,12 @@ use crate::net::listener::Bound;
 use crate::net::{cpu, process};
 use crate::observe::{AccessLog, CoreMetrics, Ids, LogTarget, LogWriter, Registry};
 use crate::relay::core::{Core, Shared};
+use crate::relay::desk::Desk;
 use crate::relay::settings::Settings;
-use crate::shard::clock::unix_millis;
+use crate::shard::clock::{Clock, unix_millis};
 use crate::shard::runtime;
 use crate::stream::journal::{self, Directory, Keeper};
-use crate::stream::{self, Streams};
+use crate::stream::{self, Notes, Streams};
 use crate::tell;
 use crate::upstream::health::Healths;
 
@@ -108,8 +109,8 @@ pub fn serve(
     let (meters, healths) = (Meters::default(), Healths::default());
     let settings = Settings::new(config, &registry, &meters, &healths);
     let settings = settings.map_err(|error| ServeError::Settings(error.to_string()))?;
-    let (streams, keeper) = open_streams(&settings.config, workers)?;
-    let shared = Shared::new(settings, Arc::clone(&registry), meters, healths, Arc::new(streams));
+    let (desk, keeper) = open_streams(&settings.config, workers)?;
+    let shared = Shared::new(settings, Arc::clone(&registry), meters, healths, desk);
 
     let mut threads = Vec::with_capacity(workers + 1);
     let mut ready = Vec::with_capacity(workers);
@@ -180,13 +181,19 @@ pub fn serve(
     Ok(())
 }
 
-/// The durable streams, for so many workers and the admin's core.
-fn open_streams(config: &Config, workers: usize) -> Result<(Streams, Option<Keeper<Directory>>), ServeError> {
-    let ids =
-        Ids::from_os().map_err(|error| ServeError::System("no random numbers from the system", error))?;
+/// The durable streams and their subscriptions, for so many workers and the admin's core.
+fn open_streams(config: &Config, workers: usize) -> Result<(Desk, Option<Keeper<Directory>>), ServeError> {
+    let random =
+        || Ids::from_os().map_err(|error| ServeError::System("no random numbers from the system", error));
+    let ids = random()?;
+    let desk = |streams, notes, noted: &[_]| {
+        let now = Clock::default().micros() / 1000;
+        let desk = Desk::new(Arc::new(streams), notes, noted, random()?, now);
+        desk.map_err(|error| ServeError::Settings(error.to_string()))
+    };
     let bounds = config.streams.bounds.clone();
     let Some(path) = &config.data_dir else {
-        return Ok((Streams::new(workers + 1, bounds, ids), None));
+        return Ok((desk(Streams::new(workers + 1, bounds, ids), Notes::default(), &[])?, None));
     };
     let settings = journal::Settings { fsync: config.streams.fsync, ..journal::Settings::default() };
     let opened = stream::open(path, &settings, workers + 1, bounds, ids, unix_millis())
@@ -197,7 +204,7 @@ fn open_streams(config: &Config, workers: usize) -> Result<(Streams, Option<Keep
             "sedge: {file}: {bytes} bytes at its end were half written and never acknowledged; they were cut off"
         );
     }
-    Ok((opened.streams, Some(opened.keeper)))
+    Ok((desk(opened.streams, opened.notes, &opened.noted)?, Some(opened.keeper)))
 }
 
 #[expect(clippy::too_many_arguments, reason = "what a core is given once, at its start")]

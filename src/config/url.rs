@@ -47,6 +47,16 @@ impl UpstreamUrl {
         Ok(UpstreamUrl { tls, host: parse_host(host)?, port, path: parse_path(path)? })
     }
 
+    /// The value of `Host`: the port is left out if it is the scheme's.
+    pub fn authority(&self) -> String {
+        let default = if self.tls { 443 } else { 80 };
+        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        match self.port {
+            port if port == default => format!("{open}{}{close}", self.host),
+            port => format!("{open}{}{close}:{port}", self.host),
+        }
+    }
+
     /// Of a server at an address, in the clear.
     pub fn of_address(address: SocketAddr) -> UpstreamUrl {
         UpstreamUrl { tls: false, host: address.ip().to_string(), port: address.port(), path: String::new() }
@@ -129,13 +139,8 @@ fn fault<T>(what: impl Into<String>) -> Result<T, NotAUrl> {
 
 impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, default) = if self.tls { ("https", 443) } else { ("http", 80) };
-        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
-        write!(f, "{scheme}://{open}{}{close}", self.host)?;
-        if self.port != default {
-            write!(f, ":{}", self.port)?;
-        }
-        f.write_str(&self.path)
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.path)
     }
 }
 

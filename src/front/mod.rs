@@ -28,7 +28,7 @@ use crate::observe::Refusal;
 use crate::relay::client::Client;
 use crate::relay::core::Core;
 use crate::relay::exchange::millis;
-use crate::relay::probing;
+use crate::relay::{desk, probing};
 use crate::shard::clock::Millis;
 
 /// How long accepting rests when the process is out of descriptors: long enough to cost nothing, short enough to be back
@@ -57,6 +57,7 @@ enum Visit {
 pub async fn serve(core: Rc<Core>, bound: Vec<Bound>, door: Door) -> io::Result<()> {
     if core.shard.index == 0 && door == Door::Public {
         tokio::task::spawn_local(probing::run(Rc::clone(&core)));
+        tokio::task::spawn_local(desk::run(Rc::clone(&core)));
     }
     let hub = Rc::clone(&core.hub);
     tokio::task::spawn_local(async move { hub.run().await });

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use super::budget::Budget;
 use super::client::Client;
+use super::desk::Desk;
 use super::hedge::Recent;
 use super::settings::Settings;
 use crate::guard::meters::Meters;
@@ -52,6 +53,8 @@ pub struct Shared {
     pub healths: Healths,
     /// Every durable stream.
     pub streams: Arc<Streams>,
+    /// Who is woken by them.
+    pub desk: Arc<Desk>,
     /// When the process stops waiting for what is in flight, in milliseconds of [`unix_millis`]; 0 while it serves.
     drain_until: AtomicU64,
     /// Another process has taken over.
@@ -65,7 +68,7 @@ impl Shared {
         registry: Arc<Registry>,
         meters: Meters,
         healths: Healths,
-        streams: Arc<Streams>,
+        desk: Desk,
     ) -> Arc<Shared> {
         Arc::new(Shared {
             settings: ArcSwap::from_pointee(settings),
@@ -73,7 +76,8 @@ impl Shared {
             seats: Arc::default(),
             meters,
             healths,
-            streams,
+            streams: Arc::clone(&desk.streams),
+            desk: Arc::new(desk),
             drain_until: AtomicU64::new(0),
             succeeded: AtomicBool::new(false),
         })

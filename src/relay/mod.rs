@@ -33,6 +33,7 @@
 //! | `refusal` | what a client is told when there is no answer to pass on |
 //! | [`models`] | the union of what the upstreams offer |
 //! | [`core`], [`settings`] | what the tasks of a core share; a configuration made ready |
+//! | [`desk`] | subscriptions of streams at work: webhooks sent, workers told |
 //! | [`ledger`] | what is remembered for log and metrics |
 
 mod abandoned;
@@ -45,6 +46,7 @@ pub mod client;
 pub mod core;
 pub mod deadline;
 pub mod decides;
+pub mod desk;
 pub mod download;
 pub mod ear;
 pub mod exchange;

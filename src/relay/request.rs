@@ -274,6 +274,20 @@ impl Request {
         (sending.authorization.as_deref(), sending.api_keys.first().map(|(_, key)| &key[..]))
     }
 
+    /// Where its client reaches this server, as in `https://edge.example`, if it has said so. What a proxy adds is here only if
+    /// that is trusted.
+    pub fn origin(&self, tls: bool) -> Option<String> {
+        let said = |name| self.field_value(name).and_then(|value| std::str::from_utf8(value).ok());
+        let scheme = match said("x-forwarded-proto") {
+            Some(scheme @ ("http" | "https")) => scheme,
+            _ if tls => "https",
+            _ => "http",
+        };
+        let asked = std::str::from_utf8(self.host()).ok();
+        let host = said("x-forwarded-host").or(asked);
+        host.filter(|host| !host.is_empty()).map(|host| format!("{scheme}://{host}"))
+    }
+
     /// Appends the fields in which the client says who it is.
     pub fn write_credentials(&self, out: &mut Vec<u8>) {
         let Sending { authorization, api_keys, .. } = self.sending();

@@ -2,9 +2,9 @@
 //! all, and swapped in one step on a reload; a request keeps the settings it began with.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
 
 use crate::config::{Balance, Config, Route, Upstream};
 use crate::guard::holder::Holder;
@@ -12,6 +12,7 @@ use crate::guard::meter::{Limited, Scope};
 use crate::guard::meters::Meters;
 use crate::net::tls;
 use crate::observe::{LabelId, Registry};
+use crate::stream::subscription::Local;
 use crate::upstream::health::Healths;
 use crate::upstream::target::Target;
 
@@ -33,6 +34,8 @@ pub struct Settings {
     pub knows_clients: bool,
     /// What TLS clients are shown, if they are.
     pub server_tls: Option<Arc<ServerConfig>>,
+    /// What is trusted beyond the upstreams that are configured, once somebody has asked.
+    outbound_tls: OnceLock<Option<Arc<ClientConfig>>>,
 }
 
 /// What was found wrong with a configuration that had passed its own checks: a certificate, mostly.
@@ -93,9 +96,23 @@ impl Settings {
             upstream_limits,
             knows_clients,
             server_tls,
+            outbound_tls: client_tls.map_or_else(OnceLock::new, |config| OnceLock::from(Some(config))),
         };
         meters.keep(settings.limited());
         Ok(settings)
+    }
+
+    /// What is trusted when webhooks are sent: the same as upstreams'. Reads the system's certificates if nobody has yet.
+    pub fn outbound_tls(&self) -> Option<Arc<ClientConfig>> {
+        self.outbound_tls.get_or_init(|| tls::client(&self.config.upstream_ca).ok()).clone()
+    }
+
+    /// Whether webhooks may lead to this very machine: where nobody beyond it is served, not by a proxy either.
+    pub fn local_webhooks(&self) -> Local {
+        match self.config.listen.ip().is_loopback() && self.config.trusted_proxies.is_empty() {
+            true => Local::Allowed,
+            false => Local::Refused,
+        }
     }
 
     /// Everything that has limits.

@@ -34,6 +34,12 @@ pub(super) enum Entry<'a> {
         /// It is gone.
         gone: bool,
     },
+    /// Something more was noted under a name, behind what was there.
+    More {
+        /// The name.
+        #[serde(borrow)]
+        name: Cow<'a, str>,
+    },
 }
 
 /// A stream begins.

@@ -13,6 +13,9 @@
 //! | `streams.rs` | all of them: by name, made, forked, deleted, over |
 //! | [`view`], [`cold`] | a part of a stream as events; its bytes from memory or disk |
 //! | `wake.rs` | telling the readers of each core |
+//! | [`subscription`] | waking workers: cursors, leases, webhooks |
+//! | `news.rs` | telling those who listen to many streams at once |
+//! | `notes.rs` | what is kept beside the streams |
 //! | `entry.rs`, `replay.rs` | what the journal holds of them, and what a start makes of it |
 //! | [`journal`] | records on disk |
 //! | `bounds.rs` | how much there may be of anything |
@@ -27,6 +30,8 @@ mod json;
 mod kind;
 mod lifetime;
 mod log;
+mod news;
+mod notes;
 mod offset;
 mod producer;
 mod replay;
@@ -43,9 +48,11 @@ pub use json::{Messages, NoMessages};
 pub use kind::{DEFAULT_CONTENT_TYPE, Form, Kind};
 pub use lifetime::Lifetime;
 pub use log::{Piece, Source};
+pub use news::{News, Tiding};
+pub use notes::{Notes, Written};
 pub use offset::{OFFSET_BYTES, Offset, OffsetError, Start};
 pub use producer::{Claim, NUMBER_MAX};
-pub use replay::{OpenError, open};
+pub use replay::{OpenError, Opened, open};
 pub use stream::{Extent, Frame, Page, Status, Stream, Unreadable};
 pub use streams::{Created, Creation, Fork, Found, NotCreated, Streams};
 pub use wake::{Hub, Seat};

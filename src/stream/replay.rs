@@ -13,6 +13,8 @@ use super::entry::{self, Entry};
 use super::journal::{self, Journal, Keeper, Location, Recovery, Settings};
 use super::kind::Kind;
 use super::log::{Log, Record, Stored};
+use super::news::Heard;
+use super::notes::{Noted, Notes, Written};
 use super::producer::Claim;
 use super::stream::{Base, Presence, State, Stream};
 use super::streams::Streams;
@@ -25,6 +27,10 @@ pub use super::journal::OpenError;
 pub struct Opened {
     /// All that is in it.
     pub streams: Streams,
+    /// What is kept beside them.
+    pub notes: Notes,
+    /// What was kept there.
+    pub noted: Written,
     /// What was found of the journal.
     pub recovery: Recovery,
     /// Its writer; nothing is stored once it is dropped.
@@ -55,6 +61,7 @@ struct Made {
 struct Replay {
     halves: HashMap<u64, Half>,
     dead: Vec<Location>,
+    notes: Noted,
     order: u64,
     next: u64,
 }
@@ -80,9 +87,10 @@ pub fn open(
         error,
     })?;
     journal.retire(&replay.dead);
+    let (notes, noted) = std::mem::take(&mut replay.notes).finish(journal.clone());
     let streams = Streams::on(Some(journal), opened.number, cores, bounds, ids);
     replay.finish(&streams, path, now)?;
-    Ok(Opened { streams, recovery: opened.recovery, keeper })
+    Ok(Opened { streams, notes, noted, recovery: opened.recovery, keeper })
 }
 
 impl Replay {
@@ -97,7 +105,14 @@ impl Replay {
                 Ok(())
             }
             Entry::Trim(trim) => self.trim(&trim, location),
-            Entry::Note { .. } => Ok(()),
+            Entry::Note { name, gone } => {
+                self.notes.replay(&name, location, payload, gone, &mut self.dead);
+                Ok(())
+            }
+            Entry::More { name } => {
+                self.notes.replay_more(&name, location, payload, &mut self.dead);
+                Ok(())
+            }
         }
     }
 
@@ -273,6 +288,7 @@ impl Replay {
                 owner,
                 base,
                 common: Arc::clone(&streams.common),
+                heard: Heard::default(),
                 state: Mutex::new(half.state),
             });
             made.insert(id, stream);

@@ -26,6 +26,7 @@ use super::journal::{Journal, Location, Ticket};
 use super::kind::Kind;
 use super::lifetime::Lifetime;
 use super::log::{Log, Piece};
+use super::news::{Heard, News};
 use super::offset::{Offset, Start};
 use super::producer::Producers;
 use super::wake::Bells;
@@ -36,6 +37,7 @@ pub(super) struct Common {
     pub(super) bells: Arc<Bells>,
     pub(super) journal: Option<Journal>,
     pub(super) bounds: ArcSwap<Bounds>,
+    pub(super) news: News,
     /// Bytes of memory that all streams take.
     pub(super) held: AtomicU64,
     /// The next place in the order of all appends.
@@ -73,6 +75,7 @@ pub struct Stream {
     pub owner: Option<Box<str>>,
     pub(super) base: Option<Base>,
     pub(super) common: Arc<Common>,
+    pub(super) heard: Heard,
     pub(super) state: Mutex<State>,
 }
 
@@ -434,6 +437,7 @@ impl Stream {
 
     /// Wakes whoever watches: one wake a core that has not looked since the last.
     pub(super) fn publish(self: &Arc<Self>) {
+        self.common.news.changed(self);
         let mut state = self.lock();
         state.unseen = false;
         let mut cores: [u16; 16] = [0; 16];

@@ -19,6 +19,7 @@ use super::journal::{AppendError, Journal, Ticket};
 use super::kind::Kind;
 use super::lifetime::Lifetime;
 use super::log::{Log, Record, Stored};
+use super::news::{Heard, News};
 use super::offset::Start;
 use super::stream::{Base, Common, Pending, Presence, State, Stream};
 use super::wake::{Bells, Hub};
@@ -165,6 +166,7 @@ impl Streams {
                 bells: Arc::new(Bells::new(cores)),
                 journal,
                 bounds: ArcSwap::from_pointee(bounds),
+                news: News::default(),
                 held: AtomicU64::new(0),
                 order: AtomicU64::new(1),
             }),
@@ -185,6 +187,11 @@ impl Streams {
     /// What is kept on disk, if anything.
     pub fn journal(&self) -> Option<&Journal> {
         self.common.journal.as_ref()
+    }
+
+    /// What has happened to them, for those who listen.
+    pub fn news(&self) -> &News {
+        &self.common.news
     }
 
     /// The bounds in force.
@@ -271,6 +278,7 @@ impl Streams {
         names.insert(creation.name.into(), Arc::clone(&stream));
         drop(names);
         self.look_again(&stream, now);
+        self.common.news.created(&stream);
         let ticket = stream.lock().last_ticket();
         Ok(Created { stream, new: true, ticket })
     }
@@ -372,6 +380,7 @@ impl Streams {
             owner: creation.owner.map(Into::into),
             base,
             common: Arc::clone(&self.common),
+            heard: Heard::default(),
             state: Mutex::new(state),
         })
     }

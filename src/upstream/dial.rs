@@ -6,8 +6,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use rustix::io::Errno;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -41,6 +44,8 @@ pub enum DialError {
     Connect(SocketAddr, io::Error),
     /// All its addresses are link-local: a machine's metadata service listens there, and no model does.
     Forbidden(String, IpAddr),
+    /// None of its addresses may be connected to for this purpose.
+    NotAllowed(String, IpAddr),
     /// The handshake failed: an unknown CA, a wrong name, no TLS at all.
     Tls(String, io::Error),
 }
@@ -53,6 +58,9 @@ impl fmt::Display for DialError {
                 f,
                 "the name {host} leads to {address}, a link-local address; if that is meant, put the address itself into the URL"
             ),
+            DialError::NotAllowed(host, address) => {
+                write!(f, "{host} leads to {address}, which is not an address that may be asked")
+            }
             DialError::Connect(address, error) => write!(f, "no connection to {address}: {error}"),
             DialError::Tls(host, error) => write!(f, "TLS with {host} failed: {error}"),
         }
@@ -82,26 +90,56 @@ pub struct Resolver {
     known: RefCell<HashMap<(String, u16), Resolved>>,
 }
 
+/// Somewhere to connect to.
+pub struct Place<'a> {
+    /// A name, or an address.
+    pub host: &'a str,
+    /// Port.
+    pub port: u16,
+    /// TLS, with the name that the certificate must bear.
+    pub tls: Option<&'a (Arc<ClientConfig>, ServerName<'static>)>,
+    /// Which addresses may be connected to, whatever name led to them.
+    pub allows: &'a dyn Fn(IpAddr) -> bool,
+}
+
 /// Dials `target`. `step` is told what begins.
 pub async fn dial(
     target: &Target,
     resolver: &Resolver,
     now: Millis,
+    step: impl FnMut(Step),
+) -> Result<Stream, DialError> {
+    let place = Place { host: &target.host, port: target.port, tls: target.tls.as_ref(), allows: &|_| true };
+    dial_place(&place, resolver, now, step).await
+}
+
+/// Dials a place. `step` is told what begins.
+pub async fn dial_place(
+    place: &Place<'_>,
+    resolver: &Resolver,
+    now: Millis,
     mut step: impl FnMut(Step),
 ) -> Result<Stream, DialError> {
     step(Step::Connect);
-    let socket = match target.host.parse::<IpAddr>() {
-        Ok(address) => connect(SocketAddr::new(address, target.port)).await?,
+    let socket = match place.host.parse::<IpAddr>() {
+        Ok(address) if (place.allows)(address) => connect(SocketAddr::new(address, place.port)).await?,
+        Ok(address) => return Err(DialError::NotAllowed(place.host.into(), address)),
         Err(_) => {
-            let addresses = resolver.resolve(&target.host, target.port, now).await?;
-            connect_any(&target.host, &addresses).await?
+            let mut addresses = resolver.resolve(place.host, place.port, now).await?;
+            let first = addresses.first().copied();
+            // The very addresses that are then connected to: a name may lead anywhere, and elsewhere the next time.
+            addresses.retain(|address| (place.allows)(address.ip()));
+            if let (Some(first), true) = (first, addresses.is_empty()) {
+                return Err(DialError::NotAllowed(place.host.into(), first.ip()));
+            }
+            connect_any(place.host, &addresses).await?
         }
     };
     set_nodelay(&socket);
-    let Some((config, name)) = &target.tls else { return Ok(Stream::Plain(socket)) };
+    let Some((config, name)) = place.tls else { return Ok(Stream::Plain(socket)) };
     step(Step::Tls);
     let session = TlsConnector::from(config.clone()).connect(name.clone(), socket).await;
-    let session = session.map_err(|error| DialError::Tls(target.host.clone(), error))?;
+    let session = session.map_err(|error| DialError::Tls(place.host.into(), error))?;
     Ok(Stream::Tls(Box::new(session.into())))
 }
 
@@ -163,6 +201,19 @@ fn is_link_local(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_not_allowed_is_not_connected_to_whatever_name_leads_there() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let resolver = Resolver::default();
+        for host in ["127.0.0.1", "localhost"] {
+            let place = |allows| Place { host, port, tls: None, allows };
+            let refused = dial_place(&place(&|address| !address.is_loopback()), &resolver, 0, |_| {}).await;
+            assert!(matches!(refused, Err(DialError::NotAllowed(name, _)) if name == host), "{host}");
+            assert!(dial_place(&place(&|_| true), &resolver, 0, |_| {}).await.is_ok(), "{host}");
+        }
+    }
 
     #[test]
     fn metadata_services_are_known() {

@@ -65,9 +65,7 @@ impl Target {
         cores: usize,
     ) -> Result<Target, NotAName> {
         let url = &upstream.url;
-        let default_port = if url.tls { 443 } else { 80 };
-        let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
-        let authority = if url.port == default_port { host } else { format!("{host}:{}", url.port) };
+        let authority = url.authority();
         let tls = match tls.filter(|_| url.tls) {
             Some(config) => {
                 let name = ServerName::try_from(url.host.clone()).map_err(|_| NotAName(url.host.clone()))?;

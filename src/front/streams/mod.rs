@@ -20,13 +20,16 @@
 //! | `read.rs` | positions, metadata, what there is |
 //! | `live.rs`, `several.rs` | what is yet to come: of one stream, of many on one connection |
 //! | `cursor.rs` | what keeps caches from serving one answer for ever |
+//! | `control.rs`, `subscriptions.rs` | the reserved paths: who is woken by streams |
 //! | `reply.rs` | an answer on its way |
 
+mod control;
 mod cursor;
 mod live;
 mod read;
 mod reply;
 mod several;
+mod subscriptions;
 mod target;
 mod write;
 
@@ -34,6 +37,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub use control::is_for_anyone;
 pub use target::is_of_streams;
 
 use self::reply::Reply;
@@ -127,6 +131,9 @@ pub async fn answer(
     peer: IpAddr,
     began: Micros,
 ) -> After {
+    if control::is_control(request.path()) {
+        return Box::pin(subscriptions::answer(client, core, request, peer, began)).await;
+    }
     let visit = Visit { client, core, request };
     let mut ledger = Ledger::new(began);
     let answer = match decide(&visit, &mut ledger).await {

@@ -40,13 +40,14 @@
 //! | `keys.rs`, `token.rs` | signatures and tokens |
 //! | `action.rs`, `backoff.rs` | what is to be done outside, and when again |
 //! | `record.rs` | what is kept beyond the process |
-//! | `source.rs` | what is asked of the streams |
+//! | `source.rs`, `extents.rs` | what is asked of the streams, and what they say |
 
 #![forbid(unsafe_code)]
 
 mod action;
 mod address;
 mod backoff;
+mod extents;
 mod glob;
 mod keys;
 mod links;
@@ -72,6 +73,7 @@ mod webhook_url;
 mod world;
 
 pub use action::{Action, Announcement, Delivered, Delivery};
+pub use extents::Extents;
 pub use glob::{BadGlob, Glob};
 pub use keys::{SECRET_BYTES, Secret, Signer};
 pub use path::{BadPath, PATH_BYTES_MAX, RESERVED};

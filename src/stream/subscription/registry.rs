@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::action::{Action, Delivered};
 use super::keys::{Secret, Signer};
 use super::phase::Phase;
-use super::record::{BadRecord, Record};
+use super::record::{BadRecord, Record, Written};
 use super::refusal::{Code, Refusal};
 use super::settings::{Kind, Settings};
 use super::source::Source;
@@ -236,15 +236,16 @@ impl Subscriptions {
         self.changed(path, scene);
     }
 
-    /// Something was appended to a stream, or it was deleted. To be said once everyone can see it, and before whoever did it is
-    /// answered; several changes may be said at once.
-    pub fn changed(&mut self, path: &str, scene: Scene<'_>) {
-        let Some((path, ids)) = self.watchers.get_key_value(path) else { return };
+    /// Something was appended to a stream, or it was deleted. To be said once everyone can see it; several changes may be said
+    /// at once. False says that no subscription has it.
+    pub fn changed(&mut self, path: &str, scene: Scene<'_>) -> bool {
+        let Some((path, ids)) = self.watchers.get_key_value(path) else { return false };
         let (path, ids) = (Arc::clone(path), ids.clone());
         let extent = scene.source.extent(&path);
         for id in ids {
             let _ = self.step(&id, scene, |subscription, turn| subscription.look(&path, extent, turn));
         }
+        true
     }
 
     /// What came of a webhook.
@@ -277,6 +278,14 @@ impl Subscriptions {
         let known = self.all.remove(&id);
         self.all.insert(id, record.apply(known, length)?);
         Ok(())
+    }
+
+    /// A record of a subscription could not be kept, and what was asked for behind it is not done: the next one says everything.
+    pub fn not_stored(&mut self, id: &str) {
+        if let Some(subscription) = self.all.get_mut(id) {
+            subscription.written = Written::default();
+            subscription.changed = true;
+        }
     }
 
     /// Goes on with what was restored, once, when the streams are there too. What was being told is told again, under the same

@@ -220,6 +220,12 @@ impl Subscription {
     pub(super) fn claim(&mut self, body: &[u8], turn: &mut Turn<'_>) -> Result<Reply, Refusal> {
         let holder = progress::worker(body)?;
         self.must_be(Kind::PullWake)?;
+        if self.phase == Phase::Idle {
+            // Whoever was just told of an append may be faster than the news of it.
+            let paths: Vec<_> = self.links.iter().map(|(path, _)| Arc::clone(path)).collect();
+            paths.iter().for_each(|path| self.refresh(path, turn));
+            self.settle(turn);
+        }
         let wake = match &self.phase {
             Phase::Held { wake, holder, .. } => {
                 return Err(Refusal::already_claimed(holder, wake.generation));

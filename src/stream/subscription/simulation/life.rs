@@ -135,7 +135,7 @@ impl Life {
         let scene = self.server.world.scene();
         match news {
             News::Created(path) => self.server.subscriptions.created(path, scene),
-            News::Changed(path) => self.server.subscriptions.changed(path, scene),
+            News::Changed(path) => drop(self.server.subscriptions.changed(path, scene)),
         }
         self.server.obey();
         if self.dice.chance(10) {

@@ -117,6 +117,23 @@ fn an_ack_of_one_stream_among_many_is_a_small_record() {
 }
 
 #[test]
+fn a_record_that_could_not_be_kept_is_made_up_for_by_the_next() {
+    let mut server = Server::new();
+    server.put("s", &pull());
+    server.create("events/a", 3);
+    server.records.pop();
+    server.subscriptions.not_stored("s");
+    // What was asked for behind it was never done.
+    let announcement = server.announcements.pop().unwrap();
+    server.announced(&announcement, false);
+    let before = server.get("s");
+    server.restart(2);
+    assert_eq!(server.get("s"), before);
+    server.pass(1200);
+    assert_eq!(server.announcement()["generation"], 1);
+}
+
+#[test]
 fn a_record_that_is_none_is_told() {
     let mut server = Server::new();
     assert!(matches!(server.subscriptions.restore(b"{}"), Err(BadRecord::Json(_))));

@@ -1,0 +1,47 @@
+//! Subscriptions and their webhooks, for `GET /metrics`.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::Desk;
+use crate::observe::Page;
+use crate::stream::subscription::Delivered;
+
+/// Webhooks by what came of them. Rare enough to be counted in one place for all cores.
+#[derive(Debug, Default)]
+pub(super) struct Webhooks([AtomicU64; 3]);
+
+const OUTCOMES: [(Delivered, &str); 3] =
+    [(Delivered::Done, "done"), (Delivered::Accepted, "accepted"), (Delivered::Failed, "failed")];
+
+impl Webhooks {
+    pub(super) fn count(&self, outcome: Delivered) {
+        for (counter, (known, _)) in self.0.iter().zip(OUTCOMES) {
+            if known == outcome {
+                counter.fetch_add(1, Relaxed);
+            }
+        }
+    }
+}
+
+impl Desk {
+    /// Appends what is known of them.
+    pub fn render(&self, out: &mut String) {
+        let (subscriptions, unlinked) = self.totals();
+        let mut page = Page::new(out);
+        page.gauge("sedge_subscriptions", "Subscriptions of durable streams.", subscriptions);
+        page.counter(
+            "sedge_subscription_streams_left_out_total",
+            "Streams that a pattern matched and that were left out, because the subscription had as many as it may.",
+            unlinked,
+        );
+        let name = "sedge_webhooks_total";
+        page.family(
+            name,
+            "counter",
+            "Webhooks by what came of them: the work was done, they were taken, or they failed and come again.",
+        );
+        for (counter, (_, outcome)) in self.webhooks.0.iter().zip(OUTCOMES) {
+            page.labelled(name, &[("outcome", outcome)], counter.load(Relaxed));
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The subscriptions at work: one set for all cores, behind one lock, and one task that carries out what it asks for.
+//!
+//! ```text
+//!  request, on any core ──► lock: news of streams, then the request ──► records into the journal ──durable──► its answer
+//!                                        │ orders                                                      │
+//!                                        ▼                                                             ▼
+//!                             the desk's task, on core 0 ──durable──► webhook sent, event appended ──► lock: what came of it
+//! ```
+//!
+//! Nobody is told of what a crash could take back: neither a client nor a receiver hears of a wake, a claim or an
+//! acknowledgement before its record is as durable as configured. Under the lock nothing is waited for: a record is handed to
+//! the journal, an order is put into the queue. Streams are locked from within it, never the other way round.
+//!
+//! | file | what lives there |
+//! | --- | --- |
+//! | `mod.rs` | the lock, and what goes in and out of it |
+//! | `task.rs` | orders carried out, leases that end |
+//! | `webhook.rs` | one webhook sent |
+//! | `metrics.rs` | what is counted |
+
+mod metrics;
+mod task;
+#[cfg(test)]
+mod tests;
+mod webhook;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::observe::Ids;
+use crate::shard::clock::{Millis, unix_millis};
+use crate::stream::journal::{AppendError, Ticket};
+use crate::stream::subscription::{
+    Action, Announcement, BadRecord, Delivery, Extents, SECRET_BYTES, Scene, Secret, Signer, Subscriptions,
+    UnixMillis,
+};
+use crate::stream::{Notes, Streams, Tiding};
+
+use metrics::Webhooks;
+pub use task::run;
+
+/// The note that holds the server's secret.
+const SECRET_NOTE: &str = "secret";
+
+/// The notes that hold subscriptions begin with it; their id follows.
+const NOTE_PREFIX: &str = "subscription/";
+
+/// The subscriptions of this process.
+pub struct Desk {
+    /// What they are about.
+    pub streams: Arc<Streams>,
+    /// What signs their webhooks.
+    pub signer: Signer,
+    inner: Mutex<Inner>,
+    bell: Notify,
+    webhooks: Webhooks,
+    /// Unix time when the monotonic clock was 0: from then on time does not jump, and over a restart it goes on.
+    epoch: UnixMillis,
+}
+
+struct Inner {
+    subscriptions: Subscriptions,
+    notes: Notes,
+    orders: VecDeque<Order>,
+    /// What could not be asked for, because the record before it could not be kept.
+    lost: Vec<Task>,
+}
+
+/// Something to be done once a record is durable.
+struct Order {
+    after: Option<Ticket>,
+    task: Task,
+}
+
+enum Task {
+    Deliver(Delivery),
+    Announce(Announcement),
+}
+
+/// An answer, and what has to be durable before it is given.
+pub struct Asked<R> {
+    /// The answer.
+    pub answer: R,
+    /// Why it does not hold: what it rests on could not be kept.
+    pub stored: Result<Option<Ticket>, AppendError>,
+}
+
+/// Why subscriptions cannot go on where they were.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DeskError {
+    /// The system has no random bytes.
+    NoSecret,
+    /// A record cannot be taken up.
+    Record(String, BadRecord),
+    /// The new secret cannot be kept.
+    Store(AppendError),
+}
+
+impl std::fmt::Display for DeskError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DeskError::NoSecret => {
+                f.write_str("the system gives no random bytes for the key that signs webhooks")
+            }
+            DeskError::Record(name, bad) => {
+                write!(f, "the note {name} in the data directory cannot be used: {bad}")
+            }
+            DeskError::Store(error) => write!(f, "the key that signs webhooks cannot be kept: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for DeskError {}
+
+impl Desk {
+    /// Goes on with what was noted, as of `now` on the monotonic clock.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    pub fn new(
+        streams: Arc<Streams>,
+        mut notes: Notes,
+        noted: &[(Box<str>, Vec<u8>)],
+        ids: Ids,
+        now: Millis,
+    ) -> Result<Desk, DeskError> {
+        let kept = noted.iter().find(|(name, _)| &**name == SECRET_NOTE);
+        let kept = kept.and_then(|(_, bytes)| <[u8; SECRET_BYTES]>::try_from(&bytes[..]).ok());
+        let secret = match kept {
+            Some(bytes) => Secret::from_bytes(bytes),
+            None => {
+                let secret = Secret::random().map_err(|_| DeskError::NoSecret)?;
+                notes.write(SECRET_NOTE, secret.as_bytes(), true).map_err(DeskError::Store)?;
+                secret
+            }
+        };
+        let mut subscriptions = Subscriptions::new(&secret, ids);
+        for (name, record) in noted.iter().filter(|(name, _)| name.starts_with(NOTE_PREFIX)) {
+            let restored = subscriptions.restore(record);
+            restored.map_err(|bad| DeskError::Record(name.clone().into(), bad))?;
+        }
+        let inner = Inner { subscriptions, notes, orders: VecDeque::new(), lost: Vec::new() };
+        let desk = Desk {
+            streams,
+            signer: Signer::new(&secret),
+            inner: Mutex::new(inner),
+            bell: Notify::new(),
+            webhooks: Webhooks::default(),
+            epoch: unix_millis().saturating_sub(now),
+        };
+        desk.ask(now, |subscriptions, scene| subscriptions.start(scene));
+        Ok(desk)
+    }
+
+    /// How many subscriptions there are, and how often a stream was left out of one.
+    fn totals(&self) -> (usize, u64) {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        (inner.subscriptions.len(), inner.subscriptions.unlinked())
+    }
+
+    /// The time on the wall, by the monotonic clock.
+    fn unix(&self, now: Millis) -> UnixMillis {
+        self.epoch + now
+    }
+
+    /// Asks the subscriptions, when all news of streams are told, at `now` on the monotonic clock.
+    pub fn ask<R>(&self, now: Millis, ask: impl FnOnce(&mut Subscriptions, Scene<'_>) -> R) -> Asked<R> {
+        let now = self.unix(now);
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = &mut *inner;
+        let subscriptions = &mut inner.subscriptions;
+        let before = subscriptions.next_due();
+        let extents = Extents { streams: &self.streams, now };
+        let scene = Scene { now, source: &extents };
+        let news = self.streams.news();
+        // Whoever subscribes looks at the streams that there are: those that are made from here on are told.
+        news.listen(true);
+        for tiding in news.take() {
+            match tiding {
+                Tiding::Created(stream) => subscriptions.created(&stream.name, scene),
+                Tiding::Changed(stream) => stream.listen(subscriptions.changed(&stream.name, scene)),
+            }
+        }
+        let answer = ask(subscriptions, scene);
+        news.listen(!subscriptions.is_empty());
+        let actions = subscriptions.take_actions();
+        let stored = inner.obey(actions);
+        let due = inner.subscriptions.next_due();
+        if !inner.orders.is_empty()
+            || !inner.lost.is_empty()
+            || due.is_some_and(|due| before.is_none_or(|before| due < before))
+        {
+            self.bell.notify_one();
+        }
+        Asked { answer, stored }
+    }
+}
+
+impl Inner {
+    /// Keeps what is to be kept, and puts the rest into the queue behind it.
+    fn obey(&mut self, actions: Vec<Action>) -> Result<Option<Ticket>, AppendError> {
+        let mut last = Ok(None);
+        for action in actions {
+            let (id, result) = match action {
+                Action::Store { id, record, whole } => {
+                    let result = self.notes.write(&format!("{NOTE_PREFIX}{id}"), &record, whole);
+                    (id, result)
+                }
+                Action::Forget { id } => {
+                    let result = self.notes.erase(&format!("{NOTE_PREFIX}{id}"));
+                    (id, result)
+                }
+                Action::Deliver(delivery) => {
+                    self.put(Task::Deliver(delivery), &last);
+                    continue;
+                }
+                Action::Announce(announcement) => {
+                    self.put(Task::Announce(announcement), &last);
+                    continue;
+                }
+            };
+            match result {
+                Ok(Some(ticket)) if last.is_ok() => last = Ok(Some(ticket)),
+                Ok(_) => {}
+                Err(error) => {
+                    self.subscriptions.not_stored(&id);
+                    last = Err(error);
+                }
+            }
+        }
+        last
+    }
+
+    fn put(&mut self, task: Task, last: &Result<Option<Ticket>, AppendError>) {
+        match last {
+            Ok(after) => self.orders.push_back(Order { after: *after, task }),
+            Err(_) => self.lost.push(task),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Carrying out what subscriptions ask for, and telling them when it is time. One task for all cores.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError};
+
+use super::{Desk, Order, Task, webhook};
+use crate::relay::core::Core;
+use crate::shard::clock::{Millis, unix_millis};
+use crate::stream::subscription::{Announcement, Delivered};
+use crate::stream::{Append, Form, Found, Hub, Messages};
+
+/// Webhooks that are under way at a time; the others wait for their turn.
+const DELIVERIES_MAX: usize = 256;
+
+/// The clock is looked at after this long at the latest.
+const REST_MS_MAX: Millis = 1000;
+
+/// Carries out orders until the process goes down.
+pub async fn run(core: Rc<Core>) {
+    let (desk, hub) = (Arc::clone(&core.shared.desk), Rc::clone(&core.hub));
+    let under_way = Rc::new(Cell::new(0));
+    while !core.shared.is_draining() {
+        let now = core.shard.clock.millis();
+        desk.ask(now, |subscriptions, scene| subscriptions.advance(scene));
+        desk.tell_lost(now);
+        while let Some(order) = desk.next(under_way.get() < DELIVERIES_MAX) {
+            let (core, desk, hub) = (Rc::clone(&core), Arc::clone(&desk), Rc::clone(&hub));
+            let under_way = Rc::clone(&under_way);
+            under_way.set(under_way.get() + 1);
+            tokio::task::spawn_local(async move {
+                carry_out(&core, &desk, &hub, order).await;
+                under_way.set(under_way.get() - 1);
+                // Another may be waiting for its place.
+                desk.bell.notify_one();
+            });
+        }
+        let rest = desk.rest(now);
+        tokio::select! {
+            () = desk.bell.notified() => {}
+            () = desk.streams.news().arrived() => {}
+            () = core.shard.pause(rest) => {}
+        }
+    }
+}
+
+impl Desk {
+    /// What was never asked for has failed, and comes again in its time.
+    fn tell_lost(&self, now: Millis) {
+        let lost = std::mem::take(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner).lost);
+        for task in lost {
+            self.ask(now, |subscriptions, scene| match task {
+                Task::Deliver(it) => subscriptions.delivered(&it.id, &it.wake_id, Delivered::Failed, scene),
+                Task::Announce(it) => subscriptions.announced(&it.id, &it.wake_id, false, scene),
+            });
+        }
+    }
+
+    /// The next order, if there is one that may be carried out.
+    fn next(&self, has_room: bool) -> Option<Order> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if has_room { inner.orders.pop_front() } else { None }
+    }
+
+    /// How long nothing happens by itself.
+    fn rest(&self, now: Millis) -> Millis {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let due =
+            inner.subscriptions.next_due().map_or(Millis::MAX, |due| due.saturating_sub(self.unix(now)));
+        due.clamp(1, REST_MS_MAX)
+    }
+}
+
+async fn carry_out(core: &Rc<Core>, desk: &Desk, hub: &Rc<Hub>, order: Order) {
+    // The disk has failed: a restart tells it again.
+    if hub.durable(order.after).await.is_err() {
+        return;
+    }
+    match order.task {
+        Task::Deliver(delivery) => {
+            let outcome = tokio::select! {
+                outcome = Box::pin(webhook::send(core, desk, &delivery)) => outcome,
+                () = core.shard.pause(delivery.timeout_ms) => Delivered::Failed,
+            };
+            desk.webhooks.count(outcome);
+            desk.ask(core.shard.clock.millis(), |subscriptions, scene| {
+                subscriptions.delivered(&delivery.id, &delivery.wake_id, outcome, scene);
+            });
+        }
+        Task::Announce(announcement) => {
+            let is_there = announce(desk, hub, &announcement).await;
+            desk.ask(core.shard.clock.millis(), |subscriptions, scene| {
+                subscriptions.announced(&announcement.id, &announcement.wake_id, is_there, scene);
+            });
+        }
+    }
+}
+
+/// Appends the event of a wake. A stream of JSON gets a message, any other a line.
+async fn announce(desk: &Desk, hub: &Rc<Hub>, announcement: &Announcement) -> bool {
+    let now = unix_millis();
+    let Found::Present(stream) = desk.streams.find(&announcement.stream, now) else { return false };
+    // One that belongs to somebody is nobody else's to write to.
+    if stream.owner.is_some() {
+        return false;
+    }
+    let mut event = announcement.event.clone();
+    let (bytes, ends) = match stream.kind.form {
+        Form::Json => match Messages::read(&event) {
+            Ok(Messages { bytes, ends }) => (bytes, ends),
+            Err(_) => return false,
+        },
+        _ => {
+            event.push(b'\n');
+            (event.into(), Box::default())
+        }
+    };
+    let append = Append { bytes, ends, content_type: Some(stream.kind.as_str()), ..Append::default() };
+    let outcome = stream.append(&append, now);
+    hub.appended(outcome.ticket, &stream);
+    hub.durable(outcome.ticket).await.is_ok() && outcome.result.is_ok()
+}
