@@ -14,7 +14,7 @@
 //! | [`guard`] | client keys, the operators' token, limits and seats, trusted proxies | `observe`, the core |
 //! | [`observe`] | counters, histograms, access log, trace ids | nothing |
 //! | [`http`] | HTTP/1.1 heads and body framing as state machines | nothing |
-//! | [`stream`] | durable streams: logs, who reads them, what is kept on disk | `observe` |
+//! | [`stream`] | durable streams: logs, who reads them, who is woken by them, what is kept on disk | `observe`, the core |
 //! | [`sse`] | event boundaries, events written | nothing |
 //! | [`openai`] | `model` and `stream` of a request, the side band of an answer, error bodies | `http`, `sse` |
 

@@ -161,6 +161,28 @@ fn a_webhook_that_is_refused_comes_again_and_is_never_sent_on() {
 }
 
 #[test]
+fn a_receiver_that_never_answers_loses_the_wake_and_gets_another() {
+    let (edge, receiver) = (Edge::start(&[]), Upstream::listen());
+    let mut settings = to(&receiver);
+    settings["lease_ttl_ms"] = 1_000.into();
+    subscribe(&edge, "s", &settings);
+    create(&edge, "events/a");
+    let (mut silent, _, first) = webhook(&receiver);
+    let (mut wire, _, second) = webhook(&receiver);
+    let (first, second) = (json(&first), json(&second));
+    assert_eq!((&first["generation"], &second["generation"]), (&json!(1), &json!(2)));
+    silent.wait_closed();
+    let callback = format!("{}/callback", subscription("s"));
+    let (head, _) =
+        ask(&edge, "POST", &callback, &[&bearer(&first["callback_token"])], &progress(&first, true));
+    assert_eq!(head.status(), 409);
+    wire.send(answer("200 OK", &[], r#"{"done":true}"#));
+    edge.wait_metric("sedge_webhooks_total", &["outcome=\"done\""], 1.0);
+    assert_eq!(edge.metric("sedge_webhooks_total", &["outcome=\"failed\""]), 1.0);
+    assert_eq!(edge.metric("sedge_subscriptions", &[]), 1.0);
+}
+
+#[test]
 fn workers_race_for_a_wake_and_one_that_dies_loses_it() {
     let edge = Edge::start(&[]);
     create(&edge, "wake/pool");

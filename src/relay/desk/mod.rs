@@ -64,6 +64,8 @@ struct Inner {
     subscriptions: Subscriptions,
     notes: Notes,
     orders: VecDeque<Order>,
+    /// The last record that was handed to the journal: whatever is told rests on it, a look at a cursor as well.
+    latest: Option<Ticket>,
     /// What could not be asked for, because the record before it could not be kept.
     lost: Vec<Task>,
 }
@@ -142,7 +144,7 @@ impl Desk {
             let restored = subscriptions.restore(record);
             restored.map_err(|bad| DeskError::Record(name.clone().into(), bad))?;
         }
-        let inner = Inner { subscriptions, notes, orders: VecDeque::new(), lost: Vec::new() };
+        let inner = Inner { subscriptions, notes, orders: VecDeque::new(), latest: None, lost: Vec::new() };
         let desk = Desk {
             streams,
             signer: Signer::new(&secret),
@@ -202,7 +204,7 @@ impl Desk {
 impl Inner {
     /// Keeps what is to be kept, and puts the rest into the queue behind it.
     fn obey(&mut self, actions: Vec<Action>) -> Result<Option<Ticket>, AppendError> {
-        let mut last = Ok(None);
+        let mut last = Ok(self.latest);
         for action in actions {
             let (id, result) = match action {
                 Action::Store { id, record, whole } => {
@@ -223,8 +225,13 @@ impl Inner {
                 }
             };
             match result {
-                Ok(Some(ticket)) if last.is_ok() => last = Ok(Some(ticket)),
-                Ok(_) => {}
+                Ok(Some(ticket)) => {
+                    self.latest = Some(ticket);
+                    if last.is_ok() {
+                        last = Ok(Some(ticket));
+                    }
+                }
+                Ok(None) => {}
                 Err(error) => {
                     self.subscriptions.not_stored(&id);
                     last = Err(error);
