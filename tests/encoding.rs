@@ -1,17 +1,16 @@
 //! Compressed answers: what was flushed can be read at once, by decoders that others wrote; an encoder's memory has an end.
 
+#[path = "support/decode.rs"]
+mod decode;
+
 use std::alloc::System;
-use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
-use brotlic::decode::{BrotliDecoder, DecoderInfo};
 use cap::Cap;
-use miniz_oxide::inflate::stream::{InflateState, inflate};
-use miniz_oxide::{DataFormat, MZFlush};
+use decode::{Reader, whole};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use ruzstd::decoding::StreamingDecoder;
 use sedge::http::coding::Coding;
 use sedge::stream::encode::{ENCODER_BYTES_MAX, Encoder, End, OVERHEAD_BYTES};
 
@@ -103,81 +102,6 @@ proptest! {
         prop_assert!(read == body, "other bytes");
         prop_assert!(whole(coding, &out) == body, "other bytes, read as a whole");
     }
-}
-
-/// Decodes what came so far, whatever is still to come.
-enum Reader {
-    Zstd(zstd_safe::DCtx<'static>),
-    Brotli(BrotliDecoder),
-    Gzip { state: Box<InflateState>, head: usize },
-}
-
-impl Reader {
-    fn of(coding: Coding) -> Self {
-        match coding {
-            Coding::Zstd => Self::Zstd(zstd_safe::DCtx::create()),
-            Coding::Brotli => Self::Brotli(BrotliDecoder::new()),
-            Coding::Gzip => Self::Gzip { state: InflateState::new_boxed(DataFormat::Raw), head: 0 },
-            Coding::Identity => unreachable!("not among those tested"),
-        }
-    }
-
-    fn feed(&mut self, mut bytes: &[u8], read: &mut Vec<u8>) {
-        if let Self::Gzip { head, .. } = self {
-            // The fixed head of RFC 1952 without optional fields.
-            let rest = (10 - *head).min(bytes.len());
-            *head += rest;
-            bytes = &bytes[rest..];
-        }
-        let mut room = vec![0; 64 << 10];
-        loop {
-            let (consumed, produced) = match self {
-                Self::Zstd(context) => {
-                    let mut input = zstd_safe::InBuffer::around(bytes);
-                    let mut output = zstd_safe::OutBuffer::around(&mut room[..]);
-                    context.decompress_stream(&mut output, &mut input).expect("a frame");
-                    (input.pos(), output.pos())
-                }
-                Self::Brotli(decoder) => {
-                    let step = decoder.decompress(bytes, &mut room).expect("a stream");
-                    (step.bytes_read, step.bytes_written)
-                }
-                Self::Gzip { state, .. } => {
-                    let step = inflate(state, bytes, &mut room, MZFlush::None);
-                    (step.bytes_consumed, step.bytes_written)
-                }
-            };
-            read.extend_from_slice(&room[..produced]);
-            bytes = &bytes[consumed..];
-            if consumed + produced == 0 {
-                return;
-            }
-        }
-    }
-}
-
-/// Decodes a finished body, its end and its checksum included.
-fn whole(coding: Coding, mut body: &[u8]) -> Vec<u8> {
-    let mut read = Vec::new();
-    match coding {
-        Coding::Zstd => {
-            StreamingDecoder::new(&mut body).expect("a frame").read_to_end(&mut read).expect("a whole frame");
-        }
-        Coding::Brotli => {
-            let mut decoder = BrotliDecoder::new();
-            let mut room = vec![0; 1 << 20];
-            let step = decoder.decompress(body, &mut room).expect("a stream");
-            assert_eq!(step.info, DecoderInfo::Finished);
-            body = &body[step.bytes_read..];
-            read.extend_from_slice(&room[..step.bytes_written]);
-        }
-        Coding::Gzip => {
-            flate2::bufread::GzDecoder::new(&mut body).read_to_end(&mut read).expect("a whole member");
-        }
-        Coding::Identity => unreachable!("not among those tested"),
-    }
-    assert!(body.is_empty(), "{} bytes behind the end", body.len());
-    read
 }
 
 /// What a catch-up read of a recorded completion looks like.

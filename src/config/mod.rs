@@ -73,7 +73,7 @@ pub use reload::{describe_unreloadable, keep_unreloadable};
 pub use retry::{HedgeAfter, Retry};
 pub use route::{Alias, Route};
 pub use secret::{NotASecret, Secret};
-pub use streams::Streams;
+pub use streams::{Compress, Streams};
 pub use timeouts::Timeouts;
 pub(crate) use units::parse_duration;
 pub use upstream::Upstream;

@@ -22,11 +22,30 @@ pub struct Streams {
     pub fsync: Fsync,
     /// How long a long-poll waits.
     pub long_poll: Duration,
+    /// What is compressed for clients that ask.
+    pub compress: Compress,
+}
+
+/// What is compressed for clients that ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compress {
+    /// Nothing.
+    Never,
+    /// What is read at once.
+    #[default]
+    Reads,
+    /// Events as they come, too.
+    Always,
 }
 
 impl Default for Streams {
     fn default() -> Streams {
-        Streams { bounds: Bounds::default(), fsync: Fsync::Always, long_poll: Duration::from_secs(30) }
+        Streams {
+            bounds: Bounds::default(),
+            fsync: Fsync::Always,
+            long_poll: Duration::from_secs(30),
+            compress: Compress::default(),
+        }
     }
 }
 
@@ -51,10 +70,21 @@ impl Streams {
         bounds.keep_ms = keep.as_millis() as u64;
         table.set("fsync", fsync, &mut self.fsync);
         table.set("long_poll", duration, &mut self.long_poll);
+        table.set("compress", compress, &mut self.compress);
         if self.long_poll.is_zero() {
             table.fault("long_poll", "must be more than nothing: a long-poll waits");
         }
         self
+    }
+}
+
+/// `"never"`, `"reads"` or `"always"`.
+fn compress(value: &Value<'_>) -> Result<Compress, String> {
+    match value.string()? {
+        "never" => Ok(Compress::Never),
+        "reads" => Ok(Compress::Reads),
+        "always" => Ok(Compress::Always),
+        _ => Err("must be \"never\", \"reads\" or \"always\"".to_owned()),
     }
 }
 

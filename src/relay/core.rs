@@ -118,6 +118,8 @@ pub struct Core {
     pub resolver: Resolver,
     /// Its readers of durable streams.
     pub hub: Rc<Hub>,
+    /// How many encoders its answers have in use: each is large.
+    pub encoders: Cell<u32>,
     /// Its counters.
     pub metrics: Arc<CoreMetrics>,
     /// Random identifiers, and chance.
@@ -149,6 +151,7 @@ impl Core {
         let core = Rc::new_cyclic(|weak: &Weak<Core>| Core {
             timer: shard.wheel.timer(weak.clone()),
             hub: shared.streams.hub(shard.index),
+            encoders: Cell::new(0),
             shard,
             shared,
             pool: Pool::default(),

@@ -9,6 +9,7 @@ use memchr::memchr;
 use crate::guard::account::Account;
 use crate::guard::holder::Holder;
 use crate::http::Version;
+use crate::http::coding::{Coding, negotiate};
 use crate::http::fields::{is_of_a_proxy, write_field, write_number};
 use crate::http::request::{RequestBody, RequestHead};
 use crate::observe::{Degraded, Ids, TraceContext, valid_request_id};
@@ -78,6 +79,8 @@ struct Sending {
     api_keys: Vec<(&'static str, Vec<u8>)>,
     /// The fields to forward, as lines, without those that are written for each upstream.
     fields: Vec<u8>,
+    /// Which codings the client takes, for an answer that is made here; upstreams are asked for none.
+    accepted: Vec<u8>,
 }
 
 impl Request {
@@ -163,7 +166,14 @@ impl Request {
         // The first letter rules out nearly all comparisons.
         match name.as_bytes()[0] | 0x20 {
             b'h' if is("host") => return false,
-            b'a' if is("accept-encoding") => return false,
+            b'a' if is("accept-encoding") => {
+                // Nothing else is compressed here.
+                if &*self.method == "GET" {
+                    sending.accepted.extend_from_slice(value);
+                    sending.accepted.push(b',');
+                }
+                return false;
+            }
             b'a' if is("authorization") => {
                 sending.authorization = Some(value.to_vec());
                 return false;
@@ -255,6 +265,11 @@ impl Request {
             let (field, value) = line.split_at_checked(name.len())?;
             field.eq_ignore_ascii_case(name.as_bytes()).then_some(value.strip_prefix(b":")?.trim_ascii())
         })
+    }
+
+    /// The content coding that the client likes best.
+    pub fn coding(&self) -> Coding {
+        negotiate([&self.sending().accepted[..]])
     }
 
     /// What is of use until it has been sent.
@@ -356,8 +371,13 @@ impl Request {
 }
 
 impl Sending {
-    const NOTHING: Sending =
-        Sending { host: Vec::new(), authorization: None, api_keys: Vec::new(), fields: Vec::new() };
+    const NOTHING: Sending = Sending {
+        host: Vec::new(),
+        authorization: None,
+        api_keys: Vec::new(),
+        fields: Vec::new(),
+        accepted: Vec::new(),
+    };
 
     fn forget_tracestate(&mut self) {
         let lines = self.fields.split_inclusive(|&byte| byte == b'\n');

@@ -156,6 +156,32 @@ describe("the page of streams", () => {
     assert.equal(await number(page, "missing") + await number(page, "doubled"), 0);
   }));
 
+  it("hears events that come compressed", async () => {
+    const own = await startEdge('[streams]\ncompress = "always"\n');
+    try {
+      await opened(async (page, name) => {
+        const codings = [];
+        page.on("response", (response) => {
+          if (response.request().resourceType() === "eventsource") codings.push(response.headers()["content-encoding"]);
+        });
+        await page.click("#create");
+        await page.click("#watch");
+        await page.click("#count");
+        await page.waitForFunction(() => +document.getElementById("last").textContent >= 5);
+        await page.click("#cut");
+        await page.click("#cut");
+        await page.waitForFunction(() => +document.getElementById("last").textContent >= 10);
+        await page.click("#close");
+        await status(page, "Finished: the stream is closed");
+        const all = await shown(page, name);
+        assert.deepEqual(all, Array.from(all, (_, i) => i + 1));
+        assert.ok(codings.length >= 2 && codings.slice(0, 2).every((coding) => ["zstd", "br", "gzip"].includes(coding)), `${codings}`);
+      }, { origin: own.origin });
+    } finally {
+      await own.stop();
+    }
+  });
+
   it("says why it gave up", () => opened(async (page) => {
     await page.fill("#names", "nowhere");
     await page.click("#watch");
@@ -192,7 +218,7 @@ describe("the page of streams", () => {
 });
 
 // Uses the page with a stream of its own, whose name it has made up.
-async function opened(use, options = {}) {
+async function opened(use, { origin = proxy.origin, ...options } = {}) {
   const context = await browser.newContext(options);
   const page = await context.newPage();
   page.setDefaultTimeout(20_000);
@@ -202,7 +228,7 @@ async function opened(use, options = {}) {
     if (/Content Security Policy|Refused to|TrustedHTML/.test(line.text())) faults.push(line.text());
   });
   try {
-    await page.goto(proxy.origin + "/streams");
+    await page.goto(origin + "/streams");
     await page.waitForFunction(() => document.getElementById("health").dataset.ready === "yes");
     await use(page, await page.inputValue("#stream"));
     assert.deepEqual(faults, []);

@@ -15,6 +15,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
+use super::coded::{Coded, LAST_CHUNK};
 use super::reply::Reply;
 use super::{Answer, Visit, cursor, read};
 use crate::http::Version;
@@ -28,6 +29,7 @@ use crate::relay::download::Framing;
 use crate::relay::exchange::millis;
 use crate::relay::ledger::Ledger;
 use crate::shard::clock::unix_millis;
+use crate::stream::encode::End;
 use crate::stream::view::{Control, Events, View, payload};
 use crate::stream::{Form, Frame, Seat, Stream, cold};
 
@@ -38,9 +40,6 @@ const BATCH_BYTES: u64 = 16 << 10;
 /// cut at the same moment do not come back at the same moment.
 const RETRY_MS: std::ops::Range<u64> = 1000..5000;
 
-/// The last chunk.
-const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-
 /// Any time to wait within [`RETRY_MS`].
 pub(super) fn retry_ms(core: &Core) -> u32 {
     (RETRY_MS.start + core.chance() % (RETRY_MS.end - RETRY_MS.start)) as u32
@@ -48,11 +47,12 @@ pub(super) fn retry_ms(core: &Core) -> u32 {
 
 /// Waits for news; what came of it.
 async fn news(visit: &Visit<'_>, seat: &Seat, position: u64) -> Result<(), Stop> {
-    poll_fn(|cx| {
-        seat.listen(cx);
-        poll_news(cx, visit.client, visit.core, || seat.stream().has_news(position))
-    })
-    .await
+    poll_fn(|cx| poll_seat(cx, visit, seat, position)).await
+}
+
+fn poll_seat(cx: &mut Context<'_>, visit: &Visit<'_>, seat: &Seat, position: u64) -> Poll<Result<(), Stop>> {
+    seat.listen(cx);
+    poll_news(cx, visit.client, visit.core, || seat.stream().has_news(position))
 }
 
 /// Ready when there is something new, a limit has passed, the client has left, or the process is going down.
@@ -168,7 +168,8 @@ impl Follower {
             Version::Http11 => Framing::Chunked,
         };
         let keep = visit.keeps(framing, false);
-        let lines = read::events_head(Some(self.seat.stream()));
+        let mut coded = Coded::of_events(visit);
+        let lines = read::events_head(visit, Some(self.seat.stream()), coded.as_deref());
         let head = answer::begin(200, &lines, None, framing, visit.request, keep, visit.core);
         (ledger.status, ledger.stream) = (200, true);
         let (client, clock) = (visit.client, &visit.core.shard.clock);
@@ -183,18 +184,30 @@ impl Follower {
                 Framing::Close => frame.bytes.slice(payload(&frame.bytes)),
                 _ => frame.bytes.clone(),
             };
-            let sent = match first.take() {
-                Some(head) => begin(&mut self, visit, head, bytes, framing).await,
-                None if self.fresh && frame.next > self.position => {
-                    begin(&mut self, visit, Vec::new(), bytes, framing).await
+            let is_fresh = self.fresh && frame.next > self.position;
+            let sent = match (first.take(), &mut coded) {
+                (head, Some(coded)) => {
+                    let is_fresh = is_fresh || head.is_some();
+                    let mut out = head.unwrap_or_default();
+                    if is_fresh {
+                        let retry = retry(visit);
+                        coded.chunk(&retry[payload(&retry)], End::More, &mut out);
+                    }
+                    coded.chunk(&frame.bytes[payload(&frame.bytes)], End::Flush, &mut out);
+                    ledger.bytes_out += out.len() as u64;
+                    write_all(client, &visit.core.shard, &out).await
                 }
-                None => send(client, &bytes).await,
+                (Some(head), None) => begin(&mut self, visit, head, bytes, framing).await,
+                (None, None) if is_fresh => begin(&mut self, visit, Vec::new(), bytes, framing).await,
+                (None, None) => send(client, &bytes).await,
             };
             if let Err(stop) = sent {
                 break Err(stop);
             }
             ledger.events += 1;
-            ledger.bytes_out += frame.bytes.len() as u64;
+            if coded.is_none() {
+                ledger.bytes_out += frame.bytes.len() as u64;
+            }
             self.fresh &= frame.next == self.position;
             self.position = frame.next;
             if frame.closed {
@@ -204,11 +217,20 @@ impl Follower {
                 continue;
             }
             drop(frame);
-            client.deadlines.heartbeat(clock.millis(), every);
-            client.arm();
-            client.set_beat(if framing == Framing::Close { Beat::Bare } else { Beat::Chunk });
-            let waited = news(visit, &self.seat, self.position).await;
-            client.set_beat(Beat::Hold);
+            let waited = match &mut coded {
+                None => {
+                    client.deadlines.heartbeat(clock.millis(), every);
+                    client.arm();
+                    client.set_beat(if framing == Framing::Close { Beat::Bare } else { Beat::Chunk });
+                    let waited = news(visit, &self.seat, self.position).await;
+                    client.set_beat(Beat::Hold);
+                    waited
+                }
+                Some(coded) => {
+                    let news = |cx: &mut Context<'_>| poll_seat(cx, visit, &self.seat, self.position);
+                    Box::pin(coded.wait(visit, news)).await
+                }
+            };
             match waited {
                 Ok(()) => {}
                 // Between two events, and to be told apart from an end: it comes back and reads on.
@@ -217,8 +239,7 @@ impl Follower {
             }
         };
         if ended.is_ok() && framing == Framing::Chunked {
-            let last = send(client, &Bytes::from_static(LAST_CHUNK)).await;
-            return (last, keep);
+            return (end(visit, coded).await, keep);
         }
         (ended, keep)
     }
@@ -275,6 +296,24 @@ fn client_is_there(client: &Client) -> bool {
     !client.is_blocked()
 }
 
+/// Ends an answer in chunks as one that is whole.
+pub(super) async fn end(visit: &Visit<'_>, coded: Option<Box<Coded>>) -> Result<(), Stop> {
+    let Some(mut coded) = coded else {
+        return send(visit.client, &Bytes::from_static(LAST_CHUNK)).await;
+    };
+    let mut out = Vec::new();
+    coded.chunk(b"", End::Finish, &mut out);
+    out.extend_from_slice(LAST_CHUNK);
+    write_all(visit.client, &visit.core.shard, &out).await
+}
+
+/// When to come again, in a chunk.
+fn retry(visit: &Visit<'_>) -> Bytes {
+    let mut events = Events::default();
+    events.retry(retry_ms(visit.core));
+    events.finish()
+}
+
 /// Sends the first events, in one write with the head, and with them when to come again.
 async fn begin(
     follower: &mut Follower,
@@ -284,9 +323,7 @@ async fn begin(
     framing: Framing,
 ) -> Result<(), Stop> {
     let _ = follower;
-    let mut retry = Events::default();
-    retry.retry(retry_ms(visit.core));
-    let retry = retry.finish();
+    let retry = retry(visit);
     match framing {
         Framing::Close => out.extend_from_slice(&retry[payload(&retry)]),
         _ => out.extend_from_slice(&retry),

@@ -19,10 +19,12 @@
 //! | `write.rs` | making, appending, closing, deleting |
 //! | `read.rs` | positions, metadata, what there is |
 //! | `live.rs`, `several.rs` | what is yet to come: of one stream, of many on one connection |
+//! | `coded.rs` | which answers are compressed, and how they are written |
 //! | `cursor.rs` | what keeps caches from serving one answer for ever |
 //! | `control.rs`, `subscriptions.rs` | the reserved paths: who is woken by streams |
 //! | `reply.rs` | an answer on its way |
 
+mod coded;
 mod control;
 mod cursor;
 mod live;

@@ -1,14 +1,15 @@
 //! GET and HEAD: where a reader stands, and what there is for it.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::coded::{self, Coded, LAST_CHUNK};
 use super::reply::Reply;
 use super::target::Query;
 use super::write::{bad, field};
 use super::{Answer, Visit, live};
+use crate::http::coding::Coding;
 use crate::http::fields::write_field;
 use crate::openai::ApiError;
 use crate::relay::answer;
@@ -17,6 +18,7 @@ use crate::relay::client::write_all;
 use crate::relay::download::Framing;
 use crate::relay::ledger::Ledger;
 use crate::shard::clock::unix_millis;
+use crate::stream::encode::End;
 use crate::stream::view::View;
 use crate::stream::{Extent, Form, Start, Stream, Unreadable, cold};
 
@@ -143,20 +145,25 @@ pub(super) struct Range {
     from: u64,
     next: u64,
     reply: Reply,
+    coded: Option<Coded>,
 }
 
 /// All there is from `position` on, or as much as one answer holds.
 fn range(visit: &Visit<'_>, stream: &Arc<Stream>, position: u64) -> Result<Answer, ApiError> {
     let extent = stream.extent(position, ANSWER_BYTES_MAX).map_err(|_| visit.missing())?;
-    let etag = etag(stream, position, &extent);
+    let coded = Coded::of_range(visit, stream.kind.as_str(), extent.next - position);
+    let coding = coded.as_ref().map_or(Coding::Identity, Coded::coding);
+    let etag = etag(stream, position, &extent, coding);
     if visit.request.field_value("if-none-match").is_some_and(|wanted| names(wanted, &etag)) {
         let reply = described(visit, Reply::new(304), stream, &extent).field("ETag", &etag);
         return Ok(Answer::Reply(reply));
     }
-    let reply = described(visit, Reply::new(200), stream, &extent)
+    let mut reply = described(visit, Reply::new(200), stream, &extent)
         .field("Content-Type", stream.kind.as_str())
         .field("ETag", &etag);
-    Ok(Answer::Range(Range { stream: Arc::clone(stream), from: position, next: extent.next, reply }))
+    // That it varies is said by `described`.
+    coded::write_fields(&mut reply.lines, false, coding);
+    Ok(Answer::Range(Range { stream: Arc::clone(stream), from: position, next: extent.next, reply, coded }))
 }
 
 /// The same, with a cursor: what a long-poll is answered with.
@@ -178,7 +185,7 @@ pub(super) fn range_with(
 fn described(visit: &Visit<'_>, reply: Reply, stream: &Stream, extent: &Extent) -> Reply {
     // Where there are keys, an answer is for whoever showed one.
     let private = stream.owner.is_some() || visit.request.holder().is_some();
-    let reply = reply
+    let mut reply = reply
         .field(
             "Cache-Control",
             match private {
@@ -188,13 +195,15 @@ fn described(visit: &Visit<'_>, reply: Reply, stream: &Stream, extent: &Extent) 
         )
         .next(stream, extent.next)
         .closed_if(extent.closed);
+    coded::write_fields(&mut reply.lines, coded::varies(visit), Coding::Identity);
     if extent.up_to_date { reply.field("Stream-Up-To-Date", "true") } else { reply }
 }
 
-/// What an answer is known by: what it holds, and whether that is the end.
-fn etag(stream: &Stream, from: u64, extent: &Extent) -> String {
+/// What an answer is known by: what it holds, whether that is the end, and how it is coded.
+fn etag(stream: &Stream, from: u64, extent: &Extent, coding: Coding) -> String {
     let closed = if extent.closed { ":c" } else { "" };
-    format!("\"{:x}-{:x}:{from}:{}{closed}\"", stream.epoch, stream.id, extent.next)
+    let coded = if coding == Coding::Identity { String::new() } else { format!(":{}", coding.name()) };
+    format!("\"{:x}-{:x}:{from}:{}{closed}{coded}\"", stream.epoch, stream.id, extent.next)
 }
 
 /// Whether `If-None-Match` names that tag (RFC 9110, 13.1.2).
@@ -205,8 +214,9 @@ fn names(wanted: &[u8], etag: &str) -> bool {
 
 impl Range {
     /// Sends it, part by part: what was announced, or a connection that breaks off.
-    pub(super) async fn send(self, visit: &Visit<'_>, ledger: &mut Ledger) -> (Result<(), Stop>, bool) {
-        let keep = visit.keeps(Framing::Length, false);
+    pub(super) async fn send(mut self, visit: &Visit<'_>, ledger: &mut Ledger) -> (Result<(), Stop>, bool) {
+        let framing = if self.coded.is_some() { Framing::Chunked } else { Framing::Length };
+        let keep = visit.keeps(framing, false);
         let json = self.stream.kind.form == Form::Json;
         let payload = self.next - self.from;
         let length = match json {
@@ -216,41 +226,58 @@ impl Range {
             true => 2,
         };
         ledger.status = 200;
-        ledger.bytes_out = length;
         let (core, request) = (visit.core, visit.request);
-        let mut out =
-            answer::begin(200, &self.reply.lines, Some(length), Framing::Length, request, keep, core);
-        if json {
-            out.push(b'[');
-        }
+        let told = self.coded.is_none().then_some(length);
+        let mut out = answer::begin(200, &self.reply.lines, told, framing, request, keep, core);
+        let head_bytes = out.len() as u64;
+        // What is compressed is put together beside what is sent.
+        let mut plain = Vec::new();
         let mut at = self.from;
-        while at < self.next {
-            let Ok(page) = self.stream.page(at, self.next, PART_BYTES) else {
-                return (Err(Stop::Gone), false);
-            };
-            let journal = visit.streams().journal();
-            let Ok(parts) = cold::bytes(journal, &page.pieces).await else { return (Err(Stop::Gone), false) };
-            at = page.next;
-            for (place, part) in parts.iter().enumerate() {
-                let is_last = at == self.next && place + 1 == parts.len();
-                out.extend_from_slice(if json && is_last { &part[..part.len() - 1] } else { part });
+        let mut is_first = true;
+        loop {
+            let part = if self.coded.is_some() { &mut plain } else { &mut out };
+            if json && is_first {
+                part.push(b'[');
             }
             if at < self.next {
-                if let Err(stop) = write_all(visit.client, &core.shard, &out).await {
-                    return (Err(stop), false);
+                let Ok(page) = self.stream.page(at, self.next, PART_BYTES) else {
+                    return (Err(Stop::Gone), false);
+                };
+                let journal = visit.streams().journal();
+                let Ok(pieces) = cold::bytes(journal, &page.pieces).await else {
+                    return (Err(Stop::Gone), false);
+                };
+                at = page.next;
+                for (place, piece) in pieces.iter().enumerate() {
+                    let is_last = at == self.next && place + 1 == pieces.len();
+                    part.extend_from_slice(if json && is_last { &piece[..piece.len() - 1] } else { piece });
                 }
-                out.clear();
             }
+            let is_last = at >= self.next;
+            if json && is_last {
+                part.push(b']');
+            }
+            if let Some(coded) = &mut self.coded {
+                coded.chunk(&plain, if is_last { End::Finish } else { End::More }, &mut out);
+                plain.clear();
+                if is_last {
+                    out.extend_from_slice(LAST_CHUNK);
+                }
+            }
+            ledger.bytes_out += out.len() as u64 - if is_first { head_bytes } else { 0 };
+            is_first = false;
+            let sent = if out.is_empty() { Ok(()) } else { write_all(visit.client, &core.shard, &out).await };
+            if is_last || sent.is_err() {
+                let keep = keep && sent.is_ok();
+                return (sent, keep);
+            }
+            out.clear();
         }
-        if json {
-            out.push(b']');
-        }
-        (write_all(visit.client, &Rc::clone(core).shard, &out).await, keep)
     }
 }
 
 /// The head of an event stream that is made here.
-pub(super) fn events_head(stream: Option<&Stream>) -> Vec<u8> {
+pub(super) fn events_head(visit: &Visit<'_>, stream: Option<&Stream>, coded: Option<&Coded>) -> Vec<u8> {
     let mut reply = Reply::new(200);
     for (name, value) in [
         ("Content-Type", "text/event-stream"),
@@ -262,5 +289,7 @@ pub(super) fn events_head(stream: Option<&Stream>) -> Vec<u8> {
     if stream.is_some_and(|stream| stream.kind.form == Form::Binary) {
         write_field(&mut reply.lines, "Stream-SSE-Data-Encoding", b"base64");
     }
+    let coding = coded.map_or(Coding::Identity, Coded::coding);
+    coded::write_fields(&mut reply.lines, coded::events_vary(visit), coding);
     reply.lines
 }

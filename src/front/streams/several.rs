@@ -6,10 +6,12 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Context;
 
 use bytes::Bytes;
 
-use super::live::{poll_news, retry_ms, send};
+use super::coded::Coded;
+use super::live::{end, poll_news, retry_ms, send};
 use super::reply::Reply;
 use super::target::Query;
 use super::write::{bad, field};
@@ -24,6 +26,7 @@ use crate::relay::download::Framing;
 use crate::relay::exchange::millis;
 use crate::relay::ledger::Ledger;
 use crate::shard::clock::unix_millis;
+use crate::stream::encode::End;
 use crate::stream::view::{Events, payload};
 use crate::stream::{Offset, Piece, Seat, Start, Stream, Streams, Unreadable, cold};
 
@@ -112,7 +115,8 @@ impl Followers {
             Version::Http11 => Framing::Chunked,
         };
         let keep = visit.keeps(framing, false);
-        let lines = read::events_head(None);
+        let mut coded = Coded::of_events(visit);
+        let lines = read::events_head(visit, None, coded.as_deref());
         let head = answer::begin(200, &lines, None, framing, visit.request, keep, visit.core);
         (ledger.status, ledger.stream) = (200, true);
         let client = visit.client;
@@ -131,8 +135,16 @@ impl Followers {
             if !events.is_empty() {
                 let bytes = std::mem::take(&mut events).finish();
                 ledger.events += 1;
+                let bytes = match &mut coded {
+                    Some(coded) => {
+                        let mut out = Vec::new();
+                        coded.chunk(&bytes[payload(&bytes)], End::Flush, &mut out);
+                        Bytes::from(out)
+                    }
+                    None if framing == Framing::Close => bytes.slice(payload(&bytes)),
+                    None => bytes,
+                };
                 ledger.bytes_out += bytes.len() as u64;
-                let bytes = if framing == Framing::Close { bytes.slice(payload(&bytes)) } else { bytes };
                 if let Err(stop) = send(client, &bytes).await {
                     break Err(stop);
                 }
@@ -143,15 +155,21 @@ impl Followers {
             if self.each.iter().all(|(seat, at)| is_over(seat.stream(), *at)) {
                 break Ok(());
             }
-            client.deadlines.heartbeat(visit.core.shard.clock.millis(), every);
-            client.arm();
-            client.set_beat(if framing == Framing::Close { Beat::Bare } else { Beat::Chunk });
-            let waited = poll_fn(|cx| {
+            let news = |cx: &mut Context<'_>| {
                 self.each.iter().for_each(|(seat, _)| seat.listen(cx));
                 poll_news(cx, client, visit.core, || self.has_news(visit.streams()))
-            })
-            .await;
-            client.set_beat(Beat::Hold);
+            };
+            let waited = match &mut coded {
+                None => {
+                    client.deadlines.heartbeat(visit.core.shard.clock.millis(), every);
+                    client.arm();
+                    client.set_beat(if framing == Framing::Close { Beat::Bare } else { Beat::Chunk });
+                    let waited = poll_fn(news).await;
+                    client.set_beat(Beat::Hold);
+                    waited
+                }
+                Some(coded) => Box::pin(coded.wait(visit, news)).await,
+            };
             match waited {
                 Ok(()) => {}
                 Err(Stop::Timeout(Timeout::Drain)) => break Ok(()),
@@ -159,7 +177,7 @@ impl Followers {
             }
         };
         if ended.is_ok() && framing == Framing::Chunked {
-            return (send(client, &Bytes::from_static(b"0\r\n\r\n")).await, keep);
+            return (end(visit, coded).await, keep);
         }
         (ended, keep)
     }
