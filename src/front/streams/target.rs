@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 use crate::stream::NAME_BYTES_MAX;
+use crate::stream::subscription::RESERVED;
 
 /// Where streams are.
 pub(super) const ROOT: &str = "/v1/stream";
@@ -32,6 +33,9 @@ fn checked(name: String) -> Result<String, &'static str> {
     match () {
         () if name.is_empty() => Err("The stream's name is missing: /v1/stream/NAME."),
         () if name.len() > NAME_BYTES_MAX => Err("A stream's name has at most 512 bytes."),
+        () if name.split('/').next() == Some(RESERVED) => {
+            Err("A stream's name does not begin with `__ds`: what is there controls streams.")
+        }
         () if name.chars().any(char::is_control) => Err("A stream's name has no control characters."),
         () if name.split('/').any(|part| part == "." || part == "..") => {
             Err("No part of a stream's name is `.` or `..`.")
@@ -106,6 +110,7 @@ mod tests {
             "/v1/stream/a/../b",
             "/v1/stream/%2e%2e",
             "/v1/stream/a%00",
+            "/v1/stream/%5F%5Fds/x",
             "/v1/stream/%ff",
             &long,
         ] {

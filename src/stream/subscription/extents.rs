@@ -1,5 +1,6 @@
 //! The streams as subscriptions see them.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::UnixMillis;
@@ -25,10 +26,12 @@ impl Source for Extents<'_> {
         }
     }
 
-    fn matching(&self, glob: &Glob, visit: &mut dyn FnMut(&str, Extent)) {
+    fn matching(&self, glob: &Glob, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>) {
         for stream in self.streams.names(|name| glob.matches(name)) {
-            if let Some(extent) = extent(&stream) {
-                visit(&stream.name, extent);
+            if let Some(extent) = extent(&stream)
+                && visit(&stream.name, extent).is_break()
+            {
+                return;
             }
         }
     }

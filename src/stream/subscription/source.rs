@@ -1,5 +1,7 @@
 //! What subscriptions ask of the streams.
 
+use std::ops::ControlFlow;
+
 use super::glob::Glob;
 use crate::stream::offset::Offset;
 
@@ -19,6 +21,6 @@ pub trait Source {
     /// The stream at a path, if there is one.
     fn extent(&self, path: &str) -> Option<Extent>;
 
-    /// Every stream whose path matches, in any order.
-    fn matching(&self, glob: &Glob, visit: &mut dyn FnMut(&str, Extent));
+    /// Every stream whose path matches, in any order, until a visit says that it was enough.
+    fn matching(&self, glob: &Glob, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>);
 }

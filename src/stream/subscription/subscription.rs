@@ -1,5 +1,6 @@
 //! One subscription: the state machine that the room's header draws.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::action::Action;
@@ -101,9 +102,8 @@ impl Subscription {
         let source = turn.source;
         let mut result = Ok(());
         source.matching(&glob, &mut |path, extent| {
-            if result.is_ok() {
-                result = self.link_by_glob(path, extent, &from, turn);
-            }
+            result = self.link_by_glob(path, extent, &from, turn);
+            if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         result
     }

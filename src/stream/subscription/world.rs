@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use serde_json::Value;
 
@@ -24,9 +25,11 @@ impl Source for World {
         self.streams.borrow().get(path).copied()
     }
 
-    fn matching(&self, glob: &Glob, visit: &mut dyn FnMut(&str, Extent)) {
+    fn matching(&self, glob: &Glob, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>) {
         for (path, extent) in self.streams.borrow().iter().filter(|(path, _)| glob.matches(path)) {
-            visit(path, *extent);
+            if visit(path, *extent).is_break() {
+                return;
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::world::{self, Server};
 use super::{Dice, IDS, PATHS, settings};
-use crate::stream::subscription::{Delivered, Source, UnixMillis};
+use crate::stream::subscription::{Delivered, Delivery, Source, UnixMillis};
 
 /// A wake as a worker or a receiver knows it; nobody forgets any.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub(super) struct Life {
     pub(super) dice: Dice,
     pub(super) server: Server,
     pub(super) known: Vec<Known>,
+    /// Webhooks that have arrived and are not answered yet.
+    pub(super) unanswered: Vec<Delivery>,
     pub(super) news: Vec<News>,
     /// Pull-wake subscriptions of which there is an event that no worker has followed yet.
     pub(super) events: Vec<&'static str>,
@@ -57,6 +59,7 @@ impl Life {
             dice: Dice(seed),
             server: Server::new(),
             known: Vec::new(),
+            unanswered: Vec::new(),
             news: Vec::new(),
             events: Vec::new(),
             generations: HashMap::new(),
@@ -75,7 +78,8 @@ impl Life {
         match self.dice.below(100) {
             0..25 => self.publish(),
             25..45 => self.hear(),
-            45..60 => self.deliver(),
+            45..57 => self.deliver(),
+            57..60 => self.answer(),
             60..68 => self.append_event(),
             68..76 => self.claim(),
             76..90 => self.progress(),
@@ -158,10 +162,20 @@ impl Life {
         let outcome = match self.dice.below(4) {
             0 if arrives => Delivered::Done,
             1 if arrives => Delivered::Accepted,
+            2 if arrives => return self.unanswered.push(delivery),
             2 => return,
             _ => Delivered::Failed,
         };
         self.counts.failed += u32::from(outcome == Delivered::Failed);
+        self.server.delivered(&delivery, outcome);
+        self.watch(outcome == Delivered::Done);
+    }
+
+    /// A receiver that has taken its time answers.
+    pub(super) fn answer(&mut self) {
+        let Some(delivery) = self.dice.draw(&mut self.unanswered) else { return };
+        let outcome =
+            self.dice.pick(&[Delivered::Done, Delivered::Done, Delivered::Accepted, Delivered::Failed]);
         self.server.delivered(&delivery, outcome);
         self.watch(outcome == Delivered::Done);
     }
@@ -226,7 +240,13 @@ impl Life {
             };
             acks.push(json!({ "stream": path, "offset": offset }));
         }
-        let body = json!({ "wake_id": wake["wake_id"], "generation": wake["generation"], "acks": acks, "done": done });
+        // Nor must the name of another one.
+        let wake_id = match self.dice.chance(10) {
+            true => &self.known[self.dice.below(self.known.len())].wake["wake_id"],
+            false => &wake["wake_id"],
+        };
+        let body =
+            json!({ "wake_id": wake_id, "generation": wake["generation"], "acks": acks, "done": done });
         let verb = match (id, self.dice.chance(10)) {
             ("pull", true) => "release",
             ("pull", false) => "ack",
@@ -284,6 +304,7 @@ impl Life {
         self.restarts = self.restarts.wrapping_add(1);
         self.counts.restarts += 1;
         self.news.clear();
+        self.unanswered.clear();
         // What was sent may still arrive.
         for delivery in std::mem::take(&mut self.server.deliveries) {
             let id = IDS.into_iter().find(|id| **id == *delivery.id).expect("one of ours");

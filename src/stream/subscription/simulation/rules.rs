@@ -26,6 +26,10 @@ impl Life {
             Ok(_) => {
                 let known = &self.known[at];
                 assert!(is_its_own || self.same_wake(at), "a token of another wake was good for this one");
+                assert_eq!(
+                    body["wake_id"], known.wake["wake_id"],
+                    "the name of another wake was good for this one"
+                );
                 assert!(!known.over, "a wake that is over was taken up");
                 let last = self.generations[id].last_key_value().expect("a wake was met");
                 assert_eq!(known.wake["generation"], *last.0, "a stale generation was taken up");
@@ -101,7 +105,9 @@ impl Life {
             while !self.news.is_empty() {
                 self.hear();
             }
-            if let Some(delivery) = self.server.deliveries.pop() {
+            if let Some(delivery) = self.unanswered.pop() {
+                self.server.delivered(&delivery, Delivered::Done);
+            } else if let Some(delivery) = self.server.deliveries.pop() {
                 let id = IDS.into_iter().find(|id| **id == *delivery.id).expect("one of ours");
                 self.meet(id, &world::json(&delivery.body));
                 self.server.delivered(&delivery, Delivered::Done);

@@ -201,3 +201,19 @@ fn a_wake_shows_as_many_streams_as_it_has_room_for_and_all_get_their_turn() {
     }
     assert_eq!(shown.len(), paths.len());
 }
+
+#[test]
+fn an_answer_takes_no_callback_back() {
+    let mut server = Server::new();
+    server.put("s", &webhook());
+    server.create("events/a", 3);
+    let (delivery, wake) = server.delivery();
+    server.append("events/a", 4);
+    // It has read on meanwhile, and says so before it answers.
+    let tail = server.world.tail("events/a");
+    let token = wake["callback_token"].as_str();
+    server.ask("s", "callback", token, &progress(&wake, &[("events/a", &tail)], false)).unwrap();
+    server.delivered(&delivery, Delivered::Done);
+    assert_eq!(server.acked("s", "events/a"), Some(tail));
+    assert!(server.deliveries.is_empty(), "nothing is left");
+}
