@@ -366,7 +366,9 @@ fn a_publisher_names_its_events() {
     assert_eq!(text, "helloplaintwo\nlinesbye");
 
     let long = format!("Stream-Event: {}", "e".repeat(300));
-    for wrong in [long.as_str(), "Stream-Event:"] {
+    // What tells a reader about its connection is the edge's to say.
+    let ours = ["control", "reset", "open", "error"].map(|name| format!("Stream-Event: {name}"));
+    for wrong in [long.as_str(), "Stream-Event:"].into_iter().chain(ours.iter().map(String::as_str)) {
         let fields = ["Content-Type: text/plain", wrong];
         let (head, body) = edge.ask(&request("POST", &path("a"), &fields, "x"));
         assert_eq!(head.status(), 400, "{wrong:.40}: {}", body.text());
@@ -661,6 +663,37 @@ fn what_a_name_may_be_it_is() {
         let (head, _) = edge.ask(&request("DELETE", &path(name), &[], ""));
         assert_eq!(head.status(), 204, "{name}");
     }
+}
+
+/// An EventSource takes the end for a cut and comes back, to whichever process serves then.
+#[test]
+fn who_follows_is_let_go_between_events_when_the_edge_drains() {
+    let mut edge = edge();
+    of_three(&edge);
+    let mut alone = Events::source(&edge, &path("a"), None);
+    let mut both = Events::source(&edge, "/v1/stream?name=a", None);
+    let mut poll = edge.connect();
+    poll.send(get(&path("a"), &[]));
+    assert_eq!(poll.read_answer().0.status(), 200);
+    poll.send(get(&format!("{}?offset=now&live=long-poll", path("a")), &[]));
+    // One core serves all: what is asked after it is answered after it was taken.
+    (0..3).for_each(|_| assert_eq!(read(&edge, "a", "-1").0.status(), 200));
+    for events in [&mut alone, &mut both] {
+        (0..3).for_each(|_| drop(events.data()));
+    }
+    edge.signal(rustix::process::Signal::TERM);
+    for events in [&mut alone, &mut both] {
+        let end = loop {
+            match events.try_next() {
+                Ok(event) => assert_eq!(event.name.as_deref(), Some("control")),
+                Err(end) => break end,
+            }
+        };
+        assert_eq!(end, End::Whole);
+    }
+    let (head, body) = poll.read_answer();
+    assert_eq!((head.status(), body.end), (204, End::Whole), "{head:?}");
+    assert!(edge.wait_exit().success());
 }
 
 #[test]

@@ -19,6 +19,10 @@ use crate::stream::{
     NotCreated, Refused, Stream, WORD_BYTES_MAX,
 };
 
+/// Events that tell a reader about its connection: a publisher could send all readers back to the beginning with them, or tell
+/// them that they are at the end. `open` and `error` are an EventSource's own.
+const RESERVED_EVENTS: [&str; 4] = ["control", "reset", "open", "error"];
+
 /// `PUT`: makes a stream, or finds that it is there as it was to be made.
 pub(super) async fn create(visit: &Visit<'_>, name: &str, body: &[u8]) -> Result<Reply, ApiError> {
     let request = visit.request;
@@ -104,7 +108,7 @@ pub(super) async fn append(visit: &Visit<'_>, stream: &Arc<Stream>, body: &[u8])
         bytes,
         ends,
         content_type,
-        event: word(request, "stream-event")?,
+        event: event(request)?,
         claim,
         seq: word(request, "stream-seq")?,
         close,
@@ -270,6 +274,16 @@ fn word<'a>(request: &'a Request, name: &'static str) -> Result<Option<&'a str>,
         Some("") => Err(bad(name, "is empty")),
         Some(word) if word.len() > WORD_BYTES_MAX => Err(bad(name, "has more than 256 bytes")),
         word => Ok(word),
+    }
+}
+
+/// The publisher's name for what it appends.
+fn event(request: &Request) -> Result<Option<&str>, ApiError> {
+    match word(request, "stream-event")? {
+        Some(name) if RESERVED_EVENTS.contains(&name) => {
+            Err(bad("Stream-Event", "is a name that only the edge or the browser gives: choose another"))
+        }
+        name => Ok(name),
     }
 }
 
