@@ -26,6 +26,7 @@ use crate::net::inherit::Inherited;
 use crate::net::listener::Bound;
 use crate::net::{cpu, process};
 use crate::observe::{AccessLog, CoreMetrics, Ids, LogTarget, LogWriter, Registry};
+use crate::openai::ApiError;
 use crate::relay::core::{Core, Shared};
 use crate::relay::desk::Desk;
 use crate::relay::settings::Settings;
@@ -196,8 +197,16 @@ fn open_streams(config: &Config, workers: usize) -> Result<(Desk, Option<Keeper<
         return Ok((desk(Streams::new(workers + 1, bounds, ids), Notes::default(), &[])?, None));
     };
     let settings = journal::Settings { fsync: config.streams.fsync, ..journal::Settings::default() };
-    let opened = stream::open(path, &settings, workers + 1, bounds, ids, unix_millis())
-        .map_err(|error| ServeError::Settings(error.to_string()))?;
+    let opened = stream::open(
+        path,
+        &settings,
+        workers + 1,
+        bounds,
+        ids,
+        unix_millis(),
+        &ApiError::generation_interrupted().event(),
+    )
+    .map_err(|error| ServeError::Settings(error.to_string()))?;
     if let Some(cut) = &opened.recovery.cut {
         let (file, bytes) = (cut.path.display(), cut.lost);
         tell!(

@@ -65,6 +65,8 @@ pub struct Route {
     pub hedge: Option<HedgeAfter>,
     /// How long an upstream is read on after the client has left, so that its usage is known; `None` cancels it at once.
     pub read_on: Option<Duration>,
+    /// Streamed answers become durable streams.
+    pub durable: bool,
     /// Where a request goes when none of the upstreams answers it: another route's name, or else a model's.
     pub fallback: Option<String>,
     /// The text of the answer when nobody else has one.
@@ -108,6 +110,7 @@ impl Route {
             first_content: false,
             hedge: None,
             read_on: None,
+            durable: false,
             fallback: None,
             degraded: None,
             quota: Quota::default(),
@@ -186,6 +189,7 @@ impl Route {
         }
         route.quota = Quota::read(table, "[[route]] limits.");
         table.set("on_disconnect", on_disconnect, &mut route.read_on);
+        table.set("durable", Value::boolean, &mut route.durable);
         table.set("commit", commit, &mut route.first_content);
         if let Some(hedge) = table.table("hedge", "[[route]] hedge.") {
             route.hedge = HedgeAfter::read(&hedge);

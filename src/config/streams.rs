@@ -20,6 +20,8 @@ pub struct Streams {
     pub bounds: Bounds,
     /// When an append on disk counts as durable.
     pub fsync: Fsync,
+    /// How long an answer is kept that nobody reads.
+    pub keep_answers: Duration,
     /// How long a long-poll waits.
     pub long_poll: Duration,
     /// What is compressed for clients that ask.
@@ -43,6 +45,7 @@ impl Default for Streams {
         Streams {
             bounds: Bounds::default(),
             fsync: Fsync::Always,
+            keep_answers: Duration::from_secs(3600),
             long_poll: Duration::from_secs(30),
             compress: Compress::default(),
         }
@@ -69,6 +72,7 @@ impl Streams {
         table.set("keep", duration, &mut keep);
         bounds.keep_ms = keep.as_millis() as u64;
         table.set("fsync", fsync, &mut self.fsync);
+        table.set("keep_answers", duration, &mut self.keep_answers);
         table.set("long_poll", duration, &mut self.long_poll);
         table.set("compress", compress, &mut self.compress);
         if self.long_poll.is_zero() {

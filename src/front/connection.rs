@@ -212,7 +212,7 @@ fn read(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, length: usiz
     }
     match admit(&mut request, core, door) {
         Ok(()) if batch::is_batch(&request) => Next::Batch(request),
-        Ok(()) if streams::is_of_streams(request.path()) => Next::Streams(request),
+        Ok(()) if streams::is_ours(&request, core) => Next::Streams(request),
         Ok(()) if models::is_union(&request, core) => Next::Union(request),
         Ok(()) => Next::Relay(request),
         Err(error) => {

@@ -65,6 +65,24 @@ impl ApiError {
         event
     }
 
+    /// The process ended that was reading an answer for a durable stream.
+    pub fn generation_interrupted() -> ApiError {
+        ApiError::new(
+            502,
+            "generation_interrupted",
+            "The edge was restarted while this answer was made, so the rest of it is missing. Ask again.",
+        )
+    }
+
+    /// Somebody has deleted the durable stream that an answer was written to.
+    pub fn answer_deleted() -> ApiError {
+        ApiError::new(
+            409,
+            "answer_deleted",
+            "The answer was deleted while it was made, so the rest of it is missing.",
+        )
+    }
+
     /// No upstream or page serves this path.
     pub fn no_route(method: &str, path: &str) -> ApiError {
         ApiError::new(

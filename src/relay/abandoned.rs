@@ -19,8 +19,8 @@ impl Exchange<'_> {
         self.limit_reading(route.read_on.map_or(0, millis));
     }
 
-    /// Reads what is left of the answer.
-    pub(super) async fn read_on(&mut self, download: &mut Download, limits: &Limits) {
+    /// Reads what is left of the answer; whether it was whole.
+    pub(super) async fn read_on(&mut self, download: &mut Download, limits: &Limits) -> bool {
         let (client, core) = (self.client, self.core);
         client.set_beat(Beat::Hold);
         client.forget_pending();
@@ -33,10 +33,12 @@ impl Exchange<'_> {
             Poll::Ready(_) => Poll::Ready(false),
             Poll::Pending => download.poll_discard(cx, client, core),
         });
-        if whole.await {
+        let whole = whole.await;
+        if whole {
             core.metrics.answers_drained.inc();
         }
         self.ledger.usage(download);
+        whole
     }
 
     fn limit_reading(&mut self, limit: u32) {

@@ -85,6 +85,7 @@ pub fn relayed(
     for field in head.forwarded() {
         dated |= field.is("date");
         let ours = learnt.events && (field.is(CACHE_CONTROL.0) || field.is(NO_BUFFERING.0))
+            || request.kept_at.is_some() && (field.is("location") || field.is("stream-next-offset"))
             || request.cross_origin.is_some() && is_cross_origin(field.name)
             || request.degraded.is_some() && field.is("sedge-degraded");
         if !ours {
@@ -243,6 +244,7 @@ fn of_the_edge(out: &mut Vec<u8>, request: &Request) {
     if let Some(degraded) = request.degraded {
         write_field(out, "Sedge-Degraded", degraded.label().as_bytes());
     }
+    out.extend_from_slice(request.kept_at.as_deref().unwrap_or_default());
     out.extend_from_slice(request.cross_origin.as_deref().unwrap_or_default());
     if let Some(lines) = request.account().and_then(|account| account.fields.as_deref()) {
         out.extend_from_slice(lines);

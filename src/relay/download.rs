@@ -26,11 +26,12 @@ use super::client::{Beat, Client};
 use super::core::Core;
 use super::deadline::Timeout;
 use super::framing::{self, HEAD_ROOM, TAIL_ROOM};
+use super::tee::Tee;
 use super::upload::Upload;
 use crate::http::body::BodyDecoder;
 use crate::http::chunked;
 use crate::net::stream::Stream;
-use crate::openai::Sideband;
+use crate::openai::{ApiError, Sideband};
 use crate::shard::block::Block;
 use crate::shard::clock::Micros;
 use crate::sse::Scanner;
@@ -85,6 +86,8 @@ pub enum Ending {
     Finished,
     /// The upstream broke off.
     Cut(Cut),
+    /// The durable stream that it was written to has been deleted.
+    Deleted,
     /// The client left.
     Gone,
     /// A limit passed.
@@ -102,6 +105,16 @@ pub enum Cut {
     Malformed(&'static str),
 }
 
+impl Cut {
+    /// What its client is told.
+    pub fn error(&self) -> ApiError {
+        match self {
+            Cut::Closed | Cut::Reset(_) => ApiError::upstream_closed(),
+            Cut::Malformed(why) => ApiError::upstream_invalid_response(why),
+        }
+    }
+}
+
 /// An answer in flight.
 pub struct Download {
     upstream: Stream,
@@ -114,6 +127,8 @@ pub struct Download {
     /// The upstream said more than its answer.
     surplus: bool,
     last: Micros,
+    /// The durable stream that it becomes. Boxed: most become none.
+    pub(super) tee: Option<Box<Tee>>,
     /// Payload bytes so far.
     pub bytes: u64,
     /// Events so far.
@@ -140,6 +155,7 @@ impl Download {
             ended,
             surplus: false,
             last: now,
+            tee: None,
             bytes: 0,
             events: 0,
         }
@@ -155,6 +171,9 @@ impl Download {
     ) -> Poll<Ending> {
         if let Poll::Ready(timeout) = client.poll_expired(cx) {
             return Poll::Ready(Ending::Timeout(timeout));
+        }
+        if self.tee.as_ref().is_some_and(|tee| tee.is_stopped(cx)) {
+            return Poll::Ready(Ending::Deleted);
         }
         let mut spare: Option<Block> = None;
         loop {
@@ -246,6 +265,9 @@ impl Download {
 
     fn look(&mut self, payload: &[u8]) {
         self.bytes += payload.len() as u64;
+        if let Some(tee) = &mut self.tee {
+            tee.feed(payload);
+        }
         match &mut self.look {
             Look::Events(scanner, sideband) => {
                 self.events += u64::from(scanner.feed(payload));
@@ -259,6 +281,9 @@ impl Download {
     /// Reads and looks at what is left, and keeps none of it. Ready when there is no more; true if it was whole.
     #[cold]
     pub fn poll_discard(&mut self, cx: &mut Context<'_>, client: &Client, core: &Core) -> Poll<bool> {
+        if self.tee.as_ref().is_some_and(|tee| tee.is_stopped(cx)) {
+            return Poll::Ready(false);
+        }
         let mut spare: Option<Block> = None;
         while !self.ended {
             let block = spare.get_or_insert_with(|| core.shard.blocks.take());

@@ -14,7 +14,7 @@ use super::client::{Beat, Client};
 use super::core::Core;
 use super::deadline::Timeout;
 use super::decides::Decides;
-use super::download::{Cut, Download, Ending, Framing, Look};
+use super::download::{Download, Ending, Framing, Look};
 use super::ledger::{Ledger, outcome_of};
 use super::refusal::Failure;
 use super::request::Request;
@@ -29,6 +29,7 @@ use crate::openai::{ApiError, Sideband};
 use crate::shard::block::Block;
 use crate::shard::clock::{Micros, Millis};
 use crate::sse::Scanner;
+use crate::stream::journal::Ticket;
 use crate::upstream::call::Call;
 
 /// What becomes of the client's connection.
@@ -132,6 +133,10 @@ impl Exchange<'_> {
     async fn begin(&mut self) -> Result<Box<Answer>, Failure> {
         let (call, stream, answered, limits) = self.ask().await?;
         let (mut answer, (block, range)) = self.answer(call, stream, answered, limits)?;
+        if let Some(ticket) = answer.ticket.take() {
+            // Nobody is told where it is before a crash would leave it there. If the disk fails the tee finds out.
+            let _ = self.core.hub.durable(Some(ticket)).await;
+        }
         let (client, mut block) = (self.client, Some(block));
         let sent = poll_fn(|cx| Poll::Ready(client.send(cx, &mut block, range.clone()))).await;
         if sent.is_err() {
@@ -151,8 +156,11 @@ impl Exchange<'_> {
         self.check_size(route.max_body)?;
         self.upload.limit(route.max_body).map_err(Stop::Upload)?;
         self.limit_total(&route.timeouts);
+        self.request.durable |= route.durable;
         if let Some(after) = route.early_heartbeat
             && self.ledger.stream
+            // Where its stream is stands in the head.
+            && !self.request.durable
         {
             self.client.deadlines.early(self.core.shard.clock.millis() + u64::from(millis(after)));
         }
@@ -188,6 +196,10 @@ impl Exchange<'_> {
         let framing = self.early.unwrap_or_else(|| answer::framing(&head.body, &learnt, self.request));
         let keep = answer::keeps(self.request, framing, &core);
         let mut download = self.download(stream, &head, &learnt, framing, began);
+        let mut ticket = None;
+        if self.request.durable && head.status == 200 && learnt.events && !learnt.encoded {
+            (download.tee, ticket) = self.keep(&core)?;
+        }
         let out = match self.early {
             Some(_) => Vec::new(),
             None => answer::relayed(&head, &learnt, self.request, framing, keep, &core),
@@ -208,7 +220,7 @@ impl Exchange<'_> {
             learnt.keep_alive.map(|seconds| seconds.saturating_mul(1000).min(u32::MAX.into()) as u32);
         let events = learnt.events;
         self.ledger.upstream_request_id = learnt.request_id;
-        Ok((Answer { call, download, over, events, limits, keep, reusable, keep_alive }, first))
+        Ok((Answer { call, download, over, ticket, events, limits, keep, reusable, keep_alive }, first))
     }
 
     fn download(
@@ -249,7 +261,10 @@ impl Exchange<'_> {
 
     /// Tells the client how it ended, and keeps what can be used again.
     async fn finish(&mut self, mut answer: Box<Answer>, ending: Ending) -> (Outcome, After) {
-        let (outcome, after) = self.end(&mut answer, ending).await;
+        let (outcome, after) = match answer.download.tee {
+            Some(_) => self.end_kept(&mut answer, ending).await,
+            None => self.end(&mut answer, ending).await,
+        };
         let Answer { mut call, download, reusable, keep_alive, .. } = *answer;
         self.conclude(&mut call, outcome);
         if let Some(stream) = download.into_reusable().filter(|_| reusable && self.upload.reached()) {
@@ -259,16 +274,17 @@ impl Exchange<'_> {
         (outcome, after)
     }
 
-    async fn end(&mut self, answer: &mut Answer, ending: Ending) -> (Outcome, After) {
+    /// Tells the client of the end, or reads on for nobody.
+    pub(super) async fn end(&mut self, answer: &mut Answer, ending: Ending) -> (Outcome, After) {
         let Answer { download, limits, keep, .. } = answer;
         self.ledger.answer(download);
         let gone = matches!(ending, Ending::Gone);
         if self.left || gone && limits.read_on > 0 && self.upload.sent && !download.terminal() {
             match ending {
-                Ending::Gone => self.read_on(download, limits).await,
+                Ending::Gone => drop(self.read_on(download, limits).await),
                 // All of it came at once, and was written before anyone looked whether somebody is there.
                 Ending::Finished => self.core.metrics.answers_drained.inc(),
-                Ending::Cut(_) | Ending::Timeout(_) => {}
+                Ending::Cut(_) | Ending::Timeout(_) | Ending::Deleted => {}
             }
             return (Outcome::ClientGone, After::Abort);
         }
@@ -283,14 +299,8 @@ impl Exchange<'_> {
             Ending::Gone | Ending::Cut(_) | Ending::Timeout(_) if download.terminal() => {
                 (Outcome::Finished, After::Close)
             }
-            Ending::Gone => (Outcome::ClientGone, After::Abort),
-            Ending::Cut(cut) => {
-                let error = match cut {
-                    Cut::Closed | Cut::Reset(_) => ApiError::upstream_closed(),
-                    Cut::Malformed(why) => ApiError::upstream_invalid_response(why),
-                };
-                self.part(download, &error, Outcome::UpstreamCut).await
-            }
+            Ending::Gone | Ending::Deleted => (Outcome::ClientGone, After::Abort),
+            Ending::Cut(cut) => self.part(download, &cut.error(), Outcome::UpstreamCut).await,
             Ending::Timeout(Timeout::ClientStall) => (Outcome::ClientStalled, After::Abort),
             Ending::Timeout(timeout) => {
                 let error = self.timeout_error(timeout);
@@ -306,14 +316,16 @@ impl Exchange<'_> {
 }
 
 /// An answer that has begun.
-struct Answer {
+pub(super) struct Answer {
     call: Call,
-    download: Download,
+    pub(super) download: Download,
     /// It ended with its first bytes: they were broken, or the client had left when they were written.
     over: Option<Ending>,
+    /// To be waited for before the client is told where its stream is.
+    ticket: Option<Ticket>,
     /// It is an event stream.
     events: bool,
-    limits: Limits,
+    pub(super) limits: Limits,
     /// The client's connection can carry another request.
     keep: bool,
     /// So can the upstream's.

@@ -61,6 +61,10 @@ pub struct Request {
     pub degraded: Option<Degraded>,
     /// Lines for the answer that tell a browser which pages may read it; `None` is that nobody asked, or nothing is to be told.
     pub cross_origin: Option<Box<[u8]>>,
+    /// Its answer is to become a durable stream.
+    pub durable: bool,
+    /// Where that is, as lines of the answer's head.
+    pub kept_at: Option<Box<[u8]>>,
     /// Sending it twice has the effect of sending it once (RFC 9110, 9.2.2), or it says so by an `Idempotency-Key`.
     pub repeatable: bool,
     /// Its limits, if it has any. Boxed: every stream that waits keeps a request, and most have none.
@@ -155,6 +159,8 @@ impl Request {
             client: None,
             cross_origin: None,
             degraded: None,
+            durable: false,
+            kept_at: None,
             repeatable: false,
             sending: None,
         }
@@ -217,6 +223,10 @@ impl Request {
                 self.unlabelled = value.eq_ignore_ascii_case(b"application/x-www-form-urlencoded");
             }
             b'c' if is("content-encoding") => self.encoded = !value.eq_ignore_ascii_case(b"identity"),
+            b's' if is("sedge-durable") => {
+                self.durable = value.eq_ignore_ascii_case(b"true");
+                return false;
+            }
             b'i' if is("idempotency-key") => self.repeatable = true,
             _ => {}
         }

@@ -4,6 +4,7 @@
 //! for those who make other events of them.
 #![forbid(unsafe_code)]
 
+pub mod blocks;
 pub mod events;
 pub mod scan;
 pub mod write;
@@ -11,6 +12,7 @@ pub mod write;
 #[cfg(test)]
 mod tests;
 
+pub use blocks::{Blocks, blocks};
 pub use events::Events;
 pub use scan::Scanner;
 pub use write::{FieldError, HEARTBEAT, write_event};

@@ -40,6 +40,14 @@ pub(super) enum Entry<'a> {
         #[serde(borrow)]
         name: Cow<'a, str>,
     },
+    /// What an answer is called by whoever has made it.
+    Answer {
+        /// The stream.
+        stream: u64,
+        /// The name.
+        #[serde(borrow)]
+        name: Cow<'a, str>,
+    },
 }
 
 /// A stream begins.
@@ -62,6 +70,8 @@ pub(super) struct Create<'a> {
     pub closed: bool,
     /// Where the messages of its first content end.
     pub ends: Vec<u32>,
+    /// It is an answer, written by the process that made it and nobody else.
+    pub generated: bool,
 }
 
 /// Something was appended.

@@ -8,6 +8,9 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
+
+use super::append::Append;
 use super::bounds::{Bounds, STREAM_OVERHEAD_BYTES};
 use super::entry::{self, Entry};
 use super::journal::{self, Journal, Keeper, Location, Recovery, Settings};
@@ -54,6 +57,7 @@ struct Made {
     epoch: u64,
     lifetime: super::lifetime::Lifetime,
     owner: Option<Box<str>>,
+    generated: bool,
 }
 
 /// What has come so far.
@@ -77,6 +81,7 @@ pub fn open(
     bounds: Bounds,
     ids: Ids,
     now: u64,
+    interrupted: &[u8],
 ) -> Result<Opened, OpenError> {
     let mut replay = Replay::default();
     let opened = Journal::open(path, settings, |location, bytes| replay.take(location, bytes, now))?;
@@ -89,7 +94,7 @@ pub fn open(
     journal.retire(&replay.dead);
     let (notes, noted) = std::mem::take(&mut replay.notes).finish(journal.clone());
     let streams = Streams::on(Some(journal), opened.number, cores, bounds, ids);
-    replay.finish(&streams, path, now)?;
+    replay.finish(&streams, path, now, interrupted)?;
     Ok(Opened { streams, notes, noted, recovery: opened.recovery, keeper })
 }
 
@@ -111,6 +116,16 @@ impl Replay {
             }
             Entry::More { name } => {
                 self.notes.replay_more(&name, location, payload, &mut self.dead);
+                Ok(())
+            }
+            Entry::Answer { stream, name } => {
+                match self.halves.get_mut(&stream) {
+                    Some(half) => {
+                        half.state.answer = Some(name.into());
+                        half.state.anchors.push(location);
+                    }
+                    None => self.dead.push(location),
+                }
                 Ok(())
             }
         }
@@ -158,6 +173,7 @@ impl Replay {
             epoch: create.epoch,
             lifetime: create.lifetime,
             owner: create.owner.map(Into::into),
+            generated: create.generated,
         };
         let fork = create.fork;
         self.halves.insert(create.stream, Half { create: made, fork, state, start, orphan });
@@ -258,11 +274,13 @@ impl Replay {
     }
 
     /// Makes streams of them: a source before its forks, which have greater numbers.
-    fn finish(self, streams: &Streams, path: &Path, now: u64) -> Result<(), OpenError> {
+    fn finish(self, streams: &Streams, path: &Path, now: u64, interrupted: &[u8]) -> Result<(), OpenError> {
         let mut halves: Vec<(u64, Half)> = self.halves.into_iter().collect();
         halves.sort_unstable_by_key(|(id, _)| *id);
         let mut made: HashMap<u64, Arc<Stream>> = HashMap::with_capacity(halves.len());
         let mut held = 0;
+        let mut answers = HashMap::new();
+        let mut cut = Vec::new();
         for (id, mut half) in halves {
             if half.orphan || half.state.log.start != half.start {
                 let why = match half.orphan {
@@ -278,7 +296,8 @@ impl Replay {
                 let depth = source.base.as_ref().map_or(0, |base| base.depth) + 1;
                 Some(Base { source, position, depth })
             });
-            let Made { name, kind, epoch, lifetime, owner } = half.create;
+            let Made { name, kind, epoch, lifetime, owner, generated } = half.create;
+            let (answer, is_cut) = (half.state.answer.clone(), generated && !half.state.closed);
             let stream = Arc::new(Stream {
                 id,
                 name,
@@ -291,6 +310,12 @@ impl Replay {
                 heard: Heard::default(),
                 state: Mutex::new(half.state),
             });
+            if let Some(answer) = answer {
+                answers.insert(answer, Arc::clone(&stream));
+            }
+            if is_cut {
+                cut.push(Arc::clone(&stream));
+            }
             made.insert(id, stream);
         }
         streams.common.held.store(held, Ordering::Relaxed);
@@ -299,6 +324,23 @@ impl Replay {
         let mut names = streams.names.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         names.extend(made.values().map(|stream| (stream.name.clone(), Arc::clone(stream))));
         drop(names);
+        *streams.answers.write().unwrap_or_else(std::sync::PoisonError::into_inner) = answers;
+        // Whoever wrote these is gone, and their upstreams with it: they end, and say that they are not whole.
+        for stream in cut {
+            let bytes = Bytes::copy_from_slice(interrupted);
+            let kind = stream.kind.as_str().to_owned();
+            let last = Append { bytes, content_type: Some(&kind), close: true, ..Append::default() };
+            let outcome = stream.append(&last, now);
+            if outcome.result.is_err() {
+                stream.fail();
+            }
+            // Nobody reads yet, and whoever does is not to wait for what nobody would wake it for.
+            let is_settled =
+                |journal: &Journal| outcome.ticket.is_none_or(|ticket| journal.outcome(ticket).is_some());
+            while !streams.journal().is_none_or(is_settled) {
+                std::thread::yield_now();
+            }
+        }
         made.values().for_each(|stream| streams.look_again(stream, now));
         Ok(())
     }

@@ -131,7 +131,11 @@ pub(super) struct State {
     /// Something became visible since those who watch were woken.
     pub(super) unseen: bool,
     pub(super) watches: Vec<Watch>,
-    pub(super) frames: [Option<Frame>; 2],
+    /// What it is called by whoever has made it, if it is an answer.
+    pub(super) answer: Option<Box<str>>,
+    /// Nothing more comes, and it is not whole.
+    pub(super) failed: bool,
+    pub(super) frames: [Option<Frame>; super::view::VIEWS],
 }
 
 /// Bytes that were made once for all who read on at the same place.
@@ -402,7 +406,24 @@ impl Stream {
     pub fn has_news(&self, position: u64) -> bool {
         let mut state = self.lock();
         state.settle(&self.common);
-        state.visible > position || state.closed_visible || state.presence != Presence::Present
+        state.visible > position
+            || state.closed_visible
+            || state.failed
+            || state.presence != Presence::Present
+    }
+
+    /// Nothing more will come, although it is not whole: readers are cut off instead of kept waiting.
+    pub fn fail(self: &Arc<Self>) {
+        {
+            let mut state = self.lock();
+            (state.failed, state.unseen) = (true, true);
+        }
+        self.publish();
+    }
+
+    /// Whether it will never be whole.
+    pub fn has_failed(&self) -> bool {
+        self.lock().failed
     }
 
     /// It was read or written.

@@ -44,6 +44,8 @@ pub struct Creation<'a> {
     pub fork: Option<Fork<'a>>,
     /// Whose it is, if not everyone's.
     pub owner: Option<&'a str>,
+    /// It is an answer: should this process end before it does, nobody else will end it.
+    pub generated: bool,
 }
 
 /// Where a fork goes on.
@@ -111,6 +113,8 @@ pub struct Streams {
     /// Words that a stream was deleted, to be given up once they are durable.
     graves: Mutex<Vec<Ticket>>,
     pub(super) next: AtomicU64,
+    /// Answers, by what those who made them call them.
+    pub(super) answers: RwLock<HashMap<Box<str>, Arc<Stream>>>,
     /// Which life of all of them together: places in the order of all appends belong to it.
     epoch: u64,
 }
@@ -174,6 +178,7 @@ impl Streams {
             due: Mutex::default(),
             graves: Mutex::default(),
             next: AtomicU64::new(1),
+            answers: RwLock::default(),
             epoch,
         }
     }
@@ -232,6 +237,35 @@ impl Streams {
         match stream.lock().presence {
             Presence::Hidden => Found::Hidden,
             _ => Found::Missing,
+        }
+    }
+
+    /// An answer is called `name` by whoever has made it.
+    pub fn name_answer(&self, stream: &Arc<Stream>, name: &str) {
+        if name.len() > super::bounds::NAME_BYTES_MAX {
+            return;
+        }
+        let mut state = stream.lock();
+        if state.presence != Presence::Present || state.answer.is_some() {
+            return;
+        }
+        if let Some(journal) = &self.common.journal {
+            let (body, _) = Entry::Answer { stream: stream.id, name: name.into() }.write(&[]);
+            // Not noted, it is still there by its own name.
+            let Ok(ticket) = journal.append(&body) else { return };
+            state.anchors.push(ticket.location);
+        }
+        state.answer = Some(name.into());
+        drop(state);
+        self.answers.write().unwrap_or_else(PoisonError::into_inner).insert(name.into(), Arc::clone(stream));
+    }
+
+    /// The answer of that name.
+    pub fn answer(&self, name: &str, now: u64) -> Option<Arc<Stream>> {
+        let stream = self.answers.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()?;
+        match self.find(&stream.name, now) {
+            Found::Present(found) if found.id == stream.id => Some(found),
+            _ => None,
         }
     }
 
@@ -356,6 +390,7 @@ impl Streams {
                 owner: creation.owner.map(Into::into),
                 closed: creation.closed,
                 ends: creation.ends.to_vec(),
+                generated: creation.generated,
             });
             let (body, skip) = entry.write(&creation.bytes);
             let ticket = journal.append(&body).map_err(NotCreated::Store)?;
@@ -426,6 +461,12 @@ impl Streams {
         let mut last = Arc::clone(stream);
         loop {
             names.remove(&last.name);
+            if let Some(name) = last.lock().answer.take() {
+                let mut answers = self.answers.write().unwrap_or_else(PoisonError::into_inner);
+                if answers.get(&name).is_some_and(|stream| stream.id == last.id) {
+                    answers.remove(&name);
+                }
+            }
             self.common.held.fetch_sub(STREAM_OVERHEAD_BYTES + last.lock().clear(), Ordering::Relaxed);
             let Some(base) = &last.base else { return };
             let source = Arc::clone(&base.source);
@@ -542,8 +583,10 @@ impl State {
             anchors: Vec::new(),
             trimmed: None,
             unseen: false,
+            answer: None,
+            failed: false,
             watches: Vec::new(),
-            frames: [None, None],
+            frames: [const { None }; super::view::VIEWS],
         }
     }
 
@@ -558,7 +601,7 @@ impl State {
     fn clear(&mut self) -> u64 {
         let held = self.log.held();
         self.log.trim(|_, _| false, &mut Vec::new());
-        self.frames = [None, None];
+        self.frames = [const { None }; super::view::VIEWS];
         held
     }
 }

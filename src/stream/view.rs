@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | protocol (`live=sse`) | `data` with all that is new, `control` after it |
 //! | EventSource | one `data`, or one of the publisher's name, for each record; `control` after them |
+//! | published | of a stream that holds events itself, such as an answer: these, each with an id; nothing else |
 //! | several streams | as an EventSource's, each with the stream's name around it |
 //!
 //! The id is where to go on after the event, so a browser that has seen it comes back with exactly that. A record's bytes are
@@ -21,6 +22,7 @@ use super::kind::Form;
 use super::log::Piece;
 use super::offset::Offset;
 use super::stream::Stream;
+use crate::sse::blocks;
 
 /// How a reader wants to see events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,20 @@ pub enum View {
     Protocol,
     /// One for each record, under the publisher's name for it.
     EventSource,
+    /// The events that were appended, each with its id.
+    Published,
+    /// The same without ids, byte for byte.
+    Verbatim,
+}
+
+/// How many views there are.
+pub(super) const VIEWS: usize = 4;
+
+impl View {
+    /// Whether the events of the stream are told as they are, and nothing beside them.
+    pub fn is_of_events(self) -> bool {
+        matches!(self, View::Published | View::Verbatim)
+    }
 }
 
 /// Room for the size of a chunk before its data: eight digits and a line end (RFC 9112, 7.1).
@@ -70,6 +86,12 @@ impl Events {
                 self.open("data", at(last.end));
                 self.unnamed(form, bytes);
             }
+            View::Verbatim => bytes.iter().for_each(|bytes| self.out.extend_from_slice(bytes)),
+            View::Published => {
+                for (piece, bytes) in parts() {
+                    self.published(epoch, piece.start, bytes);
+                }
+            }
             View::EventSource => {
                 for (piece, bytes) in parts() {
                     match &piece.event {
@@ -82,6 +104,44 @@ impl Events {
                 }
             }
         }
+    }
+
+    /// Events that were published as such. A block of comments alone is left out: clients that have seen an id take the blank
+    /// line after it for an event without data.
+    fn published(&mut self, epoch: u64, start: u64, bytes: &[u8]) {
+        let mut position = start;
+        for block in blocks(bytes) {
+            position += block.len() as u64;
+            if block.iter().all(|byte| matches!(byte, b'\r' | b'\n')) || is_comment(block) {
+                continue;
+            }
+            let _ = self.field("id", &Offset { epoch, position }.to_string());
+            self.out.extend_from_slice(block);
+        }
+    }
+
+    /// Bytes that are events already.
+    pub fn verbatim(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// Events of an answer after the one with this `sequence_number`; says whether all that follow belong to them.
+    pub fn after_sequence(&mut self, after: u64, bytes: &[u8]) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Numbered {
+            sequence_number: u64,
+        }
+        let mut passed = false;
+        for block in blocks(bytes) {
+            let mut lines = block.split(|&byte| byte == b'\n');
+            let data = lines.find_map(|line| line.strip_prefix(b"data:"));
+            let number = data.and_then(|data| serde_json::from_slice::<Numbered>(data.trim_ascii()).ok());
+            passed |= number.is_none_or(|event| event.sequence_number > after);
+            if passed {
+                self.out.extend_from_slice(block);
+            }
+        }
+        passed
     }
 
     /// One event for a record, or for each of its messages.
@@ -260,9 +320,15 @@ impl Events {
     }
 }
 
-/// Where the events are in a chunk.
+/// Whether every line of a block is a comment, or blank.
+fn is_comment(block: &[u8]) -> bool {
+    let mut lines = block.split(|byte| matches!(byte, b'\r' | b'\n'));
+    lines.all(|line| line.is_empty() || line.starts_with(b":"))
+}
+
+/// Where the events are in a chunk; nothing is no chunk.
 pub fn payload(chunk: &Bytes) -> Range<usize> {
-    CHUNK_HEAD_BYTES..chunk.len() - 2
+    if chunk.is_empty() { 0..0 } else { CHUNK_HEAD_BYTES..chunk.len() - 2 }
 }
 
 /// Each message of a piece without its comma, or all of it, and where it ends in the stream.
@@ -322,6 +388,25 @@ mod tests {
         let second = format!("event: chat\n{id}00000000000000000011\ndata:{{\"a\":\ndata:2}}\n\n");
         let third = format!("event: data\n{id}00000000000000000002\ndata:[3]\n\n");
         assert_eq!(all, [first, second, third].concat());
+    }
+
+    #[test]
+    fn published_events_keep_their_bytes_and_get_ids() {
+        let (piece, bytes) = piece(b"data: 1\n\n: ping\n\nevent: x\r\ndata: 2\r\n\r\n", &[], None);
+        let mut events = Events::default();
+        events.part(View::Published, Form::Text, 0, &[piece], &[bytes]);
+        let id = "id: 0000000000000000-000000000000000000";
+        assert_eq!(written(events), format!("{id}09\ndata: 1\n\n{id}38\nevent: x\r\ndata: 2\r\n\r\n"));
+    }
+
+    #[test]
+    fn an_answer_goes_on_after_a_number() {
+        let text = b"data: {\"sequence_number\":0}\n\ndata: {\"sequence_number\":1}\n\ndata: {\"sequence_number\":2}\n\n";
+        for (after, left) in [(0, &text[29..]), (1, &text[58..]), (2, &text[87..])] {
+            let mut events = Events::default();
+            assert_eq!(events.after_sequence(after, text), after < 2);
+            assert_eq!(written(events).as_bytes(), left);
+        }
     }
 
     #[test]

@@ -134,6 +134,15 @@ pub(super) struct Follower {
     /// It has not been told when to come again in an event with data.
     fresh: bool,
     reset: Option<(&'static str, String)>,
+    /// Of an answer, only events after the one of this number.
+    after: Option<u64>,
+}
+
+/// An answer from its first event after the one numbered `after`, as its maker has called for it.
+pub(super) fn replay(visit: &Visit<'_>, stream: &Arc<Stream>, after: Option<u64>) -> Answer {
+    let (seat, position) = (visit.hub().sit(stream), stream.status().start);
+    let view = View::Verbatim;
+    Answer::Live(Follower { seat, position, floor: 0, view, fresh: true, reset: None, after })
 }
 
 /// Events from `position` on.
@@ -157,7 +166,15 @@ pub(super) fn follow(
         Some(_) => cursor::next(unix_millis(), theirs, visit.core.chance()),
         None => 0,
     };
-    Answer::Live(Follower { seat: visit.hub().sit(stream), position, floor, view, fresh: true, reset })
+    Answer::Live(Follower {
+        seat: visit.hub().sit(stream),
+        position,
+        floor,
+        view,
+        fresh: true,
+        reset,
+        after: None,
+    })
 }
 
 impl Follower {
@@ -181,13 +198,15 @@ impl Follower {
                 Err(stop) => break Err(stop),
             };
             let bytes = match framing {
+                _ if frame.bytes.is_empty() => Bytes::new(),
                 Framing::Close => frame.bytes.slice(payload(&frame.bytes)),
                 _ => frame.bytes.clone(),
             };
             let is_fresh = self.fresh && frame.next > self.position;
             let sent = match (first.take(), &mut coded) {
                 (head, Some(coded)) => {
-                    let is_fresh = is_fresh || head.is_some();
+                    let is_fresh =
+                        (is_fresh || head.is_some()) && self.view != View::Verbatim && !bytes.is_empty();
                     let mut out = head.unwrap_or_default();
                     if is_fresh {
                         let retry = retry(visit);
@@ -199,6 +218,7 @@ impl Follower {
                 }
                 (Some(head), None) => begin(&mut self, visit, head, bytes, framing).await,
                 (None, None) if is_fresh => begin(&mut self, visit, Vec::new(), bytes, framing).await,
+                (None, None) if bytes.is_empty() => Ok(()),
                 (None, None) => send(client, &bytes).await,
             };
             if let Err(stop) = sent {
@@ -249,12 +269,16 @@ impl Follower {
         let stream = Arc::clone(self.seat.stream());
         let cursor = cursor::next(unix_millis(), None, 0).max(self.floor);
         if self.reset.is_none()
+            && self.after.is_none()
             && let Some(frame) = stream.frame(self.view as usize, self.position, cursor)
         {
             return Ok(frame);
         }
         let page = loop {
             let page = stream.page(self.position, u64::MAX, BATCH_BYTES).map_err(|_| Stop::Gone)?;
+            if page.pieces.is_empty() && !page.closed && stream.has_failed() {
+                return Err(Stop::Gone);
+            }
             match cold::bytes(visit.streams().journal(), &page.pieces).await {
                 Ok(parts) => break (page, parts),
                 Err(crate::stream::journal::ReadError::Gone) => {}
@@ -268,23 +292,34 @@ impl Follower {
             events.reset(reason, &requested, stream.offset(self.position));
         }
         let form: Form = stream.kind.form;
-        events.part(self.view, form, stream.epoch, &page.pieces, &parts);
-        let control = Control {
-            next: stream.offset(page.next),
-            cursor,
-            up_to_date: page.up_to_date,
-            closed: page.closed,
-        };
-        events.control(&control, page.pieces.is_empty());
+        let mut is_shared = !is_reset;
+        match self.after {
+            Some(after) => {
+                is_shared = false;
+                for part in &parts {
+                    if self.after.is_none() {
+                        events.verbatim(part);
+                    } else if events.after_sequence(after, part) {
+                        self.after = None;
+                    }
+                }
+            }
+            None => events.part(self.view, form, stream.epoch, &page.pieces, &parts),
+        }
+        if !self.view.is_of_events() {
+            let next = stream.offset(page.next);
+            let control = Control { next, cursor, up_to_date: page.up_to_date, closed: page.closed };
+            events.control(&control, page.pieces.is_empty());
+        }
         let frame = Frame {
             from: self.position,
             next: page.next,
             cursor,
             up_to_date: page.up_to_date,
             closed: page.closed,
-            bytes: events.finish(),
+            bytes: if events.is_empty() { Bytes::new() } else { events.finish() },
         };
-        if page.up_to_date && !is_reset {
+        if page.up_to_date && is_shared {
             stream.keep_frame(self.view as usize, frame.clone());
         }
         Ok(frame)
@@ -322,11 +357,13 @@ async fn begin(
     bytes: Bytes,
     framing: Framing,
 ) -> Result<(), Stop> {
-    let _ = follower;
-    let retry = retry(visit);
-    match framing {
-        Framing::Close => out.extend_from_slice(&retry[payload(&retry)]),
-        _ => out.extend_from_slice(&retry),
+    // Clients of an answer take a field alone for an event; a browser's first event is soon there.
+    if follower.view != View::Verbatim && !bytes.is_empty() {
+        let retry = retry(visit);
+        match framing {
+            Framing::Close => out.extend_from_slice(&retry[payload(&retry)]),
+            _ => out.extend_from_slice(&retry),
+        }
     }
     out.extend_from_slice(&bytes);
     write_all(visit.client, &visit.core.shard, &out).await

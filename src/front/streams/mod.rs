@@ -40,9 +40,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use control::is_for_anyone;
-pub use target::is_of_streams;
 
 use self::reply::Reply;
+use self::target::{ANSWERS, is_of_streams};
 use super::body::{self, Failure};
 use crate::http::request::RequestBody;
 use crate::observe::Outcome;
@@ -64,6 +64,18 @@ const METHODS: &str = "GET, HEAD, PUT, POST, DELETE, OPTIONS";
 
 /// How often it is looked what is over.
 const SWEEP_MS: Millis = 1000;
+
+/// Whether a request is about streams: by its path, or because it asks for an answer again that is kept as one.
+pub fn is_ours(request: &Request, core: &Core) -> bool {
+    is_of_streams(request.path()) || of_answer(request, core).is_some()
+}
+
+/// The answer that a request asks for again, as `GET /v1/responses/{id}?stream=true`; all others are the upstream's to give.
+fn of_answer(request: &Request, core: &Core) -> Option<Arc<Stream>> {
+    let id = request.path().strip_prefix(ANSWERS).filter(|_| &*request.method == "GET")?;
+    let is_streamed = request.target.split(['?', '&']).skip(1).any(|parameter| parameter == "stream=true");
+    if is_streamed { core.shared.streams.answer(id, unix_millis()) } else { None }
+}
 
 /// A request about streams, and all that surrounds it.
 struct Visit<'a> {
@@ -97,19 +109,24 @@ impl Visit<'_> {
 
     /// The stream of that name, for whoever asks here.
     fn find(&self, name: &str) -> Result<Arc<Stream>, ApiError> {
-        let mine = |stream: &Stream| match &stream.owner {
-            None => true,
-            Some(owner) => self.request.holder().is_some_and(|holder| *holder.name == **owner),
-        };
         match self.streams().find(name, unix_millis()) {
-            Found::Present(stream) if mine(&stream) => Ok(stream),
+            Found::Present(stream) => self.mine(stream).ok_or_else(|| self.missing()),
             Found::Hidden => Err(ApiError::new(
                 410,
                 "stream_gone",
                 "The stream was deleted; only its forks can still be read.",
             )),
-            Found::Present(_) | Found::Missing => Err(self.missing()),
+            Found::Missing => Err(self.missing()),
         }
+    }
+
+    /// The stream, if it is not somebody else's.
+    fn mine(&self, stream: Arc<Stream>) -> Option<Arc<Stream>> {
+        let is_mine = stream
+            .owner
+            .as_ref()
+            .is_none_or(|owner| self.request.holder().is_some_and(|holder| *holder.name == **owner));
+        is_mine.then_some(stream)
     }
 }
 
@@ -176,6 +193,11 @@ async fn decide(visit: &Visit<'_>, ledger: &mut Ledger) -> Result<Answer, Failur
         return Err(ApiError::new(405, "method_not_allowed", message).into());
     }
     let query = target::query(&request.target).map_err(bad_target)?;
+    if let Some(stream) = of_answer(request, visit.core) {
+        let stream = visit.mine(stream).ok_or_else(|| visit.missing())?;
+        stream.touch(unix_millis());
+        return Ok(live::replay(visit, &stream, query.starting_after));
+    }
     if request.path() == target::ROOT && method == "GET" && !query.names.is_empty() {
         return Ok(several::follow(visit, &query)?);
     }

@@ -92,7 +92,11 @@ pub(super) async fn read(visit: &Visit<'_>, stream: &Arc<Stream>, query: &Query)
         Mode::CatchUp if start == Start::Now => Ok(Answer::Reply(now_only(visit, stream, position))),
         Mode::CatchUp => range(visit, stream, position),
         Mode::LongPoll => live::poll(visit, stream, position, cursor, start == Start::Now).await,
-        Mode::Events(view) => Ok(live::follow(visit, stream, position, cursor, view, is_browser, reset)),
+        Mode::Events(view) => {
+            let holds_events = stream.kind.is("text/event-stream") && view == View::EventSource;
+            let view = if holds_events { View::Published } else { view };
+            Ok(live::follow(visit, stream, position, cursor, view, is_browser, reset))
+        }
     }
 }
 

@@ -10,11 +10,14 @@ use crate::stream::subscription::RESERVED;
 /// Where streams are.
 pub(super) const ROOT: &str = "/v1/stream";
 
+/// Where answers of the Responses API are asked for again.
+pub(super) const ANSWERS: &str = "/v1/responses/";
+
 /// The most streams that one connection may follow: each is looked at whenever one of them has something new.
 pub(super) const NAMES_MAX: usize = 64;
 
 /// Whether a path is one of theirs.
-pub fn is_of_streams(path: &str) -> bool {
+pub(super) fn is_of_streams(path: &str) -> bool {
     path.strip_prefix(ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
@@ -55,6 +58,8 @@ pub(super) struct Query {
     pub cursor: Option<String>,
     /// `last_event_id`.
     pub last_event_id: Option<String>,
+    /// `starting_after`: the number of the last event of an answer that was seen.
+    pub(super) starting_after: Option<u64>,
     /// Each `name`.
     pub names: Vec<String>,
 }
@@ -74,6 +79,11 @@ pub(super) fn query(target: &str) -> Result<Query, &'static str> {
             "live" => &mut query.live,
             "cursor" => &mut query.cursor,
             "last_event_id" => &mut query.last_event_id,
+            "starting_after" => {
+                query.starting_after =
+                    Some(value.parse().map_err(|_| "`starting_after` is no whole number.")?);
+                continue;
+            }
             "name" => {
                 if query.names.len() == NAMES_MAX {
                     return Err("One connection follows at most 64 streams.");

@@ -68,6 +68,7 @@ pub(super) async fn create(visit: &Visit<'_>, name: &str, body: &[u8]) -> Result
         closed: closes(request),
         fork,
         owner: None,
+        generated: false,
     };
     let created =
         visit.streams().create(&creation, unix_millis()).map_err(|error| not_created(&error, name))?;

@@ -30,6 +30,7 @@ fn create(desk: &Desk, name: &str, bytes: &'static [u8]) -> Arc<Stream> {
         closed: false,
         fork: None,
         owner: None,
+        generated: false,
     };
     desk.streams.create(&creation, unix_millis()).unwrap().stream
 }
@@ -116,6 +117,7 @@ fn a_stream_that_belongs_to_somebody_is_not_seen() {
         closed: false,
         fork: None,
         owner: Some("alice"),
+        generated: false,
     };
     desk.streams.create(&creation, unix_millis()).unwrap();
     assert!(webhooks(&desk).is_empty());
@@ -134,7 +136,7 @@ impl Directory {
     fn open(&self) -> (Desk, impl Sized) {
         let settings = Settings { fsync: Fsync::Never, ..Settings::default() };
         let Opened { streams, notes, noted, keeper, .. } =
-            open(&self.0, &settings, 1, Bounds::default(), ids(), unix_millis()).unwrap();
+            open(&self.0, &settings, 1, Bounds::default(), ids(), unix_millis(), b"").unwrap();
         (Desk::new(Arc::new(streams), notes, &noted, ids(), 1).unwrap(), keeper)
     }
 }

@@ -1,0 +1,154 @@
+//! An answer that becomes a durable stream while its client gets it: the same bytes, event by event.
+//!
+//! ```text
+//!  upstream ──segment──► pump ──► client (may leave, may come back as a reader)
+//!                          └────► tee ──whole events──► stream ──► readers, as many as there are
+//!                                   └ at the end: closed; or an error event, and closed
+//! ```
+//!
+//! What may never happen: a stream that ends as if it were whole when the answer was not; one that stays open when nobody
+//! writes it any more. So the tee closes it with an error whenever it is dropped without an end. It never waits: what is
+//! appended here becomes visible when it is durable, without the pump.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Context;
+
+use bytes::BytesMut;
+use serde::Deserialize;
+
+use crate::openai::ApiError;
+use crate::shard::clock::unix_millis;
+use crate::sse::{Blocks, blocks};
+use crate::stream::{Append, Hub, Refused, Seat, Stream, Streams};
+
+/// What such a stream holds.
+pub(super) const CONTENT_TYPE: &str = "text/event-stream";
+
+/// An event that has not ended after so many bytes is kept in parts.
+const EVENT_BYTES_MAX: usize = 1 << 20;
+
+/// The writer of a stream.
+pub(super) struct Tee {
+    seat: Seat,
+    hub: Rc<Hub>,
+    streams: Arc<Streams>,
+    held: BytesMut,
+    ends: Blocks,
+    /// Its answer has an identifier of its own, which has not been seen yet.
+    nameless: bool,
+    ended: bool,
+}
+
+impl Tee {
+    /// Writes `stream` from now on. With `named`, the answer will say what it is called.
+    pub(super) fn new(stream: &Arc<Stream>, hub: &Rc<Hub>, streams: &Arc<Streams>, named: bool) -> Box<Tee> {
+        Box::new(Tee {
+            seat: hub.sit(stream),
+            hub: Rc::clone(hub),
+            streams: Arc::clone(streams),
+            held: BytesMut::new(),
+            ends: Blocks::default(),
+            nameless: named,
+            ended: false,
+        })
+    }
+
+    /// Takes a part of the answer.
+    pub(super) fn feed(&mut self, payload: &[u8]) {
+        if self.ended {
+            return;
+        }
+        self.held.extend_from_slice(payload);
+        let mut end = 0;
+        while let Some(at) = self.ends.next_end(&self.held) {
+            end = at;
+        }
+        if end == 0 && self.held.len() > EVENT_BYTES_MAX {
+            end = self.held.len();
+            self.ends = Blocks::default();
+        } else {
+            self.ends.consumed(end);
+        }
+        if end > 0 {
+            let events = self.held.split_to(end).freeze();
+            if std::mem::take(&mut self.nameless)
+                && let Some(name) = name_of(&events)
+            {
+                self.streams.name_answer(self.seat.stream(), &name);
+            }
+            self.append(Append { bytes: events, ..Append::default() });
+        }
+    }
+
+    fn append(&mut self, append: Append<'_>) {
+        let stream = self.seat.stream();
+        let append = Append { content_type: Some(CONTENT_TYPE), ..append };
+        let outcome = stream.append(&append, unix_millis());
+        self.hub.appended(outcome.ticket, stream);
+        // Somebody has deleted it, which stops the answer; or it cannot be kept, and its readers must not take it for whole.
+        if let Err(refused) = outcome.result {
+            self.ended = true;
+            if !matches!(refused, Refused::Gone | Refused::Closed(_)) {
+                stream.fail();
+            }
+        }
+    }
+
+    /// Whether somebody has deleted the stream; whoever asks is woken when it happens.
+    pub(super) fn is_stopped(&self, cx: &Context<'_>) -> bool {
+        self.seat.listen(cx);
+        !self.seat.stream().is_present()
+    }
+
+    /// The answer is over: whole, or not because of `error`.
+    pub(super) fn finish(&mut self, error: Option<&ApiError>) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let last = match error {
+            None => self.held.split().freeze(),
+            // What is held is a part of an event, which nobody would ever see the end of.
+            Some(error) => error.event().into(),
+        };
+        self.append(Append { bytes: last, close: true, ..Append::default() });
+    }
+}
+
+impl Drop for Tee {
+    fn drop(&mut self) {
+        self.finish(Some(&ApiError::upstream_closed()));
+    }
+}
+
+/// The identifier in the first event of an answer of the Responses API.
+fn name_of(events: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Event<'a> {
+        #[serde(borrow)]
+        response: Response<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Response<'a> {
+        #[serde(borrow)]
+        id: Cow<'a, str>,
+    }
+    let first = blocks(events).next()?;
+    let data = first.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"data:"))?;
+    let event: Event<'_> = serde_json::from_slice(data.trim_ascii()).ok()?;
+    Some(event.response.id.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_stands_in_the_first_event() {
+        let events = b"event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"resp_1\",\"x\":2}}\n\n";
+        assert_eq!(name_of(events).as_deref(), Some("resp_1"));
+        assert_eq!(name_of(b"data: {\"id\":\"x\"}\n\n"), None);
+        assert_eq!(name_of(b""), None);
+    }
+}
