@@ -485,6 +485,48 @@ fn many_streams_of_many_publishers_are_told_in_one_order() {
     });
 }
 
+/// A place among many that is not to be had is told as one in a single stream is, and all there is follows.
+#[test]
+fn many_streams_are_reset_together() {
+    let edge = Edge::configured("[streams]\nkeep_records = 2\n");
+    for name in ["a", "b"] {
+        create(&edge, name, TEXT);
+    }
+    let target = "/v1/stream?name=a&name=b";
+    append(&edge, "a", "1");
+    append(&edge, "b", "2");
+    let first = Events::source(&edge, target, None).data().id.expect("an id");
+    let (epoch, number) = parts(&first);
+    let other: String = epoch.chars().map(|digit| if digit == '0' { '1' } else { '0' }).collect();
+    for text in ["3", "4", "5"] {
+        append(&edge, "a", text);
+    }
+    let kept = [("b", "2"), ("a", "4"), ("a", "5")].map(|(name, text)| (name.to_owned(), text.to_owned()));
+    for (id, reason) in [
+        (altered(&first, Some(&other), None), "epoch"),
+        (altered(&first, None, Some(number + 1_000)), "ahead"),
+        (first.clone(), "trimmed"),
+    ] {
+        let mut events = Events::source(&edge, target, Some(&id));
+        let event = events.next();
+        assert_eq!(event.name.as_deref(), Some("reset"), "{reason}: {event:?}");
+        assert_eq!(
+            (&event.json()["reason"], &event.json()["requested"]),
+            (&reason.into(), &id.as_str().into())
+        );
+        let told: Vec<_> = (0..3).map(|_| of_several(&events.data())).collect();
+        assert_eq!(told, kept, "{reason}");
+        // Cut right after it, it gets the same once more. What was given up stays so until it has gone on to something later: there is
+        // no place yet that stands for all it has to come back to.
+        let mut events = Events::source(&edge, target, event.id.as_deref());
+        if reason == "trimmed" {
+            assert_eq!(events.next().name.as_deref(), Some("reset"));
+        }
+        let told: Vec<_> = (0..3).map(|_| events.data()).collect();
+        assert_eq!(told.iter().map(of_several).collect::<Vec<_>>(), kept, "{reason}");
+    }
+}
+
 #[test]
 fn a_connection_that_asks_for_a_stream_that_is_not_there_is_told() {
     let edge = edge();
@@ -755,6 +797,47 @@ fn streams_are_there_after_a_restart() {
     let head = client.read_head();
     assert_eq!(head.get("stream-ttl"), Some("3600"), "{head:?}");
     drop(second);
+    remove(&data);
+}
+
+/// A disk that takes no more: nothing is called stored that is not, it is said, and what was stored can still be read.
+#[test]
+fn a_full_disk_ends_appends_and_not_reads() {
+    let data = directory("full");
+    let edge = Edge::start_with_file_bytes(1 << 20, &["--data-dir", &data]);
+    create(&edge, "a", TEXT);
+    let mut events = Events::source(&edge, &path("a"), None);
+    let block = |number: usize| format!("{number}:{}", "x".repeat(30_000));
+    let post = |number: usize| request("POST", &path("a"), &["Content-Type: text/plain"], block(number));
+    let refused = |request: &[u8]| {
+        let (head, body) = edge.ask(request);
+        assert_eq!((head.status(), error_code(&body.bytes()).as_str()), (503, "storage_failed"), "{head:?}");
+    };
+    let stored = (0..100).find(|&number| edge.ask(&post(number)).0.status() != 204).expect("it is full");
+    assert!(stored > 10, "{stored} were stored");
+    // It is not tried again: what the disk holds by now nobody knows.
+    refused(&post(stored));
+    refused(&request("PUT", &path("b"), &["Content-Type: text/plain"], ""));
+    refused(&request("POST", &path("a"), &["Stream-Closed: true"], ""));
+    refused(&request("DELETE", &path("a"), &[], ""));
+    let (head, body) = edge.ask(&get("/readyz", &[]));
+    assert_eq!(head.status(), 503, "{}", body.text());
+    edge.stderr().wait_for("nothing more is stored until a restart");
+    // Readers have what is stored, and nothing else.
+    let all: String = (0..stored).map(block).collect();
+    assert!(read_all(&edge, "a", "-1").0 == all.as_bytes());
+    for number in 0..stored {
+        assert!(events.data().data == block(number), "{number}");
+    }
+    drop(edge);
+
+    let edge = Edge::start(&["--data-dir", &data]);
+    let (bytes, at) = read_all(&edge, "a", "-1");
+    // The one that was refused may have reached the disk before it was full: its answer did not say.
+    let more = all.clone() + &block(stored);
+    assert!(bytes == all.as_bytes() || bytes == more.as_bytes(), "{} of {} bytes", bytes.len(), all.len());
+    assert!(append(&edge, "a", "on") > at);
+    drop(edge);
     remove(&data);
 }
 

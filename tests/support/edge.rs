@@ -89,6 +89,16 @@ impl Edge {
         Self::spawn(shell, args)
     }
 
+    /// The same, in a process whose files may have this many bytes and no more: a disk that is full.
+    #[track_caller]
+    pub fn start_with_file_bytes(bytes: u64, args: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        // In blocks of 512 bytes (POSIX). The signal that comes with the error would end it.
+        let limit = format!("trap '' XFSZ; ulimit -f {} && exec \"$0\" \"$@\"", bytes / 512);
+        shell.args(["-c", &limit]).arg(binary());
+        Self::spawn(shell, args)
+    }
+
     /// With `toml`, which says how many workers there are as well.
     #[track_caller]
     pub fn configured_freely(toml: &str) -> Self {
