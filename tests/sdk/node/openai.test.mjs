@@ -66,6 +66,22 @@ test("a streamed response", async () => {
   assert.ok(deltas.join("").length > 0);
 });
 
+test("a response that was lost is taken up again", async () => {
+  const headers = { "sedge-durable": "true", "x-sim-events": "12", "x-sim-interval-ms": "20" };
+  const body = { model: "sim", input: "lost in the middle of node", stream: true };
+  const seen = [];
+  for await (const event of await client.responses.create(body, { headers })) {
+    seen.push(event);
+    if (event.type === "response.output_text.delta") break;
+  }
+  const id = seen[0].response.id;
+  const rest = await client.responses.retrieve(id, { stream: true, starting_after: seen.at(-1).sequence_number });
+  seen.push(...(await collect(rest)));
+  assert.deepEqual(seen.map((e) => e.sequence_number), seen.map((_, number) => number));
+  assert.equal(seen.at(-1).type, "response.completed");
+  assert.deepEqual(await collect(await client.responses.retrieve(id, { stream: true })), seen);
+});
+
 test("embeddings and models", async () => {
   const answer = await client.embeddings.create({ model: "sim", input: ["a", "b"] });
   assert.deepEqual(answer.data.map((d) => d.index), [0, 1]);

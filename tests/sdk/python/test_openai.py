@@ -68,6 +68,43 @@ def test_a_streamed_response(client):
     assert [e.sequence_number for e in events] == list(range(len(events)))
 
 
+def test_a_response_that_was_lost_is_taken_up_again(client):
+    headers = {"sedge-durable": "true", "x-sim-events": "12", "x-sim-interval-ms": "20"}
+    seen = []
+    with client.responses.create(model="sim", input="lost in the middle", stream=True, extra_headers=headers) as stream:
+        for event in stream:
+            seen.append(event)
+            if event.type == "response.output_text.delta":
+                break
+    # The connection is gone, and the answer goes on.
+    response = seen[0].response.id
+    rest = client.responses.retrieve(response, stream=True, starting_after=seen[-1].sequence_number)
+    seen += list(rest)
+    assert [e.sequence_number for e in seen] == list(range(len(seen)))
+    assert seen[-1].type == "response.completed"
+    deltas = "".join(e.delta for e in seen if e.type == "response.output_text.delta")
+    assert seen[-1].response.output_text == deltas
+    again = list(client.responses.retrieve(response, stream=True))
+    assert [e.to_json() for e in again] == [e.to_json() for e in seen]
+
+
+def test_a_completion_that_was_kept_is_read_by_its_location(client):
+    headers = {"sedge-durable": "true", "x-sim-events": "9"}
+    raw = client.chat.completions.with_raw_response.create(
+        model="sim", messages=MESSAGES, stream=True, extra_headers=headers
+    )
+    chunks = list(raw.parse())
+    location = f"{URL}{raw.headers['location']}"
+    live = client.get(location, cast_to=openai.types.chat.ChatCompletionChunk, stream=True,
+                      stream_cls=openai.Stream[openai.types.chat.ChatCompletionChunk])
+    assert text(list(live)) == text(chunks)
+    # As a browser asks for it: with ids, which this client keeps and must not stumble over.
+    live = client.get(location, cast_to=openai.types.chat.ChatCompletionChunk, stream=True,
+                      options={"headers": {"accept": "text/event-stream"}},
+                      stream_cls=openai.Stream[openai.types.chat.ChatCompletionChunk])
+    assert text(list(live)) == text(chunks)
+
+
 def test_embeddings(client):
     answer = client.embeddings.create(model="sim", input=["a", "b"])
     assert [d.index for d in answer.data] == [0, 1]
