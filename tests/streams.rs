@@ -485,6 +485,41 @@ fn many_streams_of_many_publishers_are_told_in_one_order() {
     });
 }
 
+/// What a fork has of its source is one append in two streams: cut between the two, the second still has to come.
+#[test]
+fn a_fork_followed_beside_its_source_loses_nothing() {
+    let edge = edge();
+    create(&edge, "a", TEXT);
+    ["1", "2"].iter().for_each(|text| drop(append(&edge, "a", text)));
+    let fork = ["Stream-Forked-From: /v1/stream/a"];
+    assert_eq!(edge.ask(&request("PUT", &path("b"), &fork, "")).0.status(), 201);
+    append(&edge, "b", "3");
+    append(&edge, "a", "4");
+    let target = "/v1/stream?name=a&name=b";
+    let all = ["a1", "a2", "a4", "b1", "b2", "b3"];
+    let take = |id: Option<&str>, count: usize| -> Vec<(String, String)> {
+        let mut events = Events::source(&edge, target, id);
+        let told = (0..count).map(|_| events.data()).map(|event| {
+            let (name, text) = of_several(&event);
+            (name + &text, event.id.expect("an id"))
+        });
+        told.collect()
+    };
+    let first = take(None, all.len());
+    for cut in 0..all.len() {
+        let mut told: BTreeSet<String> = first[..=cut].iter().map(|(text, _)| text.clone()).collect();
+        // Something may come twice after a cut within one append, but nothing is left out.
+        let missing = all.len() - 1 - cut;
+        told.extend(take(Some(&first[cut].1), missing).into_iter().map(|(text, _)| text));
+        let repeated = all.len() - told.len();
+        assert!(repeated <= 1, "{told:?} after {cut}");
+        if repeated == 1 {
+            told.extend(take(Some(&first[cut].1), missing + 1).into_iter().map(|(text, _)| text));
+        }
+        assert_eq!(told.into_iter().collect::<Vec<_>>(), all, "after {cut}: {first:?}");
+    }
+}
+
 /// A place among many that is not to be had is told as one in a single stream is, and all there is follows.
 #[test]
 fn many_streams_are_reset_together() {
