@@ -43,18 +43,19 @@ pub(super) struct Coded {
 }
 
 impl Coded {
-    /// For an answer of that type with so many bytes, if it is to be compressed.
-    pub(super) fn of_range(visit: &Visit<'_>, content_type: &str, length: u64) -> Option<Coded> {
+    /// For an answer of that type with so many bytes, if it is to be compressed. Boxed: there is room for it in whatever waits,
+    /// and hardly anybody has one.
+    pub(super) fn of_range(visit: &Visit<'_>, content_type: &str, length: u64) -> Option<Box<Coded>> {
         let worth = length > CODED_BYTES_MIN && varies(visit) && !is_packed(content_type);
         if worth { Coded::new(visit) } else { None }
     }
 
-    /// For events as they come, if they are to be compressed. Boxed: most readers have none, and all of them wait.
+    /// For events as they come, if they are to be compressed.
     pub(super) fn of_events(visit: &Visit<'_>) -> Option<Box<Coded>> {
-        if events_vary(visit) { Coded::new(visit).map(Box::new) } else { None }
+        if events_vary(visit) { Coded::new(visit) } else { None }
     }
 
-    fn new(visit: &Visit<'_>) -> Option<Coded> {
+    fn new(visit: &Visit<'_>) -> Option<Box<Coded>> {
         // Without chunks nothing would tell the end of what cannot be counted beforehand.
         if visit.request.version == Version::Http10 || visit.core.encoders.get() >= ENCODERS_MAX {
             return None;
@@ -62,7 +63,7 @@ impl Coded {
         let coding = visit.request.coding();
         let encoder = Encoder::new(coding)?;
         visit.core.encoders.set(visit.core.encoders.get() + 1);
-        Some(Coded { coding, encoder, core: Rc::clone(visit.core) })
+        Some(Box::new(Coded { coding, encoder, core: Rc::clone(visit.core) }))
     }
 
     /// Which one it is.

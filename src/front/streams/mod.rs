@@ -155,18 +155,21 @@ pub async fn answer(
     }
     let visit = Visit { client, core, request };
     let mut ledger = Ledger::new(began);
-    let answer = match decide(&visit, &mut ledger).await {
+    // In boxes of their own: what stays here is held by every reader that waits.
+    let answer = match Box::pin(decide(&visit, &mut ledger)).await {
         Ok(answer) => answer,
         Err(Failure::Error(error)) => Answer::Reply(Reply::error(&error)),
-        Err(failure) => return body::refuse(client, core, request, peer, ledger, failure, false).await,
+        Err(failure) => {
+            return Box::pin(body::refuse(client, core, request, peer, ledger, failure, false)).await;
+        }
     };
     // Answers of our own have to be taken, but the time for the body is over.
     client.deadlines.no_phase();
     let (written, keep) = match answer {
-        Answer::Reply(reply) => visit.reply(&reply, &mut ledger).await,
-        Answer::Range(range) => range.send(&visit, &mut ledger).await,
+        Answer::Reply(reply) => Box::pin(visit.reply(&reply, &mut ledger)).await,
+        Answer::Range(range) => Box::pin(range.send(&visit, &mut ledger)).await,
         Answer::Live(follower) => follower.run(&visit, &mut ledger).await,
-        Answer::Several(followers) => followers.run(&visit, &mut ledger).await,
+        Answer::Several(followers) => Box::pin(followers.run(&visit, &mut ledger)).await,
     };
     core.metrics.heartbeats.add(client.take_beats().into());
     client.set_beat(Beat::Hold);

@@ -149,14 +149,14 @@ pub(super) struct Range {
     from: u64,
     next: u64,
     reply: Reply,
-    coded: Option<Coded>,
+    coded: Option<Box<Coded>>,
 }
 
 /// All there is from `position` on, or as much as one answer holds.
 fn range(visit: &Visit<'_>, stream: &Arc<Stream>, position: u64) -> Result<Answer, ApiError> {
     let extent = stream.extent(position, ANSWER_BYTES_MAX).map_err(|_| visit.missing())?;
     let coded = Coded::of_range(visit, stream.kind.as_str(), extent.next - position);
-    let coding = coded.as_ref().map_or(Coding::Identity, Coded::coding);
+    let coding = coded.as_deref().map_or(Coding::Identity, Coded::coding);
     let etag = etag(stream, position, &extent, coding);
     if visit.request.field_value("if-none-match").is_some_and(|wanted| names(wanted, &etag)) {
         let reply = described(visit, Reply::new(304), stream, &extent).field("ETag", &etag);
