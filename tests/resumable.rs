@@ -149,6 +149,42 @@ fn a_route_keeps_its_answers_and_only_for_the_key_that_asked() {
     }
 }
 
+#[test]
+fn a_signed_address_needs_no_key() {
+    let upstream = Upstream::listen();
+    let secret = support::edge::scratch("sign");
+    std::fs::write(&secret, "pepper\n").expect("write");
+    let edge = Edge::configured(&format!(
+        "[[upstream]]\nname = \"a\"\nurl = \"{}\"\n\n[[route]]\ndurable = true\n\n\
+         [streams]\nsign_key = \"file:{}\"\n\n[[key]]\nname = \"one\"\nsha256 = \"{}\"\n",
+        upstream.url(),
+        secret.display(),
+        sha256("one"),
+    ));
+    let request = post("/v1/chat/completions", &["Authorization: Bearer one"], STREAM_BODY);
+    let (_client, mut peer, location, _) = begun(&edge, &upstream, &request);
+    peer.send([chunk(EVENTS[2]), LAST_CHUNK.to_vec()].concat());
+    let signed = |path: &str, expires: u64| {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"pepper");
+        let tag = ring::hmac::sign(&key, format!("{path}\n{expires}").as_bytes());
+        let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("expires={expires}&signature={hex}")
+    };
+    let good = signed(&location, 4_000_000_000);
+    let ask = |request: Vec<u8>| edge.ask(&request).0.status();
+    assert_eq!(ask(get(&format!("{location}?{good}"), &[])), 200);
+    assert_eq!(ask(get(&format!("{location}?offset=now&{good}"), &[])), 200);
+    let past = signed(&location, 1_000_000_000);
+    let other = signed("/v1/stream/other", 4_000_000_000);
+    let forged = good.replace("4000000000", "4000000001");
+    for wrong in [past, other, forged, "expires=4000000000&signature=".into(), String::new()] {
+        assert_eq!(ask(get(&format!("{location}?{wrong}"), &[])), 401, "{wrong}");
+    }
+    // It is for reading.
+    assert_eq!(ask(delete(&format!("{location}?{good}"))), 401);
+    assert_eq!(ask(get(&format!("/v1/models?{good}"), &[])), 401);
+}
+
 fn sha256(text: &str) -> String {
     sedge::guard::sha256_hex(text.as_bytes())
 }

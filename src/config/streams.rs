@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::document::{Table, Value};
+use super::secret::{Secret, secret};
 use super::units::{duration, size};
 use crate::stream::journal::Fsync;
 use crate::stream::{APPEND_BYTES_MAX, Bounds};
@@ -20,6 +21,8 @@ pub struct Streams {
     pub bounds: Bounds,
     /// When an append on disk counts as durable.
     pub fsync: Fsync,
+    /// What addresses are signed with that need no key.
+    pub sign_key: Option<Secret>,
     /// How long an answer is kept that nobody reads.
     pub keep_answers: Duration,
     /// How long a long-poll waits.
@@ -45,6 +48,7 @@ impl Default for Streams {
         Streams {
             bounds: Bounds::default(),
             fsync: Fsync::Always,
+            sign_key: None,
             keep_answers: Duration::from_secs(3600),
             long_poll: Duration::from_secs(30),
             compress: Compress::default(),
@@ -72,6 +76,7 @@ impl Streams {
         table.set("keep", duration, &mut keep);
         bounds.keep_ms = keep.as_millis() as u64;
         table.set("fsync", fsync, &mut self.fsync);
+        self.sign_key = table.get("sign_key", secret);
         table.set("keep_answers", duration, &mut self.keep_answers);
         table.set("long_poll", duration, &mut self.long_poll);
         table.set("compress", compress, &mut self.compress);

@@ -259,7 +259,8 @@ fn admit(request: &mut Request, core: &Core, door: Door) -> Result<(), ApiError>
     if door == Door::Admin || !is_relayed(path, &settings.config) {
         return Err(ApiError::no_route(&request.method, path));
     }
-    if !settings.config.keys.is_empty() && !streams::is_for_anyone(path) {
+    if !settings.config.keys.is_empty() && !streams::is_for_anyone(path) && !streams::is_signed(request, core)
+    {
         let (authorization, api_key) = request.credentials();
         let key = guard::check(&settings.config.keys, authorization, api_key)?;
         request.account_mut().holder = settings.holders.get(key).cloned();

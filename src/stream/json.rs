@@ -16,11 +16,16 @@ pub struct Messages {
     pub ends: Box<[u32]>,
 }
 
+/// The deepest nesting of a message, its own array or object counted: as deep as serde_json, Python and browsers read.
+const DEPTH_MAX: u32 = 128;
+
 /// Why a body holds no messages.
 #[derive(Debug)]
 pub enum NoMessages {
     /// It is not JSON.
     NotJson(serde_json::Error),
+    /// It is nested deeper than 128 levels, so that readers could not take it.
+    TooDeep,
     /// It is an empty array.
     Empty,
 }
@@ -31,6 +36,10 @@ impl Messages {
     /// # Errors
     /// If it is not one JSON value, or an empty array.
     pub fn read(body: &[u8]) -> Result<Messages, NoMessages> {
+        // One more: the array around several messages is none of them.
+        if depth(body) > DEPTH_MAX + 1 {
+            return Err(NoMessages::TooDeep);
+        }
         let is_array = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
         let values: Vec<&RawValue> = match is_array {
             true => serde_json::from_slice(body).map_err(NoMessages::NotJson)?,
@@ -48,6 +57,25 @@ impl Messages {
         let ends = ends.collect();
         Ok(Messages { bytes: bytes.freeze(), ends })
     }
+}
+
+/// How deep brackets are nested outside of strings. Of what is no JSON it says something, which does not matter then.
+fn depth(body: &[u8]) -> u32 {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_u32, 0, false, false);
+    for &byte in body {
+        match (byte, in_string) {
+            _ if escaped => escaped = false,
+            (b'\\', true) => escaped = true,
+            (b'"', _) => in_string = !in_string,
+            (b'[' | b'{', false) => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            (b']' | b'}', false) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 #[cfg(test)]
@@ -72,7 +100,12 @@ mod tests {
     #[test]
     fn what_is_no_message_is_refused() {
         assert!(matches!(Messages::read(b"[]"), Err(NoMessages::Empty)));
-        let deep = "[".repeat(100_000);
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        for (depth, is_taken) in [(129, true), (130, false), (200_000, false)] {
+            assert_eq!(Messages::read(nested(depth).as_bytes()).is_ok(), is_taken, "{depth}");
+        }
+        assert!(Messages::read(format!("\"{}\\\"[\"", "[".repeat(500)).as_bytes()).is_ok());
+        let deep = "[1 ".repeat(100);
         for wrong in ["", "{", "[1,]", "1 2", "[1] 2", "{\"a\":\u{1}}", &deep] {
             assert!(matches!(Messages::read(wrong.as_bytes()), Err(NoMessages::NotJson(_))), "{wrong:.20}");
         }

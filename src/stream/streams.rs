@@ -300,6 +300,9 @@ impl Streams {
         {
             return Err(NotCreated::Full);
         }
+        if source.as_ref().is_some_and(|source| !source.is_present()) {
+            return Err(NotCreated::SourceGone);
+        }
         let base = match (&creation.fork, source) {
             (Some(fork), Some(source)) => Some(base(fork, source, creation.kind.as_ref())?),
             _ => None,

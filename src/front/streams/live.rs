@@ -84,14 +84,12 @@ pub(super) async fn poll(
     stream: &Arc<Stream>,
     position: u64,
     theirs: Option<u64>,
-    from_now: bool,
 ) -> Result<Answer, ApiError> {
     let next = |visit: &Visit<'_>| cursor::next(unix_millis(), theirs, visit.core.chance());
     let status = stream.status();
     if position < status.tail {
         return read::range_with(visit, stream, position, next(visit));
     }
-    let _ = from_now;
     if !status.closed {
         let client = visit.client;
         let limit = millis(visit.core.settings().config.streams.long_poll);

@@ -20,6 +20,7 @@
 //! | `read.rs` | positions, metadata, what there is |
 //! | `live.rs`, `several.rs` | what is yet to come: of one stream, of many on one connection |
 //! | `coded.rs` | which answers are compressed, and how they are written |
+//! | `signed.rs` | addresses that need no key |
 //! | `cursor.rs` | what keeps caches from serving one answer for ever |
 //! | `control.rs`, `subscriptions.rs` | the reserved paths: who is woken by streams |
 //! | `reply.rs` | an answer on its way |
@@ -31,6 +32,7 @@ mod live;
 mod read;
 mod reply;
 mod several;
+mod signed;
 mod subscriptions;
 mod target;
 mod write;
@@ -61,6 +63,13 @@ use crate::tell;
 
 /// What can be asked of a stream.
 const METHODS: &str = "GET, HEAD, PUT, POST, DELETE, OPTIONS";
+
+/// Whether a request needs no key, since its address was signed.
+pub fn is_signed(request: &Request, core: &Core) -> bool {
+    let settings = core.shared.settings.load();
+    let secret = settings.config.streams.sign_key.as_ref();
+    secret.is_some_and(|secret| signed::opens(request, secret, unix_millis()))
+}
 
 /// How often it is looked what is over.
 const SWEEP_MS: Millis = 1000;
@@ -122,10 +131,10 @@ impl Visit<'_> {
 
     /// The stream, if it is not somebody else's.
     fn mine(&self, stream: Arc<Stream>) -> Option<Arc<Stream>> {
-        let is_mine = stream
-            .owner
-            .as_ref()
-            .is_none_or(|owner| self.request.holder().is_some_and(|holder| *holder.name == **owner));
+        let is_mine = stream.owner.as_ref().is_none_or(|owner| {
+            self.request.holder().is_some_and(|holder| *holder.name == **owner)
+                || is_signed(self.request, self.core)
+        });
         is_mine.then_some(stream)
     }
 }

@@ -89,9 +89,9 @@ pub(super) async fn read(visit: &Visit<'_>, stream: &Arc<Stream>, query: &Query)
         Some(cursor) => cursor.parse().ok(),
     };
     match mode {
-        Mode::CatchUp if start == Start::Now => Ok(Answer::Reply(now_only(visit, stream, position))),
+        Mode::CatchUp if start == Start::Now => Ok(Answer::Reply(now_only(stream, position))),
         Mode::CatchUp => range(visit, stream, position),
-        Mode::LongPoll => live::poll(visit, stream, position, cursor, start == Start::Now).await,
+        Mode::LongPoll => live::poll(visit, stream, position, cursor).await,
         Mode::Events(view) => {
             let holds_events = stream.kind.is("text/event-stream") && view == View::EventSource;
             let view = if holds_events { View::Published } else { view };
@@ -130,10 +130,9 @@ fn gone(unreadable: Unreadable) -> Reply {
 }
 
 /// What is there from now on: nothing yet (PROTOCOL.md, section 8).
-fn now_only(visit: &Visit<'_>, stream: &Stream, tail: u64) -> Reply {
+fn now_only(stream: &Stream, tail: u64) -> Reply {
     let status = stream.status();
     let body: &'static [u8] = if stream.kind.form == Form::Json { b"[]" } else { b"" };
-    let _ = visit;
     Reply::new(200)
         .field("Content-Type", stream.kind.as_str())
         .field("Cache-Control", "no-store")

@@ -200,6 +200,7 @@ fn kept(form: Form, body: &[u8]) -> Result<(Bytes, Box<[u32]>), ApiError> {
     match Messages::read(body) {
         Ok(Messages { bytes, ends }) => Ok((bytes, ends)),
         Err(NoMessages::NotJson(error)) => Err(bad("the body", &format!("is not JSON: {error}"))),
+        Err(NoMessages::TooDeep) => Err(bad("the body", "is nested deeper than 128 levels")),
         Err(NoMessages::Empty) => Err(bad("the body", "is an empty array: there is nothing to append")),
     }
 }

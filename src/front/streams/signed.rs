@@ -1,0 +1,54 @@
+//! Signed addresses: whoever has one may read one stream until a moment, without a key. A browser's `EventSource` can show no
+//! key, and a page must not have one.
+//!
+//! ```text
+//!  /v1/stream/NAME?expires=SECONDS&signature=HEX      HEX = HMAC-SHA256(sign_key, "/v1/stream/NAME\nSECONDS")
+//! ```
+//!
+//! The path is signed as it stands in the address, and what is asked of it is not: a position or a way to read may be added.
+
+use ring::hmac;
+use subtle::ConstantTimeEq;
+
+use super::control::Control;
+use super::target::ROOT;
+use crate::config::Secret;
+use crate::relay::request::Request;
+
+/// Whether a request reads a stream by an address that was signed with `secret` and is still good at `now`, in milliseconds
+/// since 1970.
+pub(super) fn opens(request: &Request, secret: &Secret, now: u64) -> bool {
+    let path = request.path();
+    let reads = matches!(&*request.method, "GET" | "HEAD");
+    let is_one = path.strip_prefix(ROOT).is_some_and(|rest| rest.len() > 1) && Control::parse(path).is_none();
+    let value = |name: &str| {
+        let mut parameters = request.target.split(['?', '&']).skip(1);
+        parameters.find_map(|parameter| parameter.strip_prefix(name)?.strip_prefix('='))
+    };
+    let (Some(expires), Some(signature)) = (value("expires"), value("signature")) else { return false };
+    let good_until = expires.parse::<u64>().ok().and_then(|seconds| seconds.checked_mul(1000));
+    reads && is_one && good_until.is_some_and(|until| now < until) && {
+        let ours = signature_of(secret, path, expires);
+        bool::from(ours.as_bytes().ct_eq(signature.to_ascii_lowercase().as_bytes()))
+    }
+}
+
+fn signature_of(secret: &Secret, path: &str, expires: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
+    let tag = hmac::sign(&key, format!("{path}\n{expires}").as_bytes());
+    tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_what_openssl_makes_of_it() {
+        // printf '/v1/stream/news\n2000000000' | openssl dgst -sha256 -hmac secret
+        let secret = Secret::new("secret").expect("a secret");
+        assert_eq!(signature_of(&secret, "/v1/stream/news", "2000000000"), SIGNATURE);
+    }
+
+    const SIGNATURE: &str = "0676f69a932278e0d4e062dd4347f984f49f6484f701d20950a42394d0ebf90f";
+}
