@@ -15,7 +15,7 @@ use sedge::tell;
 
 /// Streams make many small, short-lived allocations at their beginning and end; what that is worth is in tuning.md.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: sedge::net::allocator::Allocator = sedge::net::allocator::Allocator;
 
 /// A bad command line or configuration.
 const USAGE: u8 = 2;

@@ -7,8 +7,10 @@
 //! - [`tls`]: rustls configurations from PEM files.
 //! - [`ticker`]: the timerfd that drives a core's wheel. tokio's own timers are not enabled on a core: with them each park
 //!   takes the timer's lock to ask for the next deadline.
+//! - [`allocator`]: the memory of everything else.
 //! - [`cpu`] pins; [`process`] limits; [`reserve`] keeps descriptors for when there are no others.
 
+pub mod allocator;
 pub mod cpu;
 pub mod inherit;
 pub mod listener;
