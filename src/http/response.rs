@@ -4,6 +4,7 @@
 //! Any `Err` from here is one thing to the caller: the upstream's answer cannot be trusted, so 502 and close.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use httparse::ParserConfig;
 use memchr::memchr;
@@ -94,13 +95,77 @@ pub fn find_head_end(buf: &[u8], from: usize) -> Result<Option<usize>, Reject> {
     if buf.len() > HEAD_BYTES { Err(TOO_LARGE) } else { Ok(None) }
 }
 
+/// A head that passed every check, apart from the bytes it stands in: those go their way, and are handed in again when its
+/// fields are of use. It is checked once, however often it is looked at.
+#[derive(Clone, Debug)]
+pub struct CheckedHead {
+    /// 100 to 999.
+    pub status: u16,
+    version: Version,
+    body: ResponseBody,
+    keep_alive: bool,
+    connection: ConnectionTokens,
+    content_length: Option<u64>,
+    reason: Place,
+    /// Where names and values stand.
+    fields: Vec<(Place, Place)>,
+}
+
+/// A place in a head, of which [`HEAD_BYTES`] is the longest.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    start: u32,
+    end: u32,
+}
+
+impl Place {
+    /// Where `part` stands in `head`, which it is cut out of.
+    fn of(part: &[u8], head: &[u8]) -> Place {
+        let start = part.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
+        debug_assert!(part.is_empty() || start + part.len() <= head.len(), "it is no part of the head");
+        Place { start: start as u32, end: (start + part.len()) as u32 }
+    }
+
+    fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+impl CheckedHead {
+    /// The head, laid open. `head` are the bytes that were checked.
+    pub fn over<'b>(&self, head: &'b [u8]) -> ResponseHead<'b> {
+        // Nearly always all of it is text; what is not has values that are not, since names are tokens.
+        let whole = str::from_utf8(head);
+        let text = |place: Place| match whole {
+            Ok(whole) => whole.get(place.range()).unwrap_or_default(),
+            Err(_) => str::from_utf8(&head[place.range()]).unwrap_or_default(),
+        };
+        let field = |&(name, value): &(Place, Place)| Field { name: text(name), value: &head[value.range()] };
+        ResponseHead {
+            status: self.status,
+            reason: text(self.reason),
+            version: self.version,
+            fields: self.fields.iter().map(field).collect(),
+            body: self.body,
+            keep_alive: self.keep_alive,
+            connection: self.connection,
+            content_length: self.content_length,
+        }
+    }
+}
+
 /// Reads a complete head, as [`find_head_end`] has measured it. `to_head` says that the request was a HEAD, whose
 /// response has no body whatever its fields say.
 pub fn parse(head: &[u8], to_head: bool) -> Result<ResponseHead<'_>, Reject> {
+    check(head, to_head).map(|checked| checked.over(head))
+}
+
+/// The same, for a head whose bytes have a way to go before it is read.
+pub fn check(head: &[u8], to_head: bool) -> Result<CheckedHead, Reject> {
     read(head, to_head).map_err(|reject| bad(reject.message))
 }
 
-fn read(head: &[u8], to_head: bool) -> Result<ResponseHead<'_>, Reject> {
+fn read(head: &[u8], to_head: bool) -> Result<CheckedHead, Reject> {
     let mut storage = [const { MaybeUninit::uninit() }; FIELD_COUNT];
     let mut split = httparse::Response::new(&mut []);
     let parsed = ParserConfig::default().parse_response_with_uninit_headers(&mut split, head, &mut storage);
@@ -114,7 +179,8 @@ fn read(head: &[u8], to_head: bool) -> Result<ResponseHead<'_>, Reject> {
         return Err(STATUS_LINE);
     }
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    let reason = split.reason.unwrap_or_default();
+    let reason = split.reason.filter(|reason| !reason.is_empty());
+    let reason = reason.map_or(Place::default(), |reason| Place::of(reason.as_bytes(), head));
     let mut list = Vec::with_capacity(split.headers.len());
     let mut framing = Framing::default();
     let mut connection = ConnectionTokens::default();
@@ -126,7 +192,7 @@ fn read(head: &[u8], to_head: bool) -> Result<ResponseHead<'_>, Reject> {
             17 if field.is("transfer-encoding") => framing.transfer_encoding(field.value)?,
             _ => {}
         }
-        list.push(field);
+        list.push((Place::of(field.name.as_bytes(), head), Place::of(field.value, head)));
     }
     if connection.others > CONNECTION_OPTIONS {
         return Err(OPTIONS_TOO_MANY);
@@ -143,7 +209,7 @@ fn read(head: &[u8], to_head: bool) -> Result<ResponseHead<'_>, Reject> {
     // RFC 9110, 8.6: neither may be there. Who sends it may well send the body, too.
     let suspect = (status < 200 || status == 204) && (framing.chunked || framing.length.unwrap_or(0) > 0);
     let persistent = !connection.close && (version == Version::Http11 || connection.keep_alive);
-    Ok(ResponseHead {
+    Ok(CheckedHead {
         status,
         reason,
         version,

@@ -11,7 +11,7 @@ use super::deadline::Timeout;
 use super::framing::TAIL_ROOM;
 use super::upload::{Upload, UploadError};
 use crate::config::Timeouts;
-use crate::http::response;
+use crate::http::response::{self, CheckedHead, ResponseHead};
 use crate::net::stream::Stream;
 use crate::shard::block::{BLOCK_BYTES, Block};
 use crate::upstream::dial::{DialError, Step, dial};
@@ -46,14 +46,26 @@ pub enum Stop {
 pub struct Answered {
     /// The block it was read into.
     pub block: Block,
-    /// The head.
-    pub head: Range<usize>,
-    /// What followed it.
+    /// Where the head begins in it.
+    pub start: usize,
+    /// What the head is, seen that it is one.
+    pub checked: CheckedHead,
+    /// What follows it, right behind.
     pub rest: Range<usize>,
-    /// Its status.
-    pub status: u16,
     /// It is a stream whose first word is an error.
     pub failed: bool,
+}
+
+impl Answered {
+    /// Its status.
+    pub fn status(&self) -> u16 {
+        self.checked.status
+    }
+
+    /// Its head, laid open.
+    pub fn head(&self) -> ResponseHead<'_> {
+        self.checked.over(&self.block[self.start..self.rest.start])
+    }
 }
 
 /// Waits for more of a request's body, or for a limit.
@@ -153,9 +165,14 @@ impl<'a> Asking<'a> {
     }
 
     /// The same for a request without a body, for which somebody else keeps the time.
-    pub fn poll_alone(&mut self, cx: &mut Context<'_>, core: &Core) -> Poll<Result<Answered, Stop>> {
+    pub fn poll_alone(
+        &mut self,
+        cx: &mut Context<'_>,
+        core: &Core,
+        to_head: bool,
+    ) -> Poll<Result<Answered, Stop>> {
         match ready!(self.poll_send_head(cx)) {
-            Ok(()) => self.poll_head(cx, core, false),
+            Ok(()) => self.poll_head(cx, core, to_head),
             Err(_) => Poll::Ready(Err(Stop::Closed { untouched: false })),
         }
     }
@@ -187,15 +204,10 @@ impl<'a> Asking<'a> {
         to_head: bool,
     ) -> Poll<Result<Answered, Stop>> {
         loop {
-            if let Some((head, status)) = self.head_end(to_head)? {
+            if let Some((head, checked)) = self.head_end(to_head)? {
                 let block = self.block.take().unwrap_or_else(|| core.shard.blocks.take());
-                return Poll::Ready(Ok(Answered {
-                    block,
-                    rest: head.end..self.end,
-                    head,
-                    status,
-                    failed: false,
-                }));
+                let (start, rest) = (head.start, head.end..self.end);
+                return Poll::Ready(Ok(Answered { block, start, checked, rest, failed: false }));
             }
             match ready!(self.poll_read(cx, core)) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(self.closed())),
@@ -257,7 +269,7 @@ impl<'a> Asking<'a> {
 
     /// The final head, if it is there. Interim answers are dropped: the client was told to continue before the upstream was
     /// asked, and an early hint would disturb the clients that take it for the answer.
-    fn head_end(&mut self, to_head: bool) -> Result<Option<(Range<usize>, u16)>, Stop> {
+    fn head_end(&mut self, to_head: bool) -> Result<Option<(Range<usize>, CheckedHead)>, Stop> {
         loop {
             let Some(block) = &self.block else { return Ok(None) };
             let bytes = &block[self.start..self.end];
@@ -268,14 +280,14 @@ impl<'a> Asking<'a> {
                 return Ok(None);
             };
             let head =
-                response::parse(&bytes[..end], to_head).map_err(|reject| Stop::Invalid(reject.message))?;
+                response::check(&bytes[..end], to_head).map_err(|reject| Stop::Invalid(reject.message))?;
             match head.status {
                 101 => return Err(Stop::Invalid("it switches protocols, which was not asked for")),
                 100..=199 => {
                     self.start += end;
                     self.scanned = 0;
                 }
-                status => return Ok(Some((self.start..self.start + end, status))),
+                _ => return Ok(Some((self.start..self.start + end, head))),
             }
         }
     }

@@ -95,8 +95,7 @@ impl Exchange<'_> {
                         return Ok((stream, answered));
                     }
                     Ok(Event::Hedge(Hedged::Done(lost))) => {
-                        let (label, why) =
-                            lost.map_or_else(|missed| missed, |rival| rival.lost(&core, to_head));
+                        let (label, why) = lost.map_or_else(|missed| missed, |rival| rival.lost(&core));
                         self.ledger.failed_by(label, why, &core);
                         match parked.take() {
                             Some(Ok(answered)) => return Ok((asking.stream, answered)),
@@ -160,7 +159,7 @@ impl Exchange<'_> {
         core.metrics.hedges.inc();
         self.ledger.attempts += 1;
         asked.push(index);
-        Hedge::run(core, call, request)
+        Hedge::run(core, call, request, self.request.is_head())
     }
 
     /// Begins the stream before the upstream has answered, so that heartbeats can keep the client's connection.
@@ -221,5 +220,5 @@ fn poll_first(
 
 /// Whether an answer is one to pass on although another may come.
 fn is_good(answered: &Answered, route: &Route) -> bool {
-    !answered.failed && !route.retry.on.contains(&answered.status)
+    !answered.failed && !route.retry.on.contains(&answered.status())
 }

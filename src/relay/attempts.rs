@@ -126,7 +126,7 @@ impl Exchange<'_> {
             tried.push(index);
             let result = self.send(&mut call, (&head, body), &mut tried, route).await;
             self.judge(&mut call, result.as_ref().map(|(_, answered)| answered));
-            let Some(failed) = failed(&result, route, self.request.is_head()) else {
+            let Some(failed) = failed(&result, route) else {
                 self.leave_others(call.target());
                 let (stream, answered) = result?;
                 return Ok(Came::Answer(call, stream, answered));
@@ -238,7 +238,7 @@ enum Next {
 }
 
 /// What failed, if it is the upstream's doing.
-fn failed(result: &Result<(Stream, Answered), Stop>, route: &Route, to_head: bool) -> Option<Failed> {
+fn failed(result: &Result<(Stream, Answered), Stop>, route: &Route) -> Option<Failed> {
     let answered = match result {
         Ok((_, answered)) => answered,
         Err(stop) => {
@@ -249,9 +249,9 @@ fn failed(result: &Result<(Stream, Answered), Stop>, route: &Route, to_head: boo
     if answered.failed {
         return Some(Failed { why: Why::Error, acted_upon: true, retry_after: None });
     }
-    let why = Why::Status(answered.status);
-    if !route.retry.on.contains(&answered.status) {
+    let why = Why::Status(answered.status());
+    if !route.retry.on.contains(&answered.status()) {
         return None;
     }
-    Some(Failed { why, acted_upon: false, retry_after: retry_after(answered, to_head) })
+    Some(Failed { why, acted_upon: false, retry_after: retry_after(answered) })
 }

@@ -22,7 +22,7 @@ use super::settings::Settings;
 use super::upload::Upload;
 use crate::config::Route;
 use crate::http::body::BodyDecoder;
-use crate::http::response::{self, ResponseHead};
+use crate::http::response::ResponseHead;
 use crate::net::stream::Stream;
 use crate::observe::{CoreMetrics, Gauge, Outcome};
 use crate::openai::{ApiError, Sideband};
@@ -180,9 +180,8 @@ impl Exchange<'_> {
         let (client, core) = (self.client, Rc::clone(self.core));
         let began = core.shard.clock.micros();
         self.ledger.first_byte = Some(began);
-        let Answered { mut block, head: range, rest, .. } = answered;
-        let head = response::parse(&block[range], self.request.is_head())
-            .map_err(|reject| Stop::Invalid(reject.message))?;
+        let Answered { mut block, start, checked, rest, .. } = answered;
+        let head = checked.over(&block[start..rest.start]);
         let learnt = answer::learn(&head);
         if self.request.account().is_some_and(|account| account.fields.is_some())
             && answer::tells_limits(&head)

@@ -71,10 +71,10 @@ pub struct Rival {
 
 impl Rival {
     /// Its answer is not one to pass on.
-    pub(super) fn lost(self, core: &Core, to_head: bool) -> Missed {
+    pub(super) fn lost(self, core: &Core) -> Missed {
         let Rival { mut call, answered, .. } = self;
         let label = call.target().label;
-        let verdict = verdict(Ok(&answered), to_head).unwrap_or(Verdict::ClientFault);
+        let verdict = verdict(Ok(&answered)).unwrap_or(Verdict::ClientFault);
         call.end(verdict, core.shard.clock.micros(), core.chance());
         (label, why(Ok(&answered)).unwrap_or(Why::Closed))
     }
@@ -114,9 +114,9 @@ impl Hedge {
         Hedge::Waiting(Box::pin(async move { core.shard.pause(Millis::from(ms)).await }))
     }
 
-    /// Asks the one of `call` with `request`, which is head and body.
-    pub fn run(core: &Rc<Core>, call: Call, request: Vec<u8>) -> Hedge {
-        Hedge::Running(Box::pin(ask(Rc::clone(core), call, request)))
+    /// Asks the one of `call` with `request`, which is head and body; `to_head` says that it is a HEAD.
+    pub fn run(core: &Rc<Core>, call: Call, request: Vec<u8>, to_head: bool) -> Hedge {
+        Hedge::Running(Box::pin(ask(Rc::clone(core), call, request, to_head)))
     }
 
     /// Whether a second upstream is being asked.
@@ -139,12 +139,12 @@ impl Hedge {
 }
 
 /// Asks, and tells the upstream's health if nothing comes of it.
-async fn ask(core: Rc<Core>, mut call: Call, request: Vec<u8>) -> Result<Rival, Missed> {
-    match answer(&core, call.target(), request).await {
+async fn ask(core: Rc<Core>, mut call: Call, request: Vec<u8>, to_head: bool) -> Result<Rival, Missed> {
+    match answer(&core, call.target(), request, to_head).await {
         Ok((stream, answered)) => Ok(Rival { call, stream, answered }),
         Err(stop) => {
             let label = call.target().label;
-            let verdict = verdict(Err(&stop), false).unwrap_or(Verdict::Failed);
+            let verdict = verdict(Err(&stop)).unwrap_or(Verdict::Failed);
             call.end(verdict, core.shard.clock.micros(), core.chance());
             Err((label, why(Err(&stop)).unwrap_or(Why::Closed)))
         }
@@ -152,7 +152,12 @@ async fn ask(core: Rc<Core>, mut call: Call, request: Vec<u8>) -> Result<Rival, 
 }
 
 /// Up to the first content of a stream or the head of anything else. Its time is kept by the first attempt's limits.
-async fn answer(core: &Rc<Core>, target: &Target, request: Vec<u8>) -> Result<(Stream, Answered), Stop> {
+async fn answer(
+    core: &Rc<Core>,
+    target: &Target,
+    request: Vec<u8>,
+    to_head: bool,
+) -> Result<(Stream, Answered), Stop> {
     let now = core.shard.clock.millis();
     let stream = match core.pool.take(target, now) {
         Some(stream) => {
@@ -166,7 +171,7 @@ async fn answer(core: &Rc<Core>, target: &Target, request: Vec<u8>) -> Result<(S
         }
     };
     let mut asking = Asking::new(stream, &request, 0);
-    let answered = poll_fn(|cx| asking.poll_alone(cx, core)).await?;
+    let answered = poll_fn(|cx| asking.poll_alone(cx, core, to_head)).await?;
     let mut stream = asking.stream;
     let answered = match Hold::begin(answered) {
         Ok(mut hold) => poll_fn(|cx| hold.poll(cx, &mut stream, core)).await?,

@@ -16,7 +16,6 @@ use super::ask::{Answered, Stop};
 use super::core::Core;
 use super::framing::TAIL_ROOM;
 use crate::http::body::BodyDecoder;
-use crate::http::response;
 use crate::net::stream::Stream;
 use crate::openai::{FirstContent, Seen};
 use crate::shard::block::BLOCK_BYTES;
@@ -35,16 +34,16 @@ pub struct Hold {
 
 impl Hold {
     /// Holds an answer back if it is an event stream that can be looked into; gives any other one back.
+    #[expect(clippy::result_large_err, reason = "it is no error: it goes on as it came")]
     pub fn begin(answered: Answered) -> Result<Box<Hold>, Answered> {
-        let Ok(head) = response::parse(&answered.block[answered.head.clone()], false) else {
-            return Err(answered);
-        };
+        let head = answered.head();
         let learnt = answer::learn(&head);
-        if head.status != 200 || !learnt.events || learnt.encoded {
+        let (decoder, looked) = (BodyDecoder::from(head.body), answered.rest.start);
+        let held = head.status == 200 && learnt.events && !learnt.encoded;
+        drop(head);
+        if !held {
             return Err(answered);
         }
-        let (decoder, looked) = (BodyDecoder::from(head.body), answered.rest.start);
-        drop(head);
         Ok(Box::new(Hold { answered: Some(answered), decoder, first: FirstContent::default(), looked }))
     }
 

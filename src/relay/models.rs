@@ -28,7 +28,6 @@ use crate::guard::meter::Taken;
 use crate::guard::rate::Nanos;
 use crate::http::body::BodyDecoder;
 use crate::http::request::RequestBody;
-use crate::http::response;
 use crate::observe::Outcome;
 use crate::openai::ApiError;
 use crate::shard::clock::{Micros, Millis};
@@ -158,8 +157,8 @@ async fn fetch(core: Rc<Core>, target: Arc<Target>, head: Vec<u8>) -> Option<Val
         None => dial(&target, &core.resolver, now, |_| {}).await.ok()?,
     };
     let mut asking = Asking::new(stream, &head, 0);
-    let answered = poll_fn(|cx| asking.poll_alone(cx, &core)).await.ok()?;
-    let head = response::parse(&answered.block[answered.head.clone()], false).ok()?;
+    let answered = poll_fn(|cx| asking.poll_alone(cx, &core, false)).await.ok()?;
+    let head = answered.head();
     let (status, reusable) = (head.status, head.keep_alive);
     let mut decoder = BodyDecoder::from(head.body);
     drop(head);

@@ -15,7 +15,6 @@ use super::ask::{Answered, Stop, guarded};
 use super::exchange::Exchange;
 use super::retry::{self, Why};
 use crate::config::{Balance, Route};
-use crate::http::response;
 use crate::observe::Outcome;
 use crate::shard::clock::Millis;
 use crate::upstream::affinity;
@@ -90,7 +89,7 @@ impl Exchange<'_> {
     /// What an attempt has come to is learnt.
     pub(super) fn judge(&self, call: &mut Call, answered: Result<&Answered, &Stop>) {
         let (now, chance) = (self.core.shard.clock.micros(), self.core.chance());
-        match verdict(answered, self.request.is_head()) {
+        match verdict(answered) {
             Some(verdict) => call.end(verdict, now, chance),
             None => call.first_byte(now, chance),
         }
@@ -113,7 +112,7 @@ impl Exchange<'_> {
 }
 
 /// What is to be learnt from the beginning of an answer, or from none; nothing yet from a good one.
-pub(super) fn verdict(answered: Result<&Answered, &Stop>, to_head: bool) -> Option<Verdict> {
+pub(super) fn verdict(answered: Result<&Answered, &Stop>) -> Option<Verdict> {
     let answered = match answered {
         Ok(answered) => answered,
         Err(Stop::Dial(error)) if error.is_ours() => return Some(Verdict::Abandoned),
@@ -125,9 +124,9 @@ pub(super) fn verdict(answered: Result<&Answered, &Stop>, to_head: bool) -> Opti
             });
         }
     };
-    match answered.status {
+    match answered.status() {
         _ if answered.failed => Some(Verdict::Failed),
-        status @ (429 | 503 | 529) => match retry_after(answered, to_head) {
+        status @ (429 | 503 | 529) => match retry_after(answered) {
             None if status != 429 => Some(Verdict::Failed),
             retry_after => Some(Verdict::Overloaded { retry_after }),
         },
@@ -141,13 +140,13 @@ pub(super) fn verdict(answered: Result<&Answered, &Stop>, to_head: bool) -> Opti
 pub(super) fn why(answered: Result<&Answered, &Stop>) -> Option<Why> {
     match answered {
         Ok(answered) if answered.failed => Some(Why::Error),
-        Ok(answered) => Some(Why::Status(answered.status)),
+        Ok(answered) => Some(Why::Status(answered.status())),
         Err(stop) => Why::of(stop).map(|(why, _)| why),
     }
 }
 
 /// How long an answer asks to be left alone for.
-pub(super) fn retry_after(answered: &Answered, to_head: bool) -> Option<Millis> {
-    let head = response::parse(&answered.block[answered.head.clone()], to_head).ok()?;
+pub(super) fn retry_after(answered: &Answered) -> Option<Millis> {
+    let head = answered.head();
     retry::retry_after(head.field("retry-after-ms"), head.field("retry-after"))
 }

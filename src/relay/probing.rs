@@ -13,7 +13,6 @@ use rustc_hash::FxHashMap;
 
 use super::ask::Asking;
 use super::core::Core;
-use crate::http::response;
 use crate::shard::clock::Millis;
 use crate::upstream::dial::dial;
 use crate::upstream::target::Target;
@@ -59,7 +58,6 @@ async fn is_well(core: &Core, target: &Target) -> bool {
     let Ok(stream) = dial(target, &core.resolver, now, |_| {}).await else { return false };
     let request = target.probe_head();
     let mut asking = Asking::new(stream, &request, 0);
-    let Ok(answered) = poll_fn(|cx| asking.poll_alone(cx, core)).await else { return false };
-    let head = response::parse(&answered.block[answered.head.clone()], false);
-    head.is_ok_and(|head| (200..300).contains(&head.status))
+    let answered = poll_fn(|cx| asking.poll_alone(cx, core, false)).await;
+    answered.is_ok_and(|answered| (200..300).contains(&answered.status()))
 }

@@ -12,7 +12,6 @@ use rustls::pki_types::ServerName;
 use super::Desk;
 use crate::http::body::BodyDecoder;
 use crate::http::fields::{write_field, write_number};
-use crate::http::response;
 use crate::net::stream::Stream;
 use crate::relay::ask::Asking;
 use crate::relay::core::Core;
@@ -68,9 +67,8 @@ fn request(url: &WebhookUrl, signature: &str, body: &[u8]) -> Vec<u8> {
 /// What the receiver says; nothing, if it breaks off before its head is there.
 async fn answer(core: &Rc<Core>, stream: Stream, request: &[u8]) -> Option<Delivered> {
     let mut asking = Asking::new(stream, request, 0);
-    let mut answered = poll_fn(|cx| asking.poll_alone(cx, core)).await.ok()?;
-    let head = response::parse(&answered.block[answered.head.clone()], false).ok()?;
-    let (status, mut decoder) = (head.status, BodyDecoder::from(head.body));
+    let mut answered = poll_fn(|cx| asking.poll_alone(cx, core, false)).await.ok()?;
+    let (status, mut decoder) = (answered.status(), BodyDecoder::from(answered.head().body));
     let mut body = Vec::new();
     let whole = feed(&mut decoder, &mut answered.block[answered.rest.clone()], &mut body);
     if whole.is_none() {
