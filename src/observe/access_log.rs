@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use memchr::memchr2;
 
 use super::counters::CoreMetrics;
-use super::json::{Object, decimal, key};
+use super::json::{Object, decimal, key, three_digits};
 use super::log_writer::{Batch, LogWriter, Message};
 use super::outcome::Outcome;
 
@@ -237,8 +237,8 @@ impl Stamp {
             self.renew();
         }
         out.extend_from_slice(&self.text);
-        decimal(out, unix_ms % 1000, 3);
-        out.push(b'Z');
+        let [a, b, c] = three_digits(unix_ms % 1000);
+        out.extend_from_slice(&[a, b, c, b'Z']);
     }
 
     fn renew(&mut self) {
