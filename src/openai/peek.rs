@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
-use super::text::{Fed, Text};
+use super::text::{Fed, STRUCTURAL, Text};
 
 /// The longest model name that is kept, in decoded bytes.
 pub const MAX_MODEL_BYTES: usize = 256;
@@ -50,10 +50,9 @@ pub struct Peek {
     key: Key,
     /// Bytes that were fed before the current piece.
     offset: u64,
-    /// The key that is being read.
+    /// The key or the model that is being read.
     text: Text,
     model: Field<String>,
-    model_text: Text,
     model_span: Option<Range<u64>>,
     model_too_long: bool,
     stream: Field<bool>,
@@ -123,22 +122,40 @@ impl Peek {
                 }
                 at + 1
             }
-            At::Key => match self.text.feed(rest, MAX_KEY_BYTES) {
-                Fed::More => piece.len(),
-                Fed::Bad => self.stop(At::Malformed, piece),
-                Fed::Closed(end) => {
-                    self.end_key();
-                    at + end
+            At::Key => {
+                if let Some(name) = self.text.whole(rest, MAX_KEY_BYTES) {
+                    self.end_key(name);
+                    return at + name.len() + 1;
                 }
-            },
-            At::Model { start } => match self.model_text.feed(rest, MAX_MODEL_BYTES) {
-                Fed::More => piece.len(),
-                Fed::Bad => self.stop(At::Malformed, piece),
-                Fed::Closed(end) => {
-                    self.end_model(start..self.offset.saturating_add((at + end) as u64));
-                    at + end
+                match self.text.feed(rest, MAX_KEY_BYTES) {
+                    Fed::More => piece.len(),
+                    Fed::Bad => self.stop(At::Malformed, piece),
+                    Fed::Closed(end) => {
+                        let text = std::mem::take(&mut self.text);
+                        self.end_key(text.bytes().unwrap_or_default());
+                        self.text = text;
+                        at + end
+                    }
                 }
-            },
+            }
+            At::Model { start } => {
+                let end_of = |end: usize| self.offset.saturating_add((at + end) as u64);
+                if let Some(name) = self.text.whole(rest, MAX_MODEL_BYTES) {
+                    self.end_model(Some(name), start..end_of(name.len() + 1));
+                    return at + name.len() + 1;
+                }
+                match self.text.feed(rest, MAX_MODEL_BYTES) {
+                    Fed::More => piece.len(),
+                    Fed::Bad => self.stop(At::Malformed, piece),
+                    Fed::Closed(end) => {
+                        let span = start..end_of(end);
+                        let text = std::mem::take(&mut self.text);
+                        self.end_model(text.bytes(), span);
+                        self.text = text;
+                        at + end
+                    }
+                }
+            }
             At::Skipped { depth } => match memchr2(b'"', b'\\', rest) {
                 None => piece.len(),
                 Some(end) => {
@@ -201,7 +218,7 @@ impl Peek {
             (At::Colon, b':') => At::Value,
             (At::AfterValue, b',') => At::NextKey,
             (At::Value, b'"') if self.key == Key::Model => {
-                self.model_text.clear();
+                self.text.clear();
                 At::Model { start: offset }
             }
             (At::Value, b'"' | b'{' | b'[') => {
@@ -219,8 +236,8 @@ impl Peek {
         };
     }
 
-    fn end_key(&mut self) {
-        let name = self.text.bytes().unwrap_or_default();
+    /// `name` is empty for one that is none of those that are looked for, being too long.
+    fn end_key(&mut self, name: &[u8]) {
         (self.key, self.at) = (Key::Other, At::Colon);
         if name.eq_ignore_ascii_case(b"model") {
             self.model.seen = self.model.seen.saturating_add(1);
@@ -241,10 +258,11 @@ impl Peek {
         }
     }
 
-    fn end_model(&mut self, span: Range<u64>) {
+    /// `name` is none if it is too long.
+    fn end_model(&mut self, name: Option<&[u8]>, span: Range<u64>) {
         self.model_span = Some(span);
         self.at = At::AfterValue;
-        match self.model_text.bytes().map(std::str::from_utf8) {
+        match name.map(std::str::from_utf8) {
             None => self.model_too_long = true,
             Some(Ok(name)) => self.model.value = Some(name.to_owned()),
             Some(Err(_)) => self.at = At::Malformed,
@@ -353,14 +371,3 @@ impl Scalar {
         Some(number.map_or(u64::MAX, |number| number.ceil() as u64))
     }
 }
-
-/// The bytes that matter inside a nested value, outside its strings.
-const STRUCTURAL: [bool; 256] = {
-    let mut table = [false; 256];
-    table[b'"' as usize] = true;
-    table[b'{' as usize] = true;
-    table[b'}' as usize] = true;
-    table[b'[' as usize] = true;
-    table[b']' as usize] = true;
-    table
-};

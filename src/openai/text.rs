@@ -47,6 +47,17 @@ impl Text {
         (!self.too_long).then_some(&self.bytes)
     }
 
+    /// The string, if nothing of it was seen before `rest` and all of it is there, without an escape and within the bound: then
+    /// there is nothing to write down.
+    pub(super) fn whole<'a>(&self, rest: &'a [u8], max_bytes: usize) -> Option<&'a [u8]> {
+        let untouched = self.bytes.is_empty()
+            && !self.too_long
+            && self.high.is_none()
+            && matches!(self.escape, Escape::None);
+        let end = memchr2(b'"', b'\\', rest).filter(|&end| untouched && rest[end] == b'"' && end <= max_bytes)?;
+        Some(&rest[..end])
+    }
+
     /// Takes the next bytes after the opening quote, and keeps at most `max_bytes` of the decoded string.
     pub(super) fn feed(&mut self, piece: &[u8], max_bytes: usize) -> Fed {
         let mut at = 0;
@@ -137,3 +148,14 @@ fn unescaped(byte: u8) -> Option<u8> {
         _ => return None,
     })
 }
+
+/// The bytes that matter inside a nested value, outside its strings.
+pub(super) const STRUCTURAL: [bool; 256] = {
+    let mut table = [false; 256];
+    table[b'"' as usize] = true;
+    table[b'{' as usize] = true;
+    table[b'}' as usize] = true;
+    table[b'[' as usize] = true;
+    table[b']' as usize] = true;
+    table
+};

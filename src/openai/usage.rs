@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::text::STRUCTURAL;
+
 /// The largest `usage` object that is read; a larger one is passed over.
 pub const USAGE_MAX_BYTES: usize = 2048;
 
@@ -48,23 +50,31 @@ impl Capture {
 
     /// Where in `piece` the object ends, if it does.
     fn end(&mut self, piece: &[u8]) -> Option<usize> {
-        // In registers, for as long as the loop runs.
-        let (mut depth, mut in_string, mut escaped) = (self.depth, self.in_string, self.escaped);
-        let last = piece.iter().position(|&byte| {
-            if in_string {
-                (in_string, escaped) = (escaped || byte != b'"', !escaped && byte == b'\\');
-                return false;
+        let mut at = 0;
+        while at < piece.len() {
+            if std::mem::take(&mut self.escaped) {
+                at += 1;
+                continue;
             }
-            match byte {
-                b'"' => in_string = true,
-                b'{' | b'[' => depth += 1,
-                b'}' | b']' => depth -= 1,
-                _ => {}
+            // Most bytes say nothing of where it ends, and are passed by without a look at what was before them.
+            let rest = &piece[at..];
+            let sign = match self.in_string {
+                true => rest.iter().position(|byte| matches!(byte, b'"' | b'\\')),
+                false => rest.iter().position(|byte| STRUCTURAL[usize::from(*byte)]),
+            };
+            at += sign?;
+            match piece[at] {
+                b'"' => self.in_string = !self.in_string,
+                b'\\' => self.escaped = true,
+                b'{' | b'[' => self.depth += 1,
+                _ => self.depth -= 1,
             }
-            depth == 0
-        });
-        (self.depth, self.in_string, self.escaped) = (depth, in_string, escaped);
-        last
+            if self.depth == 0 {
+                return Some(at);
+            }
+            at += 1;
+        }
+        None
     }
 
     /// What the last whole object said, with what it left out as those before it said.
