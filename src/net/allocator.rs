@@ -2,7 +2,7 @@
 //!
 //! What it gives is aligned to 8 bytes always, and to 16 from 16 bytes on (`MI_MAX_ALIGN_SIZE`), so the path for aligned memory
 //! is left to what needs more, tasks for the most part. The crate that is usually put before it takes that path for
-//! everything, which costs a relayed request a thirtieth of its instructions: tuning.md has the figures.
+//! everything, which costs a relayed request nearly three hundredths of its instructions: tuning.md has the figures.
 
 use std::alloc::{GlobalAlloc, Layout};
 
