@@ -54,7 +54,8 @@ impl Text {
             && !self.too_long
             && self.high.is_none()
             && matches!(self.escape, Escape::None);
-        let end = memchr2(b'"', b'\\', rest).filter(|&end| untouched && rest[end] == b'"' && end <= max_bytes)?;
+        let end =
+            memchr2(b'"', b'\\', rest).filter(|&end| untouched && rest[end] == b'"' && end <= max_bytes)?;
         Some(&rest[..end])
     }
 
