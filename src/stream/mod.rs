@@ -9,8 +9,8 @@
 //! | --- | --- |
 //! | `offset.rs`, `kind.rs`, `lifetime.rs`, `producer.rs`, `json.rs` | the words of the protocol, and its rules |
 //! | `log.rs` | the records of one stream |
-//! | `stream.rs`, `append.rs` | one stream: what is read from it, what is appended |
-//! | `streams.rs` | all of them: by name, made, forked, deleted, over |
+//! | `stream.rs`, `page.rs`, `append.rs` | one stream: what is read from it, what is appended |
+//! | `streams.rs`, `create.rs` | all of them: by name, made, forked, deleted, over |
 //! | [`view`], [`cold`] | a part of a stream as events; its bytes from memory or disk |
 //! | `wake.rs` | telling the readers of each core |
 //! | [`subscription`] | waking workers: cursors, leases, webhooks |
@@ -23,6 +23,7 @@
 mod append;
 mod bounds;
 pub mod cold;
+mod create;
 pub mod encode;
 mod entry;
 pub mod journal;
@@ -33,6 +34,7 @@ mod log;
 mod news;
 mod notes;
 mod offset;
+mod page;
 mod producer;
 mod replay;
 #[expect(clippy::module_inception, reason = "one stream, in the room of streams")]
@@ -44,6 +46,7 @@ mod wake;
 
 pub use append::{Append, Appended, Outcome, Refused};
 pub use bounds::{APPEND_BYTES_MAX, Bounds, NAME_BYTES_MAX, WORD_BYTES_MAX};
+pub use create::{Created, Creation, Fork, NotCreated};
 pub use json::{Messages, NoMessages};
 pub use kind::{DEFAULT_CONTENT_TYPE, Form, Kind};
 pub use lifetime::Lifetime;
@@ -51,8 +54,9 @@ pub use log::{Piece, Source};
 pub use news::{News, Tiding};
 pub use notes::{Notes, Written};
 pub use offset::{OFFSET_BYTES, Offset, OffsetError, Start};
+pub use page::{Extent, Page, Status, Unreadable};
 pub use producer::{Claim, NUMBER_MAX};
 pub use replay::{OpenError, Opened, open};
-pub use stream::{Extent, Frame, Page, Status, Stream, Unreadable};
-pub use streams::{Created, Creation, Fork, Found, NotCreated, Streams};
+pub use stream::{Frame, Stream};
+pub use streams::{Found, Streams};
 pub use wake::{Hub, Seat};
