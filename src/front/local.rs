@@ -98,6 +98,7 @@ fn metrics(request: &Request, core: &Core) -> Found {
     render(&core.shared.registry, &mut out);
     let (settings, now) = (core.shared.settings.load(), core.shard.clock.micros());
     upstream::metrics::render(&settings.targets, now / 1000, &mut out);
+    core.shared.streams.render(&core.shared.registry, &mut out);
     core.shared.desk.render(&mut out);
     guard::meters::render(settings.limited(), now * 1000, &mut out);
     Found {

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use super::again::{Again, Degraded};
 use super::histogram::{Histogram, Overhead, RequestDuration, TimePerOutputToken, TimeToFirstToken};
 use super::labels::LabelId;
-use super::outcome::{Outcome, Refusal};
+use super::outcome::{AppendRefusal, Outcome, Refusal};
 
 /// Series of (route, upstream, status) a core tells apart. An upstream may answer any status at all, so beyond this many,
 /// requests are counted under the route and upstream "other" and the class of their status (200, 400, ...).
@@ -146,6 +146,16 @@ pub struct CoreMetrics {
     /// Likewise: what was left of their time would not have sufficed.
     pub retries_too_late: Counter,
 
+    /// Readers that follow durable streams, once for each stream.
+    pub stream_readers: Gauge,
+    /// Appends that durable streams have taken.
+    pub stream_appends: Counter,
+    /// Their payload, in bytes.
+    pub stream_appended_bytes: Counter,
+    /// Appends that were told to those who follow, once for each of them.
+    pub stream_deliveries: Counter,
+    appends_refused: [Counter; AppendRefusal::ALL.len()],
+
     /// Access-log lines dropped because the log's reader could not keep up.
     pub access_log_dropped: Counter,
 
@@ -181,6 +191,16 @@ impl CoreMetrics {
     /// The connections refused for `reason`.
     pub fn connections_refused(&self, reason: Refusal) -> u64 {
         self.refused[reason as usize].get()
+    }
+
+    /// Counts an append that was not taken.
+    pub fn append_refused(&self, reason: AppendRefusal) {
+        self.appends_refused[reason as usize].inc();
+    }
+
+    /// The appends that were not taken for `reason`.
+    pub fn appends_refused(&self, reason: AppendRefusal) -> u64 {
+        self.appends_refused[reason as usize].get()
     }
 
     /// Counts a request that is sent again.

@@ -33,7 +33,7 @@ pub use histogram::Histogram;
 pub use ids::{Ids, RequestId, valid_request_id};
 pub use labels::{LabelId, Labels};
 pub use log_writer::{LogTarget, LogWriter};
-pub use outcome::{Outcome, Refusal};
+pub use outcome::{AppendRefusal, Outcome, Refusal};
 pub use prometheus::{Page, render};
 pub use registry::Registry;
 pub use trace::TraceContext;

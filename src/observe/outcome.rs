@@ -1,4 +1,4 @@
-//! How a request ended and why a connection was refused, as the words that appear in metrics and in the access log.
+//! How a request ended and why a connection or an append was refused, as the words that appear in metrics and in the access log.
 //! The words are part of the outside face: renaming one breaks somebody's dashboard.
 
 /// How a request ended. Every request has exactly one.
@@ -101,6 +101,56 @@ impl Refusal {
             Refusal::Limit => "limit",
             Refusal::TlsFailed => "tls_failed",
             Refusal::NoFd => "no_fd",
+        }
+    }
+}
+
+/// Why an append to a durable stream was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum AppendRefusal {
+    /// The stream was deleted.
+    Gone,
+    /// It is closed.
+    Closed,
+    /// It holds something else.
+    ContentType,
+    /// A newer session of the producer has taken over.
+    StaleEpoch,
+    /// An append of the producer before it is missing, or its session does not begin with the first.
+    Sequence,
+    /// The stream knows as many producers as it may.
+    TooManyProducers,
+    /// No memory is left for streams.
+    Full,
+    /// It cannot be stored.
+    Storage,
+}
+
+impl AppendRefusal {
+    /// All reasons, in the order of their discriminants.
+    pub const ALL: [AppendRefusal; 8] = [
+        AppendRefusal::Gone,
+        AppendRefusal::Closed,
+        AppendRefusal::ContentType,
+        AppendRefusal::StaleEpoch,
+        AppendRefusal::Sequence,
+        AppendRefusal::TooManyProducers,
+        AppendRefusal::Full,
+        AppendRefusal::Storage,
+    ];
+
+    /// The word for it in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            AppendRefusal::Gone => "gone",
+            AppendRefusal::Closed => "closed",
+            AppendRefusal::ContentType => "content_type",
+            AppendRefusal::StaleEpoch => "stale_epoch",
+            AppendRefusal::Sequence => "sequence",
+            AppendRefusal::TooManyProducers => "too_many_producers",
+            AppendRefusal::Full => "full",
+            AppendRefusal::Storage => "storage",
         }
     }
 }

@@ -309,8 +309,7 @@ impl<'a> Page<'a> {
         let _ = writeln!(self.out, "}} {value}");
     }
 
-    /// Microseconds become seconds by a division of two exact numbers, whose shortest decimal form is the bound as people
-    /// write it: 0.025, never 0.024999.
+    /// The sum of a histogram over all cores.
     fn histogram<S: Scale>(
         &mut self,
         name: &str,
@@ -322,6 +321,12 @@ impl<'a> Page<'a> {
         for core in registry.cores() {
             of(core).add_to(&mut totals);
         }
+        self.totals::<S>(name, help, &totals);
+    }
+
+    /// A histogram over the bounds of `S`. Microseconds become seconds by a division of two exact numbers, whose shortest
+    /// decimal form is the bound as people write it: 0.025, never 0.024999.
+    pub fn totals<S: Scale>(&mut self, name: &str, help: &str, totals: &Totals) {
         self.family(name, "histogram", help);
         let mut cumulative = 0;
         for (bound, in_bucket) in S::BOUNDS_US.iter().zip(totals.buckets) {

@@ -150,7 +150,7 @@ impl Core {
     ) -> Rc<Core> {
         let core = Rc::new_cyclic(|weak: &Weak<Core>| Core {
             timer: shard.wheel.timer(weak.clone()),
-            hub: shared.streams.hub(shard.index),
+            hub: shared.streams.hub(shard.index, Arc::clone(&metrics)),
             encoders: Cell::new(0),
             shard,
             shared,

@@ -45,7 +45,7 @@ impl Tee {
     /// Writes `stream` from now on. With `named`, the answer will say what it is called.
     pub(super) fn new(stream: &Arc<Stream>, hub: &Rc<Hub>, streams: &Arc<Streams>, named: bool) -> Box<Tee> {
         Box::new(Tee {
-            seat: hub.sit(stream),
+            seat: hub.watch(stream),
             hub: Rc::clone(hub),
             streams: Arc::clone(streams),
             held: BytesMut::new(),
@@ -85,8 +85,7 @@ impl Tee {
     fn append(&mut self, append: Append<'_>) {
         let stream = self.seat.stream();
         let append = Append { content_type: Some(CONTENT_TYPE), ..append };
-        let outcome = stream.append(&append, unix_millis());
-        self.hub.appended(outcome.ticket, stream);
+        let outcome = self.hub.append(stream, &append, unix_millis());
         // Somebody has deleted it, which stops the answer; or it cannot be kept, and its readers must not take it for whole.
         if let Err(refused) = outcome.result {
             self.ended = true;

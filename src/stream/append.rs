@@ -14,6 +14,7 @@ use super::journal::{AppendError, Ticket};
 use super::log::{Log, RECORD_OVERHEAD_BYTES, Record, Stored};
 use super::producer::{Claim, Verdict};
 use super::stream::{Common, Pending, Presence, State, Stream};
+use crate::observe::AppendRefusal;
 
 /// What is to be appended.
 #[derive(Clone, Debug, Default)]
@@ -77,6 +78,22 @@ pub enum Refused {
     Full,
     /// It cannot be stored.
     Store(AppendError),
+}
+
+impl Refused {
+    /// The same, as it is counted.
+    pub(super) fn reason(&self) -> AppendRefusal {
+        match self {
+            Refused::Gone => AppendRefusal::Gone,
+            Refused::Closed(_) => AppendRefusal::Closed,
+            Refused::ContentType => AppendRefusal::ContentType,
+            Refused::Fenced(_) => AppendRefusal::StaleEpoch,
+            Refused::Gap(_) | Refused::BadStart | Refused::NotInSequence => AppendRefusal::Sequence,
+            Refused::TooManyProducers(_) => AppendRefusal::TooManyProducers,
+            Refused::Full => AppendRefusal::Full,
+            Refused::Store(_) => AppendRefusal::Storage,
+        }
+    }
 }
 
 impl Stream {

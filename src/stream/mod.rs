@@ -19,6 +19,7 @@
 //! | `entry.rs`, `replay.rs` | what the journal holds of them, and what a start makes of it |
 //! | [`journal`] | records on disk |
 //! | `bounds.rs` | how much there may be of anything |
+//! | `metrics.rs` | what is told of them in `GET /metrics` |
 
 mod append;
 mod bounds;
@@ -31,6 +32,7 @@ mod json;
 mod kind;
 mod lifetime;
 mod log;
+mod metrics;
 mod news;
 mod notes;
 mod offset;

@@ -151,6 +151,8 @@ pub struct Frame {
     pub up_to_date: bool,
     /// It says that there never will be.
     pub closed: bool,
+    /// How many appends it tells of.
+    pub appends: u32,
     /// Ready to be sent.
     pub bytes: Bytes,
 }

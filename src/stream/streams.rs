@@ -19,7 +19,7 @@ use super::log::Log;
 use super::news::News;
 use super::stream::{Common, Presence, State, Stream};
 use super::wake::{Bells, Hub};
-use crate::observe::Ids;
+use crate::observe::{CoreMetrics, Ids};
 
 /// What a name leads to.
 #[derive(Debug)]
@@ -113,10 +113,10 @@ impl Streams {
         }
     }
 
-    /// The hub of a core, made once on it.
-    pub fn hub(&self, core: usize) -> Rc<Hub> {
+    /// The hub of a core, made once on it, which counts in that core's `metrics`.
+    pub fn hub(&self, core: usize, metrics: Arc<CoreMetrics>) -> Rc<Hub> {
         let waiters = self.common.journal.as_ref().map(Journal::waiters);
-        Hub::new(core, Arc::clone(&self.common.bells), waiters)
+        Hub::new(core, Arc::clone(&self.common.bells), waiters, metrics)
     }
 
     /// What is kept on disk, if anything.

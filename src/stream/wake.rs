@@ -17,8 +17,10 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 use tokio::sync::Notify;
 
+use super::append::{Append, Outcome};
 use super::journal::{Ticket, Waiters};
 use super::stream::Stream;
+use crate::observe::CoreMetrics;
 
 /// Where one core is told of streams that have something new.
 #[derive(Debug, Default)]
@@ -51,17 +53,24 @@ pub struct Hub {
     core: u16,
     bells: Arc<Bells>,
     waiters: Option<Waiters>,
+    metrics: Arc<CoreMetrics>,
     seats: RefCell<FxHashMap<u64, Slab<Waker>>>,
     unsettled: RefCell<VecDeque<(Ticket, Arc<Stream>)>>,
     settle: Notify,
 }
 
 impl Hub {
-    pub(super) fn new(core: usize, bells: Arc<Bells>, waiters: Option<Waiters>) -> Rc<Hub> {
+    pub(super) fn new(
+        core: usize,
+        bells: Arc<Bells>,
+        waiters: Option<Waiters>,
+        metrics: Arc<CoreMetrics>,
+    ) -> Rc<Hub> {
         Rc::new(Hub {
             core: core as u16,
             bells,
             waiters,
+            metrics,
             seats: RefCell::default(),
             unsettled: RefCell::default(),
             settle: Notify::new(),
@@ -109,7 +118,22 @@ impl Hub {
         }
     }
 
-    /// Something was appended to `stream` here.
+    /// Appends to `stream`, and sees to it that readers learn of it. `now` is in milliseconds since 1970.
+    pub fn append(&self, stream: &Arc<Stream>, append: &Append<'_>, now: u64) -> Outcome {
+        let outcome = stream.append(append, now);
+        self.appended(outcome.ticket, stream);
+        match &outcome.result {
+            Ok(appended) if appended.duplicate.is_none() => {
+                self.metrics.stream_appends.inc();
+                self.metrics.stream_appended_bytes.add(append.bytes.len() as u64);
+            }
+            Ok(_) => {}
+            Err(refused) => self.metrics.append_refused(refused.reason()),
+        }
+        outcome
+    }
+
+    /// Something was written about `stream` here.
     pub fn appended(&self, ticket: Option<Ticket>, stream: &Arc<Stream>) {
         if let Some(ticket) = ticket {
             self.unsettled.borrow_mut().push_back((ticket, Arc::clone(stream)));
@@ -130,9 +154,19 @@ impl Hub {
 
     /// A seat for a reader of `stream`, until it is dropped.
     pub fn sit(self: &Rc<Self>, stream: &Arc<Stream>) -> Seat {
+        self.metrics.stream_readers.add(1);
+        self.seat(stream, true)
+    }
+
+    /// A seat for one who reads nothing and is told all the same: whoever writes it, and stops when it is deleted.
+    pub fn watch(self: &Rc<Self>, stream: &Arc<Stream>) -> Seat {
+        self.seat(stream, false)
+    }
+
+    fn seat(self: &Rc<Self>, stream: &Arc<Stream>, reads: bool) -> Seat {
         stream.watch(self.core);
         let key = self.seats.borrow_mut().entry(stream.id).or_default().insert(Waker::noop().clone());
-        Seat { hub: Rc::clone(self), stream: Arc::clone(stream), key }
+        Seat { hub: Rc::clone(self), stream: Arc::clone(stream), key, reads }
     }
 }
 
@@ -142,6 +176,7 @@ pub struct Seat {
     hub: Rc<Hub>,
     stream: Arc<Stream>,
     key: usize,
+    reads: bool,
 }
 
 impl Seat {
@@ -161,6 +196,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.stream.unwatch(self.hub.core);
+        self.hub.metrics.stream_readers.sub(self.reads.into());
         let mut all = self.hub.seats.borrow_mut();
         if let Some(seats) = all.get_mut(&self.stream.id) {
             seats.remove(self.key);

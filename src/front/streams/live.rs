@@ -223,6 +223,7 @@ impl Follower {
                 break Err(stop);
             }
             ledger.events += 1;
+            visit.core.metrics.stream_deliveries.add(frame.appends.into());
             if coded.is_none() {
                 ledger.bytes_out += frame.bytes.len() as u64;
             }
@@ -315,6 +316,7 @@ impl Follower {
             cursor,
             up_to_date: page.up_to_date,
             closed: page.closed,
+            appends: page.pieces.len() as u32,
             bytes: if events.is_empty() { Bytes::new() } else { events.finish() },
         };
         if page.up_to_date && is_shared {

@@ -130,7 +130,7 @@ impl Followers {
                 Ok(parts) => parts,
                 Err(stop) => break Err(stop),
             };
-            let told_all = parts.is_empty();
+            let (told_all, appends) = (parts.is_empty(), parts.len() as u64);
             self.write(&mut events, parts, visit);
             if !events.is_empty() {
                 let bytes = std::mem::take(&mut events).finish();
@@ -149,6 +149,7 @@ impl Followers {
                     break Err(stop);
                 }
             }
+            visit.core.metrics.stream_deliveries.add(appends);
             if !told_all {
                 continue;
             }

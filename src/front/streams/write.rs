@@ -114,8 +114,7 @@ pub(super) async fn append(visit: &Visit<'_>, stream: &Arc<Stream>, body: &[u8])
         seq: word(request, "stream-seq")?,
         close,
     };
-    let outcome = stream.append(&append, unix_millis());
-    visit.hub().appended(outcome.ticket, stream);
+    let outcome = visit.hub().append(stream, &append, unix_millis());
     durable(visit, outcome.ticket).await?;
     match outcome.result {
         Ok(appended) => Ok(told(stream, &appended, claim, body.is_empty())),

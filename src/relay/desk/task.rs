@@ -116,7 +116,6 @@ async fn announce(desk: &Desk, hub: &Rc<Hub>, announcement: &Announcement) -> bo
         }
     };
     let append = Append { bytes, ends, content_type: Some(stream.kind.as_str()), ..Append::default() };
-    let outcome = stream.append(&append, now);
-    hub.appended(outcome.ticket, &stream);
+    let outcome = hub.append(&stream, &append, now);
     hub.durable(outcome.ticket).await.is_ok() && outcome.result.is_ok()
 }

@@ -1,0 +1,88 @@
+//! Durable streams and their journal, for `GET /metrics`.
+
+use super::Streams;
+use super::journal::Stats;
+use crate::observe::histogram::{DiskSync, Totals};
+use crate::observe::{AppendRefusal, CoreMetrics, Page, Registry};
+
+impl Streams {
+    /// Appends what is known of them; the cores count in `registry`.
+    pub fn render(&self, registry: &Registry, out: &mut String) {
+        let mut page = Page::new(out);
+        let (streams, memory) = self.totals();
+        let bounds = self.bounds();
+        page.gauge("sedge_durable_streams", "Durable streams there are.", streams);
+        page.gauge("sedge_durable_streams_max", "Durable streams there may be.", bounds.streams);
+        page.gauge("sedge_durable_memory_bytes", "Memory that durable streams take.", memory);
+        page.gauge("sedge_durable_memory_max_bytes", "Memory that durable streams may take.", bounds.memory);
+        let sum = |read: fn(&CoreMetrics) -> u64| registry.sum(read);
+        page.gauge(
+            "sedge_durable_readers",
+            "Readers that follow a durable stream, once for each stream.",
+            sum(|core| core.stream_readers.get()),
+        );
+        page.counter(
+            "sedge_durable_appends_total",
+            "Appends that durable streams have taken.",
+            sum(|core| core.stream_appends.get()),
+        );
+        page.counter(
+            "sedge_durable_appended_bytes_total",
+            "Payload of the appends that durable streams have taken.",
+            sum(|core| core.stream_appended_bytes.get()),
+        );
+        page.counter(
+            "sedge_durable_deliveries_total",
+            "Appends told to readers that follow, once for each reader.",
+            sum(|core| core.stream_deliveries.get()),
+        );
+        let name = "sedge_durable_appends_refused_total";
+        page.family(name, "counter", "Appends that durable streams have not taken.");
+        for reason in AppendRefusal::ALL {
+            let refused = registry.sum(|core| core.appends_refused(reason));
+            page.labelled(name, &[("reason", reason.label())], refused);
+        }
+        if let Some(journal) = self.journal() {
+            disk(journal.stats(), &mut page);
+        }
+    }
+}
+
+fn disk(stats: &Stats, page: &mut Page<'_>) {
+    page.gauge("sedge_journal_segments", "Files of the journal.", stats.segments());
+    page.gauge("sedge_journal_bytes", "Records on disk.", stats.bytes());
+    page.gauge(
+        "sedge_journal_live_bytes",
+        "Of the records on disk, those that are still wanted.",
+        stats.live_bytes(),
+    );
+    page.counter("sedge_journal_records_total", "Records written, copies among them.", stats.records.get());
+    page.counter(
+        "sedge_journal_batches_total",
+        "Batches of records written, each with one sync at most.",
+        stats.batches.get(),
+    );
+    page.counter(
+        "sedge_journal_written_bytes_total",
+        "Bytes written to the journal.",
+        stats.written_bytes.get(),
+    );
+    page.counter(
+        "sedge_journal_copied_bytes_total",
+        "Bytes of records that compaction has copied.",
+        stats.copied_bytes.get(),
+    );
+    page.counter(
+        "sedge_journal_segments_removed_total",
+        "Files of the journal that were given back.",
+        stats.removed_segments.get(),
+    );
+    page.counter(
+        "sedge_journal_damaged_total",
+        "Records found damaged when they were read, each time.",
+        stats.damaged.get(),
+    );
+    let mut sync = Totals::default();
+    stats.sync.add_to(&mut sync);
+    page.totals::<DiskSync>("sedge_journal_sync_seconds", "How long each sync of the disk took.", &sync);
+}
