@@ -3,6 +3,8 @@
 
 /// How far an answer has been read.
 pub struct Answer {
+    /// It may end by close.
+    endless: bool,
     head: Vec<u8>,
     body: Body,
 }
@@ -10,6 +12,8 @@ pub struct Answer {
 enum Body {
     /// The head is not complete yet.
     Head,
+    /// It ends when the connection does.
+    Endless,
     /// This many bytes are missing.
     Length(usize),
     /// In chunks.
@@ -33,7 +37,12 @@ enum Chunk {
 impl Answer {
     /// Nothing read.
     pub fn new() -> Answer {
-        Answer { head: Vec::new(), body: Body::Head }
+        Answer { endless: false, head: Vec::new(), body: Body::Head }
+    }
+
+    /// Nothing read, of an answer that may end with its connection.
+    pub fn endless() -> Answer {
+        Answer { endless: true, ..Answer::new() }
     }
 
     /// Whether it was read to its end.
@@ -56,6 +65,10 @@ impl Answer {
             match &mut self.body {
                 Body::Ended => return Err(format!("{} bytes behind the answer", bytes.len())),
                 Body::Head => bytes = self.read_head(bytes)?,
+                Body::Endless => {
+                    payload(bytes)?;
+                    return Ok(());
+                }
                 Body::Length(missing) => {
                     let (piece, rest) = bytes.split_at(bytes.len().min(*missing));
                     payload(piece)?;
@@ -83,15 +96,19 @@ impl Answer {
         self.head.extend_from_slice(bytes);
         let Some(end) = memchr::memmem::find(&self.head, b"\r\n\r\n") else { return Ok(&[]) };
         let head = String::from_utf8_lossy(&self.head[..end]).to_ascii_lowercase();
-        if !head.starts_with("http/1.1 200 ") {
+        let status = head.strip_prefix("http/1.1 ").and_then(|rest| rest.get(..3)).unwrap_or_default();
+        if !matches!(status, "200" | "201" | "202" | "204") {
             return Err(format!("answered {:?}", head.lines().next().unwrap_or_default()));
         }
         let field = |name: &str| {
             head.lines().skip(1).find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
         };
         self.body = match (field("transfer-encoding"), field("content-length").map(str::parse)) {
+            _ if status == "204" => Body::Ended,
             (Some("chunked"), _) => Body::Chunked(Chunk::Size(0)),
+            (None, Some(Ok(0))) => Body::Ended,
             (None, Some(Ok(length))) => Body::Length(length),
+            (None, None) if self.endless => Body::Endless,
             _ => return Err("an answer that ends by close".into()),
         };
         self.head = Vec::new();

@@ -9,6 +9,11 @@
 //! Every peer is a process of its own on one core; the upstream and the clients are this process, on the others. The rounds are
 //! interleaved, so that whatever else the machine does meets all peers alike, and a ratio is taken within its round. What the
 //! clients read is compared with what the upstream said, byte for byte; a scene in which a byte was wrong has failed.
+//! In the scenes with durable streams (`fanout`) the peers are servers of streams: the floor keeps one log and only writes its bytes to
+//! each socket, axum is a broadcast channel behind `Sse`, and nginx' nchan (Debian: libnginx-mod-nchan) and the server of the crate
+//! `durable-streams` (`cargo install durable-streams`; `DURABLE_STREAMS_SERVER` names its binary) take part where they are installed.
+//! What every reader has read is compared with what was appended.
+//!
 //! CPU time is the kernel's accounting of the peer's threads. It includes the kernel's work for its sockets.
 //!
 //! Results go to the terminal, to `target/bench/edge.json` and to `target/bench/*.svg`. The binary is built beside, without what
@@ -18,6 +23,7 @@
 
 mod answer;
 mod client;
+mod durable;
 mod load;
 mod peers;
 mod plot;
@@ -26,11 +32,12 @@ mod report;
 mod scenes;
 mod script;
 mod upstream;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use peers::{Kind, Site};
+use peers::{Kind, Role, Site};
 use process::Ask;
 use report::Results;
 use scenes::{Certificate, Scene};
@@ -73,6 +80,7 @@ fn main() {
         cores: (edge, rest),
         upstream: ([127, 0, 0, 1], 0).into(),
         tls: Some(&certificate),
+        role: Role::Relay,
     };
     process::stay_on(rest);
     println!("edge: {} on core {}, load on {rest:?}, {} rounds", sedge.display(), edge[0], options.rounds);
@@ -98,7 +106,7 @@ fn main() {
 
 /// The rounds of a scene, peer by peer, and one more in which system calls are counted.
 fn measure(scene: Scene, options: &Options, site: &Site<'_>, calls: bool) -> Results {
-    let chosen = options.peers.iter().filter(|kind| kind.is_here() && (!scene.tls() || kind.serves_tls()));
+    let chosen = options.peers.iter().filter(|kind| kind.is_here() && scene.is_for(**kind));
     let mut peers: Vec<_> = chosen.map(|kind| (*kind, Vec::new(), Vec::new())).collect();
     for _ in 0..options.rounds {
         for (kind, samples, errors) in &mut peers {

@@ -83,8 +83,13 @@ pub fn raise_descriptor_limit() -> u64 {
 
 /// Whether a command stands on the PATH.
 pub fn is_installed(command: &str) -> bool {
+    find(command).is_some()
+}
+
+/// Where a command stands on the PATH.
+pub fn find(command: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(command).is_file())
+    std::env::split_paths(&path).map(|folder| folder.join(command)).find(|file| file.is_file())
 }
 
 /// What `perf` is asked to do with a process until it is told to stop.

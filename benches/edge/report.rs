@@ -39,14 +39,14 @@ impl Results {
             .iter()
             .filter(|(_, _, read)| self.peers.iter().any(|(_, samples, _)| median(samples, *read).is_some()))
             .collect();
-        let _ = write!(text, "{:9}", "");
+        let _ = write!(text, "{:16}", "");
         for (title, ..) in &columns {
             let width = if *title == "CPU us" { 28 } else { 10 };
             let _ = write!(text, "{title:>width$}");
         }
         let _ = writeln!(text, "{:>10}{:>10}", "x floor", "x axum");
         for (kind, samples, errors) in &self.peers {
-            let _ = write!(text, "{:9}", kind.name());
+            let _ = write!(text, "{:16}", kind.name());
             for (title, digits, read) in &columns {
                 let value = median(samples, *read).map_or("-".into(), |value| format!("{value:.digits$}"));
                 let range = match (*title, range(samples, *read)) {
@@ -62,7 +62,7 @@ impl Results {
             }
             text.push('\n');
             for error in errors {
-                let _ = writeln!(text, "{:9}FAILED: {error}", "");
+                let _ = writeln!(text, "{:16}FAILED: {error}", "");
             }
         }
         text

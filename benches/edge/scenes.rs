@@ -1,4 +1,4 @@
-//! The scenes: what is sent through a peer, and what is read off it meanwhile.
+//! The scenes: what is sent through a peer, and what is read off it meanwhile. Those with durable streams are in `durable`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use rustls::{ClientConfig, RootCertStore};
 
+use super::durable;
 use super::load::{Load, Pace, Plan};
 use super::peers::{Kind, Peer, Site};
-use super::process::{Ask, Cpu, Perf, memory};
+use super::process::{Ask, memory};
+use super::watch::Watch;
 
 /// Bytes of one of OpenAI's events with a token in it.
 const EVENT_BYTES: usize = 220;
@@ -41,6 +43,8 @@ pub enum Scene {
     Slow,
     /// Prompts of 1 MiB.
     Prompt,
+    /// Durable streams.
+    Durable(durable::Scene),
 }
 
 /// A scene of streams with a rhythm.
@@ -83,6 +87,9 @@ pub fn all() -> Vec<Scene> {
         Scene::Requests { tls: true },
         Scene::Prompt,
     ]
+    .into_iter()
+    .chain(durable::all().into_iter().map(Scene::Durable))
+    .collect()
 }
 
 /// The same 9,000 events a second, over more and more streams.
@@ -114,6 +121,7 @@ impl Scene {
             Scene::Idle => "idle",
             Scene::Slow => "slow",
             Scene::Prompt => "prompt",
+            Scene::Durable(scene) => scene.name(),
         }
     }
 
@@ -124,12 +132,22 @@ impl Scene {
             Scene::Requests { .. } | Scene::Prompt => "request",
             Scene::Idle => "stream and second",
             Scene::Slow => "stream and second",
+            Scene::Durable(scene) => scene.unit(),
         }
     }
 
     /// Whether the client speaks TLS.
     pub fn tls(self) -> bool {
         matches!(self, Scene::Requests { tls: true } | Scene::Paced(Paced { tls: true, .. }))
+    }
+
+    /// Whether the peer can do it.
+    pub fn is_for(self, kind: Kind) -> bool {
+        match self {
+            Scene::Durable(scene) => scene.is_for(kind),
+            _ if self.tls() => matches!(kind, Kind::Sedge | Kind::Haproxy | Kind::Nginx),
+            _ => !matches!(kind, Kind::Nchan | Kind::DurableStreams),
+        }
     }
 
     fn plan(self) -> Plan {
@@ -142,6 +160,7 @@ impl Scene {
             Scene::Idle => Plan { events: WARM_EVENTS, ..stream },
             Scene::Slow => Plan { events: 8000, bytes: 4096, pace: Pace::Flood, ..stream },
             Scene::Prompt => Plan { request: 1 << 20, ..whole },
+            Scene::Durable(_) => stream,
         }
     }
 }
@@ -167,7 +186,8 @@ pub struct Sample {
     pub first_us: [f64; 2],
 }
 
-const NOTHING: Sample = Sample {
+/// Nothing measured.
+pub const NOTHING: Sample = Sample {
     cpu_us: f64::NAN,
     user: f64::NAN,
     calls: f64::NAN,
@@ -211,14 +231,16 @@ impl Certificate {
 
 /// Runs a scene through a peer that is started for it. What `perf` is asked for costs the peer some CPU time.
 pub fn run(scene: Scene, kind: Kind, site: &Site<'_>, ask: Option<Ask>) -> Result<Sample, String> {
+    if let Scene::Durable(scene) = scene {
+        return durable::run(scene, kind, site, ask);
+    }
     let mut load = Load::new(scene.plan());
     let site = Site { upstream: load.upstream(), tls: site.tls.filter(|_| scene.tls()), ..*site };
     let peer = Peer::start(kind, &site);
     let tls = site.tls.map(|certificate| &certificate.client);
     let open = |load: &mut Load, count| load.open(peer.addr, tls, count, true);
     let mut sample = NOTHING;
-    let out = site.scratch.join(format!("{}.{}.perf", scene.name(), kind.name()));
-    let mut watch = Watch { peer: &peer, ask, out, perf: None, cpu: Cpu::default(), at: 0 };
+    let mut watch = Watch::new(peer.pid(), kind, scene.name(), &site, ask);
     match scene {
         Scene::Paced(paced) => {
             open(&mut load, 1)?;
@@ -226,7 +248,7 @@ pub fn run(scene: Scene, kind: Kind, site: &Site<'_>, ask: Option<Ask>) -> Resul
             open(&mut load, paced.streams)?;
             load.emit(WARM_EVENTS, paced.interval)?;
             load.delays.clear();
-            watch.start(&mut load);
+            watch.start(|time| drop(load.rest(time)));
             load.emit(paced.events, paced.interval)?;
             watch.stop(&mut sample, (paced.streams * paced.events) as f64);
             sample.kib = kib(memory(peer.pid()), alone, paced.streams - 1);
@@ -238,7 +260,7 @@ pub fn run(scene: Scene, kind: Kind, site: &Site<'_>, ask: Option<Ask>) -> Resul
             load.cycle(CYCLE / 10)?;
             load.firsts.clear();
             let before = (load.events, load.answers);
-            watch.start(&mut load);
+            watch.start(|time| drop(load.rest(time)));
             load.cycle(CYCLE)?;
             let (events, answers) = (load.events - before.0, load.answers - before.1);
             watch.stop(&mut sample, if scene == Scene::Burst { events } else { answers } as f64);
@@ -248,7 +270,7 @@ pub fn run(scene: Scene, kind: Kind, site: &Site<'_>, ask: Option<Ask>) -> Resul
             let alone = memory(peer.pid());
             open(&mut load, MANY)?;
             sample.kib = kib(memory(peer.pid()), alone, MANY - 1);
-            watch.start(&mut load);
+            watch.start(|time| drop(load.rest(time)));
             load.rest(2 * CYCLE)?;
             watch.stop(&mut sample, MANY as f64 * 2.0 * CYCLE.as_secs_f64());
         }
@@ -256,7 +278,7 @@ pub fn run(scene: Scene, kind: Kind, site: &Site<'_>, ask: Option<Ask>) -> Resul
             const CLIENTS: usize = 64;
             let alone = memory(peer.pid());
             load.open(peer.addr, tls, CLIENTS, false)?;
-            watch.start(&mut load);
+            watch.start(|time| drop(load.rest(time)));
             for _ in 0..40 {
                 load.sip(16 * 1024)?;
                 load.rest(CYCLE / 20)?;
@@ -265,48 +287,19 @@ pub fn run(scene: Scene, kind: Kind, site: &Site<'_>, ask: Option<Ask>) -> Resul
             sample.kib = kib(memory(peer.pid()), alone, CLIENTS);
             sample.held_kib = kib(load.written_bytes(), load.read_bytes(), CLIENTS);
         }
+        Scene::Durable(_) => unreachable!("it has no upstream"),
     }
     sample.first_us = percentiles(&mut load.firsts);
     Ok(sample)
 }
 
-/// What is read off a peer between two points in time.
-struct Watch<'a> {
-    peer: &'a Peer,
-    ask: Option<Ask>,
-    out: PathBuf,
-    perf: Option<Perf>,
-    cpu: Cpu,
-    at: u64,
-}
-
-impl Watch<'_> {
-    fn start(&mut self, load: &mut Load) {
-        if let Some(ask) = self.ask {
-            self.perf = Perf::start(ask, self.peer.pid(), self.out.clone()).ok();
-            // It has to find its way in first.
-            let _ = load.rest(Duration::from_millis(300));
-        }
-        self.at = super::load::now();
-        self.cpu = Cpu::of(self.peer.pid());
-    }
-
-    fn stop(&mut self, sample: &mut Sample, units: f64) {
-        let cpu = Cpu::of(self.peer.pid()).since(self.cpu);
-        sample.cpu_us = cpu.ns as f64 / 1000.0 / units;
-        sample.user = cpu.user_share();
-        sample.rate = units * 1e9 / (super::load::now() - self.at) as f64;
-        if let Some(calls) = self.perf.take().and_then(|perf| perf.stop().ok().flatten()) {
-            sample.calls = calls as f64 / units;
-        }
-    }
-}
-
-fn kib(after: u64, before: u64, count: usize) -> f64 {
+/// KiB for each, when so many have come.
+pub fn kib(after: u64, before: u64, count: usize) -> f64 {
     (after as f64 - before as f64) / 1024.0 / count as f64
 }
 
-fn percentiles(nanoseconds: &mut [u32]) -> [f64; 2] {
+/// Median and 99th percentile, in microseconds.
+pub fn percentiles(nanoseconds: &mut [u32]) -> [f64; 2] {
     nanoseconds.sort_unstable();
     [0.5, 0.99].map(|part| {
         let at = (nanoseconds.len() as f64 * part) as usize;

@@ -100,7 +100,8 @@ fn event(variant: usize, number: usize, bytes: usize) -> Vec<u8> {
     format!("{front}{}{back}", words(variant + number, filling)).into_bytes()
 }
 
-fn words(seed: usize, bytes: usize) -> String {
+/// Filling that differs with the seed.
+pub fn words(seed: usize, bytes: usize) -> String {
     let words = ["token ", "stream ", "of ", "light ", "over ", "cold ", "water "];
     let mut text = String::with_capacity(bytes + 8);
     for word in words.iter().cycle().skip(seed % words.len()) {

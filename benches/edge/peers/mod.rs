@@ -1,12 +1,16 @@
 //! What is measured, each as a process of its own on the core that is kept for it.
 //!
 //! The floor, hyper and axum are this same binary, started again with a hidden subcommand; sedge, nginx and HAProxy are started
-//! as their users start them: on one worker, access log on, streaming, connections to the upstream kept.
+//! as their users start them: on one worker, access log on, streaming, connections to the upstream kept. For durable streams there
+//! are a floor and an axum of their own, and instead of the proxies nginx' nchan and the server of the crate `durable-streams`.
 
 pub mod axum;
+pub mod broadcast;
 pub mod floor;
 pub mod hyper;
+pub mod log;
 mod settings;
+pub mod streams;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -37,14 +41,35 @@ pub enum Kind {
     Nginx,
     /// hyper alone.
     Hyper,
-    /// axum with reqwest.
+    /// axum, as a relay with reqwest.
     Axum,
+    /// nginx with the module nchan.
+    Nchan,
+    /// The server of the crate `durable-streams`.
+    DurableStreams,
+}
+
+/// What a peer is started as.
+#[derive(Clone, Copy, Debug)]
+pub enum Role<'a> {
+    /// A relay to the upstream.
+    Relay,
+    /// A server of streams, in a folder or in memory.
+    Streams(Option<&'a Path>),
 }
 
 impl Kind {
     /// All of them, in the order of the tables.
-    pub const ALL: [Kind; 6] =
-        [Kind::Floor, Kind::Sedge, Kind::Haproxy, Kind::Nginx, Kind::Hyper, Kind::Axum];
+    pub const ALL: [Kind; 8] = [
+        Kind::Floor,
+        Kind::Sedge,
+        Kind::Haproxy,
+        Kind::Nginx,
+        Kind::Hyper,
+        Kind::Axum,
+        Kind::Nchan,
+        Kind::DurableStreams,
+    ];
 
     /// As it is called.
     pub fn name(self) -> &'static str {
@@ -55,6 +80,8 @@ impl Kind {
             Kind::Nginx => "nginx",
             Kind::Hyper => "hyper",
             Kind::Axum => "axum",
+            Kind::Nchan => "nchan",
+            Kind::DurableStreams => "durable-streams",
         }
     }
 
@@ -62,13 +89,9 @@ impl Kind {
     pub fn is_here(self) -> bool {
         match self {
             Kind::Haproxy | Kind::Nginx => is_installed(self.name()),
+            Kind::Nchan | Kind::DurableStreams => streams::is_here(self),
             _ => true,
         }
-    }
-
-    /// Whether it is set up to serve TLS.
-    pub fn serves_tls(self) -> bool {
-        matches!(self, Kind::Sedge | Kind::Haproxy | Kind::Nginx)
     }
 }
 
@@ -84,6 +107,8 @@ pub struct Site<'a> {
     pub upstream: SocketAddr,
     /// Served with TLS, with this certificate.
     pub tls: Option<&'a Certificate>,
+    /// What it is started as.
+    pub role: Role<'a>,
 }
 
 /// A peer that accepts connections; killed when dropped.
@@ -97,10 +122,14 @@ impl Peer {
     /// Starts it and waits until it serves.
     pub fn start(kind: Kind, site: &Site<'_>) -> Peer {
         stay_on(site.cores.0);
-        let started = match kind {
-            Kind::Sedge => sedge(site),
-            Kind::Haproxy | Kind::Nginx => configured(kind, site),
-            Kind::Floor | Kind::Hyper | Kind::Axum => own(kind, site),
+        let started = match (site.role, kind) {
+            (Role::Streams(folder), _) => streams::start(kind, site, folder),
+            (Role::Relay, Kind::Sedge) => {
+                let upstream = format!("http://{}", site.upstream);
+                sedge(site, &["--upstream".into(), upstream])
+            }
+            (Role::Relay, Kind::Haproxy | Kind::Nginx) => configured(kind, site),
+            (Role::Relay, _) => own(kind, site, &[site.upstream.to_string()]),
         };
         stay_on(site.cores.1);
         started
@@ -119,21 +148,19 @@ impl Drop for Peer {
     }
 }
 
-fn sedge(site: &Site<'_>) -> Peer {
+fn sedge(site: &Site<'_>, args: &[String]) -> Peer {
     let mut command = Command::new(site.sedge);
     for name in ["SEDGE_LISTEN", "SEDGE_CONFIG", "OPENAI_BASE_URL", "OPENAI_API_KEY"] {
         command.env_remove(name);
     }
-    command
-        .args(["--listen", "127.0.0.1:0", "--admin", "off", "--workers", "1"])
-        .args(["--upstream", &format!("http://{}", site.upstream)]);
+    command.args(["--listen", "127.0.0.1:0", "--admin", "off", "--workers", "1"]).args(args);
     if let Some(certificate) = site.tls {
         command.arg("--tls-cert").arg(&certificate.chain).arg("--tls-key").arg(&certificate.key);
     }
     let mut child = command
         .current_dir(site.scratch)
         .stdin(Stdio::null())
-        .stdout(log(site, "sedge.access.log"))
+        .stdout(log_file(site, "sedge.access.log"))
         .stderr(Stdio::piped())
         .spawn()
         .expect("start sedge");
@@ -146,10 +173,16 @@ fn sedge(site: &Site<'_>) -> Peer {
     Peer { child, addr: addr.expect("sedge says where it listens") }
 }
 
-fn own(kind: Kind, site: &Site<'_>) -> Peer {
+/// This binary, as a relay with the upstream or as a server of streams with their folder.
+fn own(kind: Kind, site: &Site<'_>, args: &[String]) -> Peer {
     let addr = free_address();
+    let name = match site.role {
+        Role::Relay => kind.name().to_owned(),
+        Role::Streams(_) => format!("{}-streams", kind.name()),
+    };
     let child = Command::new(std::env::current_exe().expect("the benchmark's own path"))
-        .args([SUBCOMMAND, kind.name(), &addr.to_string(), &site.upstream.to_string()])
+        .args([SUBCOMMAND, &name, &addr.to_string()])
+        .args(args)
         .stdin(Stdio::null())
         .spawn()
         .expect("start the benchmark's own relay");
@@ -173,22 +206,25 @@ fn configured(kind: Kind, site: &Site<'_>) -> Peer {
     };
     let child = command
         .stdin(Stdio::null())
-        .stdout(log(site, &format!("{}.access.log", kind.name())))
-        .stderr(log(site, &format!("{}.error.log", kind.name())))
+        .stdout(log_file(site, &format!("{}.access.log", kind.name())))
+        .stderr(log_file(site, &format!("{}.error.log", kind.name())))
         .spawn()
         .expect("start the peer");
     wait_for(child, addr)
 }
 
-/// Runs what the hidden subcommand names: `relay-as NAME LISTEN UPSTREAM`.
+/// Runs what the hidden subcommand names: `relay-as NAME LISTEN UPSTREAM`, or `relay-as NAME-streams LISTEN FOLDER`, in which `-`
+/// is none.
 pub fn run_own(args: &[String]) -> std::io::Result<()> {
-    let [name, listen, upstream] = args else { panic!("{SUBCOMMAND} NAME LISTEN UPSTREAM") };
+    let [name, listen, place] = args else { panic!("{SUBCOMMAND} NAME LISTEN UPSTREAM") };
     let listener = listener(listen.parse().expect("an address"))?;
-    let upstream = upstream.parse().expect("an address");
+    let upstream = || place.parse().expect("an address");
     match name.as_str() {
-        "floor" => floor::run(&listener, upstream),
-        "hyper" => hyper::run(listener, upstream),
-        _ => axum::run(listener, upstream),
+        "floor" => floor::run(&listener, upstream()),
+        "hyper" => hyper::run(listener, upstream()),
+        "axum" => axum::run(listener, upstream()),
+        "floor-streams" => log::run(&listener, Some(Path::new(place)).filter(|_| place != "-")),
+        _ => broadcast::run(listener),
     }
 }
 
@@ -220,7 +256,7 @@ fn wait_for(child: Child, addr: SocketAddr) -> Peer {
     panic!("the peer at {addr} does not listen");
 }
 
-fn log(site: &Site<'_>, name: &str) -> Stdio {
+fn log_file(site: &Site<'_>, name: &str) -> Stdio {
     let path: PathBuf = site.scratch.join(name);
     File::create(path).expect("a log file").into()
 }

@@ -1,4 +1,4 @@
-//! nginx' and HAProxy's configurations: what their manuals say a streaming proxy needs, and nothing that only costs.
+//! nginx', HAProxy's and nchan's configurations: what their manuals say a streaming proxy needs, and nothing that only costs.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -37,6 +37,31 @@ http {{
       proxy_set_header Connection \"\"; proxy_set_header Host $host;
       proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 600s; proxy_send_timeout 600s;
     }}
+  }}
+}}
+"
+    )
+}
+
+/// One worker, and of each stream as many messages as a reader may be behind; they live in memory.
+pub fn nchan(addr: SocketAddr, module: &str, folder: &Path) -> String {
+    let at = folder.display();
+    format!(
+        "load_module {module};
+daemon off; master_process off; worker_processes 1; worker_rlimit_nofile 20000;
+pid {at}/nginx.pid; error_log {at}/error.log;
+events {{ worker_connections 20500; }}
+http {{
+  access_log {at}/access.log combined buffer=64k flush=1s;
+  client_body_temp_path {at}/body; proxy_temp_path {at}/proxy; fastcgi_temp_path {at}/fastcgi;
+  uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
+  tcp_nodelay on; keepalive_timeout 300s; keepalive_requests 1000000000;
+  nchan_shared_memory_size 256m; nchan_message_buffer_length 1024;
+  server {{
+    listen {addr} backlog=4096;
+    location ~ ^/publish/(.+)$ {{ nchan_publisher; nchan_channel_id $1; }}
+    location ~ ^/follow/(.+)$ {{ nchan_subscriber eventsource; nchan_channel_id $1;
+      nchan_subscriber_first_message newest; }}
   }}
 }}
 "
