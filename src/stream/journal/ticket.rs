@@ -79,7 +79,15 @@ impl Progress {
 pub struct Waiters {
     progress: Arc<Progress>,
     door: Arc<Door>,
-    tasks: RefCell<Slab<(u64, Waker)>>,
+    tasks: RefCell<Slab<Waiting>>,
+}
+
+/// A task that waits for a batch.
+#[derive(Debug)]
+struct Waiting {
+    batch: u64,
+    /// `None` once it was woken: until it has run it keeps its place here, and must not be taken for one that was forgotten.
+    waker: Option<Waker>,
 }
 
 impl Waiters {
@@ -103,27 +111,31 @@ impl Waiters {
     pub async fn serve(&self) {
         loop {
             self.door.notify.notified().await;
-            self.wake_ready();
+            if self.wake_ready() {
+                self.door.notify.notify_one();
+            }
         }
     }
 
-    pub(super) fn wake_ready(&self) {
-        let tasks = self.tasks.borrow();
+    /// Wakes whoever can go on. Whether somebody may have to be woken again, though nobody will say so.
+    pub(super) fn wake_ready(&self) -> bool {
         let mut left = false;
-        for (_, (batch, waker)) in tasks.iter() {
-            match self.progress.outcome(*batch) {
+        for (_, task) in self.tasks.borrow_mut().iter_mut().filter(|(_, task)| task.waker.is_some()) {
+            match self.progress.outcome(task.batch) {
                 // A waker of this core: it queues the task and runs nothing.
-                Some(_) => waker.wake_by_ref(),
+                Some(_) => task.waker.take().into_iter().for_each(Waker::wake),
                 None => left = true,
             }
         }
         if left {
             self.door.waiting.store(true, SeqCst);
-            // What was reached meanwhile rang at a door where nobody seemed to wait.
-            if tasks.iter().any(|(_, (batch, _))| self.progress.outcome(*batch).is_some()) {
-                self.door.notify.notify_one();
-            }
         }
+        // What was reached meanwhile rang at a door where nobody seemed to wait.
+        left && self
+            .tasks
+            .borrow()
+            .iter()
+            .any(|(_, task)| task.waker.is_some() && self.progress.outcome(task.batch).is_some())
     }
 }
 
@@ -141,8 +153,10 @@ impl Seat<'_> {
         {
             let mut tasks = self.waiters.tasks.borrow_mut();
             match self.key {
-                Some(key) => tasks[key].1.clone_from(context.waker()),
-                None => self.key = Some(tasks.insert((batch, context.waker().clone()))),
+                Some(key) => tasks[key].waker = Some(context.waker().clone()),
+                None => {
+                    self.key = Some(tasks.insert(Waiting { batch, waker: Some(context.waker().clone()) }));
+                }
             }
         }
         self.waiters.door.waiting.store(true, SeqCst);
