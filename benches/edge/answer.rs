@@ -7,6 +7,10 @@ pub struct Answer {
     endless: bool,
     head: Vec<u8>,
     body: Body,
+    /// Where a stream goes on behind what was answered, as a server of streams tells it.
+    pub next_offset: Option<String>,
+    /// It told that there is no more.
+    pub up_to_date: bool,
 }
 
 enum Body {
@@ -37,7 +41,7 @@ enum Chunk {
 impl Answer {
     /// Nothing read.
     pub fn new() -> Answer {
-        Answer { endless: false, head: Vec::new(), body: Body::Head }
+        Answer { endless: false, head: Vec::new(), body: Body::Head, next_offset: None, up_to_date: false }
     }
 
     /// Nothing read, of an answer that may end with its connection.
@@ -111,6 +115,14 @@ impl Answer {
             (None, None) if self.endless => Body::Endless,
             _ => return Err("an answer that ends by close".into()),
         };
+        // The value, as it was written.
+        let value = |name: &str| {
+            let at = head.find(&format!("\n{name}:"))? + name.len() + 2;
+            let line = String::from_utf8_lossy(&self.head[at..end]);
+            Some(line.lines().next()?.trim().to_owned())
+        };
+        self.next_offset = value("stream-next-offset");
+        self.up_to_date = value("stream-up-to-date").is_some();
         self.head = Vec::new();
         Ok(&bytes[end + 4 - before..])
     }

@@ -9,10 +9,11 @@
 //! Every peer is a process of its own on one core; the upstream and the clients are this process, on the others. The rounds are
 //! interleaved, so that whatever else the machine does meets all peers alike, and a ratio is taken within its round. What the
 //! clients read is compared with what the upstream said, byte for byte; a scene in which a byte was wrong has failed.
-//! In the scenes with durable streams (`fanout`) the peers are servers of streams: the floor keeps one log and only writes its bytes to
-//! each socket, axum is a broadcast channel behind `Sse`, and nginx' nchan (Debian: libnginx-mod-nchan) and the server of the crate
-//! `durable-streams` (`cargo install durable-streams`; `DURABLE_STREAMS_SERVER` names its binary) take part where they are installed.
-//! What every reader has read is compared with what was appended.
+//! In the scenes with durable streams (`fanout`, `append`, `disk-append`, `catchup`, and `streams-100`, `streams-100k` with their twins on
+//! disk) the peers are servers of streams: the floor keeps one log and only moves its bytes between sockets and file, axum is a
+//! broadcast channel behind `Sse`, and nginx' nchan (Debian: libnginx-mod-nchan) and the server of the crate `durable-streams`
+//! (`cargo install durable-streams`; `DURABLE_STREAMS_SERVER` names its binary) take part where they are installed.
+//! What every reader has read is compared with what was appended, and what was acknowledged is read back.
 //!
 //! CPU time is the kernel's accounting of the peer's threads. It includes the kernel's work for its sockets.
 //!

@@ -18,13 +18,14 @@ pub struct Results {
 /// A column: its title, digits behind the point, and how it is read off a sample.
 type Column = (&'static str, usize, fn(&Sample) -> f64);
 
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 11] = [
     ("CPU us", 2, |sample| sample.cpu_us),
     ("user %", 0, |sample| 100.0 * sample.user),
     ("calls", 2, |sample| sample.calls),
     ("KiB", 2, |sample| sample.kib),
     ("held KiB", 0, |sample| sample.held_kib),
     ("per s", 0, |sample| sample.rate),
+    ("idle us/s", 0, |sample| sample.idle_us),
     ("delay p50", 0, |sample| sample.delay_us[0]),
     ("delay p99", 0, |sample| sample.delay_us[1]),
     ("first p50", 0, |sample| sample.first_us[0]),

@@ -180,6 +180,8 @@ pub struct Sample {
     pub held_kib: f64,
     /// Units a second.
     pub rate: f64,
+    /// Microseconds of CPU time in a second in which nobody asks for anything.
+    pub idle_us: f64,
     /// From the upstream's write to the client's read, in microseconds: median and 99th percentile.
     pub delay_us: [f64; 2],
     /// From the request to the first byte of its answer, likewise.
@@ -194,6 +196,7 @@ pub const NOTHING: Sample = Sample {
     kib: f64::NAN,
     held_kib: f64::NAN,
     rate: f64::NAN,
+    idle_us: f64::NAN,
     delay_us: [f64::NAN; 2],
     first_us: [f64::NAN; 2],
 };

@@ -41,6 +41,11 @@ impl Caller {
         self.answer.ended()
     }
 
+    /// The answer, as far as it was read.
+    pub fn answer(&self) -> &Answer {
+        &self.answer
+    }
+
     /// Asks, after `head`, with `body`. Whether all of it is written; if not, [`Caller::flush`] goes on.
     pub fn ask(&mut self, head: &str, body: &[u8]) -> Result<bool, String> {
         self.request.clear();

@@ -66,16 +66,16 @@ pub fn run(listener: &TcpListener, folder: Option<&Path>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(&epoll, listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
-    let open = |folder: &Path| {
-        File::options().read(true).append(true).create_new(true).open(folder.join("floor.log"))
-    };
+    let open =
+        |folder: &Path| File::options().read(true).append(true).create(true).open(folder.join("floor.log"));
+    let file = folder.map(open).transpose()?;
     let mut floor = Floor {
         epoll,
         connections: Slab::new(),
         followers: Vec::new(),
-        file: folder.map(open).transpose()?,
+        length: file.as_ref().map_or(Ok(0), |file| file.metadata().map(|data| data.len() as usize))?,
+        file,
         memory: Vec::new(),
-        length: 0,
         block: vec![0; BLOCK_BYTES].into_boxed_slice(),
         turn: Turn::default(),
     };

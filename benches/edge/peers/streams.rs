@@ -18,13 +18,15 @@ const DURABLE_STREAMS_VARIABLE: &str = "DURABLE_STREAMS_SERVER";
 
 /// What is asked of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum What {
+pub enum What<'a> {
     /// That it be made.
     Make,
     /// That the body be appended.
     Append,
     /// What comes from now on, as events.
     Follow,
+    /// What there is from this offset on; `-1` is the beginning.
+    Read(&'a str),
 }
 
 pub(super) fn is_here(kind: Kind) -> bool {
@@ -78,7 +80,7 @@ fn electric(site: &Site<'_>, folder: Option<&Path>) -> Peer {
 }
 
 /// The head of a request, but for its `content-length` and the empty line.
-pub fn request(kind: Kind, what: What, name: &str) -> String {
+pub fn request(kind: Kind, what: What<'_>, name: &str) -> String {
     let path = match (kind, what) {
         (Kind::Nchan, What::Follow) => format!("/follow/{name}"),
         (Kind::Nchan, _) => format!("/publish/{name}"),
@@ -87,10 +89,12 @@ pub fn request(kind: Kind, what: What, name: &str) -> String {
         (Kind::DurableStreams, _) => format!("/{name}"),
         _ => format!("/v1/stream/{name}"),
     };
+    let path = if let What::Read(offset) = what { format!("{path}?offset={offset}") } else { path };
     let (verb, field) = match what {
         What::Make => ("PUT", "content-type: text/plain\r\n"),
         What::Append => ("POST", "content-type: text/plain\r\n"),
         What::Follow => ("GET", "accept: text/event-stream\r\n"),
+        What::Read(_) => ("GET", "accept: */*\r\n"),
     };
     format!("{verb} {path} HTTP/1.1\r\nhost: streams.example.test\r\nuser-agent: bench\r\n{field}")
 }
