@@ -33,6 +33,7 @@ use crate::relay::settings::Settings;
 use crate::shard::clock::{Clock, unix_millis};
 use crate::shard::runtime;
 use crate::stream::journal::{self, Directory, Keeper};
+use crate::stream::redis::Remote;
 use crate::stream::{self, Notes, Streams};
 use crate::tell;
 use crate::upstream::health::Healths;
@@ -147,9 +148,10 @@ pub fn serve(
             let _ = predecessor.write_all(&[1]);
         }
         notify::tell(notify::READY);
-        match &shared.settings.load().config.data_dir {
-            Some(path) => tell!("sedge keeps durable streams in {}", path.display()),
-            None => tell!(
+        match (&shared.settings.load().config.data_dir, shared.streams.remote()) {
+            (_, Some(remote)) => tell!("sedge keeps durable streams in Redis at {}", remote.place()),
+            (Some(path), None) => tell!("sedge keeps durable streams in {}", path.display()),
+            (None, None) => tell!(
                 "sedge keeps durable streams in memory: they are gone when it ends (--data-dir keeps them)"
             ),
         }
@@ -175,12 +177,18 @@ pub fn serve(
     if let Some(keeper) = keeper {
         keeper.close();
     }
+    if let Some(remote) = shared.streams.remote() {
+        remote.close(REDIS_PATIENCE);
+    }
     if let Some(log) = log {
         log.close(LOG_PATIENCE);
     }
     tell!("sedge: stopped");
     Ok(())
 }
+
+/// How long a start waits for Redis before it serves without it, and an end for what has to get there.
+const REDIS_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The durable streams and their subscriptions, for so many workers and the admin's core.
 fn open_streams(config: &Config, workers: usize) -> Result<(Desk, Option<Keeper<Directory>>), ServeError> {
@@ -193,6 +201,15 @@ fn open_streams(config: &Config, workers: usize) -> Result<(Desk, Option<Keeper<
         desk.map_err(|error| ServeError::Settings(error.to_string()))
     };
     let bounds = config.streams.bounds.clone();
+    if let Some(url) = &config.streams.redis {
+        let cut = ApiError::generation_interrupted().event();
+        let remote = Remote::open(url.expose(), cut, random()?)
+            .map_err(|error| ServeError::System("cannot prepare for Redis", error))?;
+        let desk =
+            desk(Streams::shared(Arc::clone(&remote), workers + 1, bounds, ids), Notes::default(), &[])?;
+        remote.start(&desk.streams, REDIS_PATIENCE);
+        return Ok((desk, None));
+    }
     let Some(path) = &config.data_dir else {
         return Ok((desk(Streams::new(workers + 1, bounds, ids), Notes::default(), &[])?, None));
     };

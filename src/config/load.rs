@@ -109,6 +109,14 @@ pub(super) fn load_in(
             problems.push(origin.problem(what));
         }
     }
+    let data_dir = args.data_dir.clone().or(settings.data_dir);
+    if data_dir.is_some() && settings.streams.redis.is_some() {
+        let named_by = if args.data_dir.is_some() { "--data-dir" } else { "data_dir" };
+        let what =
+            "and `redis` in [streams] exclude each other: durable streams are on this disk or in Redis"
+                .to_owned();
+        problems.push(Origin::of(named_by).problem(what));
+    }
     if !problems.is_empty() {
         return Err(ConfigErrors::new(problems));
     }
@@ -142,7 +150,7 @@ pub(super) fn load_in(
         timeouts: settings.timeouts,
         limits: settings.limits,
         streams: settings.streams,
-        data_dir: args.data_dir.clone().or(settings.data_dir),
+        data_dir,
         heartbeat: settings.heartbeat.unwrap_or(DEFAULT_HEARTBEAT),
         drain_timeout: settings.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         notices,

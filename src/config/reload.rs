@@ -16,6 +16,7 @@ pub fn describe_unreloadable(old: &Config, new: &Config) -> Vec<String> {
     compare(old.workers != new.workers, format!("workers = {}", new.workers));
     compare(old.data_dir != new.data_dir, "data_dir".to_owned());
     compare(old.streams.fsync != new.streams.fsync, "[streams] fsync".to_owned());
+    compare(old.streams.redis != new.streams.redis, "[streams] redis".to_owned());
     compare(old.access_log != new.access_log, "access_log".to_owned());
     settings
 }
@@ -39,6 +40,7 @@ pub fn keep_unreloadable(old: &Config, new: &mut Config) -> Result<(), String> {
     }
     (new.listen, new.admin, new.workers) = (old.listen, old.admin, old.workers);
     (new.data_dir, new.streams.fsync) = (old.data_dir.clone(), old.streams.fsync);
+    new.streams.redis = old.streams.redis.clone();
     new.access_log = old.access_log.clone();
     Ok(())
 }

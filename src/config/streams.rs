@@ -6,6 +6,7 @@ use super::document::{Table, Value};
 use super::secret::{Secret, secret};
 use super::units::{duration, size};
 use crate::stream::journal::Fsync;
+use crate::stream::redis::check_address;
 use crate::stream::{APPEND_BYTES_MAX, Bounds};
 
 /// Less, and hardly anything could be kept.
@@ -29,6 +30,8 @@ pub struct Streams {
     pub long_poll: Duration,
     /// What is compressed for clients that ask.
     pub compress: Compress,
+    /// The Redis that they are in, if they are not in this process alone.
+    pub redis: Option<Secret>,
 }
 
 /// What is compressed for clients that ask.
@@ -52,6 +55,7 @@ impl Default for Streams {
             keep_answers: Duration::from_secs(3600),
             long_poll: Duration::from_secs(30),
             compress: Compress::default(),
+            redis: None,
         }
     }
 }
@@ -80,6 +84,7 @@ impl Streams {
         table.set("keep_answers", duration, &mut self.keep_answers);
         table.set("long_poll", duration, &mut self.long_poll);
         table.set("compress", compress, &mut self.compress);
+        self.redis = table.get("redis", redis);
         if self.long_poll.is_zero() {
             table.fault("long_poll", "must be more than nothing: a long-poll waits");
         }
@@ -95,6 +100,23 @@ fn compress(value: &Value<'_>) -> Result<Compress, String> {
         "always" => Ok(Compress::Always),
         _ => Err("must be \"never\", \"reads\" or \"always\"".to_owned()),
     }
+}
+
+/// An address of Redis; one with a password stands elsewhere, as secrets do.
+fn redis(value: &Value<'_>) -> Result<Secret, String> {
+    let text = value.string()?;
+    let is_elsewhere = text.starts_with("env:") || text.starts_with("file:");
+    let url = match is_elsewhere {
+        true => secret(value)?,
+        false => Secret::new(text).map_err(|error| error.to_string())?,
+    };
+    let has_password = check_address(url.expose()).map_err(|error| error.to_string())?;
+    if has_password && !is_elsewhere {
+        return Err("has a password in it, which must not stand in this file; write where the address is, as \"env:NAME\" \
+                    or \"file:/run/secrets/name\""
+            .to_owned());
+    }
+    Ok(url)
 }
 
 /// `"always"`, `"never"`, or how much of it a loss of power may take at most, as a time.

@@ -72,6 +72,8 @@ enum Next {
     Batch(Box<Request>),
     /// It is about durable streams.
     Streams(Box<Request>),
+    /// It asks for an answer again, which may be kept as a stream.
+    Again(Box<Request>),
     /// It is answered here.
     Give(Box<Request>, Box<local::Found>),
     /// It cannot be understood.
@@ -120,6 +122,12 @@ pub fn run<'a>(
                         }
                         Next::Streams(request) => {
                             Box::pin(streams::answer(client, core, &request, peer, began)).await
+                        }
+                        Next::Again(mut request) => {
+                            match Box::pin(streams::answer_again(client, core, &request, peer, began)).await {
+                                Some(after) => after,
+                                None => Box::pin(relay(client, core, &mut request, peer, began)).await,
+                            }
                         }
                         Next::Give(request, found) => give(client, core, peer, &request, began, &found).await,
                         Next::Refuse(reject) => {
@@ -212,7 +220,8 @@ fn read(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, length: usiz
     }
     match admit(&mut request, core, door) {
         Ok(()) if batch::is_batch(&request) => Next::Batch(request),
-        Ok(()) if streams::is_ours(&request, core) => Next::Streams(request),
+        Ok(()) if streams::is_ours(&request) => Next::Streams(request),
+        Ok(()) if streams::may_be_kept(&request, core) => Next::Again(request),
         Ok(()) if models::is_union(&request, core) => Next::Union(request),
         Ok(()) => Next::Relay(request),
         Err(error) => {

@@ -70,6 +70,10 @@ fn ready(core: &Core) -> Found {
     if !core.shared.registry.is_ready() {
         return text(503, "starting\n");
     }
+    // Every node has the same Redis: if all of them were not ready, nobody would serve what needs no Redis.
+    if core.shared.streams.remote().is_some_and(|remote| !remote.is_up()) {
+        return text(200, "ready, but for durable streams: Redis cannot be reached\n");
+    }
     match core.shared.settings.load().config.simulator {
         true => text(200, "ready, answering from the built-in simulator\n"),
         false => text(200, "ready\n"),

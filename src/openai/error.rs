@@ -74,6 +74,24 @@ impl ApiError {
         )
     }
 
+    /// A request wants its answer kept, and Redis is not there to keep it.
+    pub fn cannot_be_kept() -> ApiError {
+        ApiError::new(
+            503,
+            "storage_unavailable",
+            "The answer cannot be kept: Redis cannot be reached. Ask again later, or without Sedge-Durable.",
+        )
+    }
+
+    /// More of an answer was waiting to be kept than may wait.
+    pub fn answer_not_kept() -> ApiError {
+        ApiError::new(
+            503,
+            "storage_unavailable",
+            "Redis could not be reached for so long that the rest of this answer could not be kept. Ask again.",
+        )
+    }
+
     /// Somebody has deleted the durable stream that an answer was written to.
     pub fn answer_deleted() -> ApiError {
         ApiError::new(

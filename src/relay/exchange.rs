@@ -132,7 +132,7 @@ impl Exchange<'_> {
 
     async fn begin(&mut self) -> Result<Box<Answer>, Failure> {
         let (call, stream, answered, limits) = self.ask().await?;
-        let (mut answer, (block, range)) = self.answer(call, stream, answered, limits)?;
+        let (mut answer, (block, range)) = self.answer(call, stream, answered, limits).await?;
         if let Some(ticket) = answer.ticket.take() {
             // Nobody is told where it is before a crash would leave it there. If the disk fails the tee finds out.
             let _ = self.core.hub.durable(Some(ticket)).await;
@@ -157,6 +157,7 @@ impl Exchange<'_> {
         self.upload.limit(route.max_body).map_err(Stop::Upload)?;
         self.limit_total(&route.timeouts);
         self.request.durable |= route.durable;
+        self.can_keep()?;
         if let Some(after) = route.early_heartbeat
             && self.ledger.stream
             // Where its stream is stands in the head.
@@ -170,7 +171,7 @@ impl Exchange<'_> {
     }
 
     /// The answer's head, rewritten for the client, with the first bytes of its body behind it.
-    fn answer(
+    async fn answer(
         &mut self,
         call: Call,
         stream: Stream,
@@ -197,7 +198,7 @@ impl Exchange<'_> {
         let mut download = self.download(stream, &head, &learnt, framing, began);
         let mut ticket = None;
         if self.request.durable && head.status == 200 && learnt.events && !learnt.encoded {
-            (download.tee, ticket) = self.keep(&core)?;
+            (download.tee, ticket) = Box::pin(self.keep(&core)).await?;
         }
         let out = match self.early {
             Some(_) => Vec::new(),

@@ -26,8 +26,20 @@ use crate::stream::journal::Ticket;
 use crate::stream::{Creation, Kind, Lifetime, NotCreated};
 
 impl Exchange<'_> {
+    /// Whether an answer could be kept now; asking an upstream for one that cannot be would be for nothing.
+    pub(super) fn can_keep(&self) -> Result<(), ApiError> {
+        let remote = self.core.shared.streams.remote();
+        if self.request.durable && remote.is_some_and(|remote| !remote.is_up()) {
+            return Err(ApiError::cannot_be_kept());
+        }
+        Ok(())
+    }
+
     /// Makes the stream that the answer becomes, and says where it is.
-    pub(super) fn keep(&mut self, core: &Rc<Core>) -> Result<(Option<Box<Tee>>, Option<Ticket>), Failure> {
+    pub(super) async fn keep(
+        &mut self,
+        core: &Rc<Core>,
+    ) -> Result<(Option<Box<Tee>>, Option<Ticket>), Failure> {
         // Only who was told it can guess it, where no key protects it.
         let name = format!("gen_{:016x}{:016x}", core.chance(), core.chance());
         let owner = self.request.holder().map(|holder| holder.name.to_string());
@@ -43,12 +55,13 @@ impl Exchange<'_> {
             generated: true,
         };
         let streams = &core.shared.streams;
-        let created = streams.create(&creation, unix_millis()).map_err(|error| match error {
+        let created = streams.begin(&creation, unix_millis()).await.map_err(|error| match error {
             NotCreated::Full => ApiError::new(
                 503,
                 "streams_full",
                 "The answer cannot be kept: there is no room for more durable streams. Ask again later, or without Sedge-Durable.",
             ),
+            NotCreated::Unavailable(_) => ApiError::cannot_be_kept(),
             _ => ApiError::new(
                 503,
                 "storage_failed",

@@ -8,19 +8,20 @@
 //!
 //! What may never happen: a stream that ends as if it were whole when the answer was not; one that stays open when nobody
 //! writes it any more. So the tee closes it with an error whenever it is dropped without an end. It never waits: what is
-//! appended here becomes visible when it is durable, without the pump.
+//! appended here becomes visible when it is durable, without the pump, and what goes to Redis has a queue of its own.
 
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 
 use crate::openai::ApiError;
 use crate::shard::clock::unix_millis;
 use crate::sse::{Blocks, blocks};
+use crate::stream::redis::Writer;
 use crate::stream::{Append, Hub, Refused, Seat, Stream, Streams};
 
 /// What such a stream holds.
@@ -34,6 +35,8 @@ pub(super) struct Tee {
     seat: Seat,
     hub: Rc<Hub>,
     streams: Arc<Streams>,
+    /// What writes it, where it is in Redis.
+    writer: Option<Writer>,
     held: BytesMut,
     ends: Blocks,
     /// Its answer has an identifier of its own, which has not been seen yet.
@@ -48,6 +51,7 @@ impl Tee {
             seat: hub.watch(stream),
             hub: Rc::clone(hub),
             streams: Arc::clone(streams),
+            writer: streams.writer(stream, ApiError::answer_not_kept().event()),
             held: BytesMut::new(),
             ends: Blocks::default(),
             nameless: named,
@@ -76,15 +80,26 @@ impl Tee {
             if std::mem::take(&mut self.nameless)
                 && let Some(name) = name_of(&events)
             {
-                self.streams.name_answer(self.seat.stream(), &name);
+                match &self.writer {
+                    Some(writer) => writer.name(&name),
+                    None => self.streams.name_answer(self.seat.stream(), &name),
+                }
             }
-            self.append(Append { bytes: events, ..Append::default() });
+            self.append(events, false);
         }
     }
 
-    fn append(&mut self, append: Append<'_>) {
+    fn append(&mut self, bytes: Bytes, close: bool) {
+        if let Some(writer) = &self.writer {
+            let is_taken = writer.append(&bytes, close);
+            self.ended |= !is_taken;
+            if is_taken && !bytes.is_empty() {
+                self.hub.appended_elsewhere(bytes.len());
+            }
+            return;
+        }
         let stream = self.seat.stream();
-        let append = Append { content_type: Some(CONTENT_TYPE), ..append };
+        let append = Append { bytes, close, content_type: Some(CONTENT_TYPE), ..Append::default() };
         let outcome = self.hub.append(stream, &append, unix_millis());
         // Somebody has deleted it, which stops the answer; or it cannot be kept, and its readers must not take it for whole.
         if let Err(refused) = outcome.result {
@@ -111,7 +126,7 @@ impl Tee {
             // What is held is a part of an event, which nobody would ever see the end of.
             Some(error) => error.event().into(),
         };
-        self.append(Append { bytes: last, close: true, ..Append::default() });
+        self.append(last, true);
     }
 }
 

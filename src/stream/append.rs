@@ -13,6 +13,7 @@ use super::entry::{self, Claimed, Entry, Trim};
 use super::journal::{AppendError, Ticket};
 use super::log::{Log, RECORD_OVERHEAD_BYTES, Record, Stored};
 use super::producer::{Claim, Verdict};
+use super::redis::Unavailable;
 use super::stream::{Common, Pending, Presence, State, Stream};
 use crate::observe::AppendRefusal;
 
@@ -78,6 +79,8 @@ pub enum Refused {
     Full,
     /// It cannot be stored.
     Store(AppendError),
+    /// Redis cannot be asked.
+    Unavailable(Unavailable),
 }
 
 impl Refused {
@@ -91,7 +94,7 @@ impl Refused {
             Refused::Gap(_) | Refused::BadStart | Refused::NotInSequence => AppendRefusal::Sequence,
             Refused::TooManyProducers(_) => AppendRefusal::TooManyProducers,
             Refused::Full => AppendRefusal::Full,
-            Refused::Store(_) => AppendRefusal::Storage,
+            Refused::Store(_) | Refused::Unavailable(_) => AppendRefusal::Storage,
         }
     }
 }

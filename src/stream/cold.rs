@@ -1,15 +1,21 @@
-//! The bytes of pieces, wherever they are: those in memory shared, those on disk read, without making a core wait for it.
+//! The bytes of pieces, wherever they are: those in memory shared, those on disk or in Redis read, without making a core wait
+//! for it.
 
 use bytes::Bytes;
 
 use super::journal::{Journal, Location, ReadError, Wait};
 use super::log::{Piece, Source};
+use super::streams::Streams;
 
 /// The bytes of each of `pieces`.
 ///
 /// # Errors
-/// If a record was given up meanwhile, is damaged, or the disk refuses.
-pub async fn bytes(journal: Option<&Journal>, pieces: &[Piece]) -> Result<Vec<Bytes>, ReadError> {
+/// If a record was given up meanwhile, is damaged, or the disk or Redis refuses.
+pub async fn bytes(streams: &Streams, pieces: &[Piece]) -> Result<Vec<Bytes>, ReadError> {
+    if let Some(remote) = &streams.common.remote {
+        return remote.bytes(pieces).await;
+    }
+    let journal = streams.journal();
     let locations: Vec<Location> = pieces.iter().filter_map(location).collect();
     let mut read = Vec::with_capacity(locations.len());
     if let Some(journal) = journal.filter(|_| !locations.is_empty()) {
@@ -34,14 +40,15 @@ pub async fn bytes(journal: Option<&Journal>, pieces: &[Piece]) -> Result<Vec<By
             let (from, length) = (*skip as usize, (piece.end - piece.start) as usize);
             record.slice(from..from + length)
         }
+        Source::Remote(..) => unreachable!("what is in Redis is read there"),
     });
     Ok(bytes.collect())
 }
 
 fn location(piece: &Piece) -> Option<Location> {
     match piece.source {
-        Source::Here(_) => None,
         Source::Stored(location, _) => Some(location),
+        _ => None,
     }
 }
 

@@ -13,6 +13,7 @@ use super::lifetime::Lifetime;
 use super::log::{Record, Stored};
 use super::news::Heard;
 use super::offset::Start;
+use super::redis::Unavailable;
 use super::stream::{Base, Pending, Presence, State, Stream};
 use super::streams::{Found, Streams, guard};
 
@@ -80,6 +81,8 @@ pub enum NotCreated {
     TooDeep,
     /// It cannot be stored.
     Store(AppendError),
+    /// Redis cannot be asked.
+    Unavailable(Unavailable),
 }
 
 impl Streams {
@@ -130,7 +133,7 @@ impl Streams {
     }
 
     /// The stream that is there, if it is what was to be made.
-    fn same(
+    pub(super) fn same(
         &self,
         there: &Arc<Stream>,
         creation: &Creation<'_>,
@@ -152,7 +155,7 @@ impl Streams {
         drop(state);
         let forked = match (&there.base, &creation.fork, source) {
             (None, None, _) => true,
-            (Some(is), Some(fork), Some(source)) if Arc::ptr_eq(&is.source, source) => {
+            (Some(is), Some(fork), Some(source)) if is.source.id == source.id => {
                 fork.offset.is_none() && fork.sub_offset == 0
                     || base(fork, Arc::clone(source), None).is_ok_and(|base| base.position == is.position)
             }
@@ -234,7 +237,7 @@ impl Streams {
 }
 
 /// Where a fork goes on from `source`.
-fn base(fork: &Fork<'_>, source: Arc<Stream>, kind: Option<&Kind>) -> Result<Base, NotCreated> {
+pub(super) fn base(fork: &Fork<'_>, source: Arc<Stream>, kind: Option<&Kind>) -> Result<Base, NotCreated> {
     if kind.is_some_and(|kind| !source.kind.is(kind.as_str())) {
         return Err(NotCreated::SourceKind);
     }

@@ -75,6 +75,8 @@ pub enum Source {
     Here(Bytes),
     /// On disk: the journal's record, and where in it they begin.
     Stored(Location, u32),
+    /// In Redis: the stream whose log holds the record, where that ends, and where in it they begin.
+    Remote(Arc<str>, u64, u32),
 }
 
 /// The records of one stream.
@@ -91,12 +93,29 @@ pub(super) struct Log {
     cold: usize,
     /// Bytes of payloads in memory.
     payload: u64,
+    /// The stream in Redis whose log this is a mirror of, if it is one.
+    remote: Option<Arc<str>>,
 }
 
 impl Log {
     /// Begins at `position`.
     pub(super) fn new(position: u64) -> Log {
-        Log { records: VecDeque::new(), start: position, tail: position, lost: 0, cold: 0, payload: 0 }
+        let (start, tail) = (position, position);
+        Log { records: VecDeque::new(), start, tail, lost: 0, cold: 0, payload: 0, remote: None }
+    }
+
+    /// The mirror of a log in Redis, which begins at `position` and is that of the stream `name`.
+    pub(super) fn mirror(position: u64, name: &str) -> Log {
+        Log { remote: Some(name.into()), ..Log::new(position) }
+    }
+
+    /// Gives up everything before `position`, and goes on there at the earliest.
+    pub(super) fn skip_to(&mut self, position: u64, lost: u64) {
+        self.trim(|_, record| record.start >= position, &mut Vec::new());
+        if self.records.is_empty() {
+            (self.start, self.tail) = (self.start.max(position), self.tail.max(position));
+        }
+        self.lost = self.lost.max(lost);
     }
 
     /// Puts a record at the end.
@@ -177,7 +196,7 @@ impl Log {
             }
             let (start, end) = (record.start.max(from), record.end.min(until));
             size += end - start;
-            out.push(record.piece(start, end));
+            out.push(record.piece(start, end, self.remote.as_ref()));
         }
     }
 
@@ -211,7 +230,7 @@ impl Log {
         while self.payload > max
             && let Some(record) = self.records.get_mut(self.cold)
             && record.end <= until
-            && record.stored.is_some()
+            && (record.stored.is_some() || self.remote.is_some())
         {
             self.payload -= record.bytes.take().map_or(0, |bytes| bytes.len() as u64);
             self.cold += 1;
@@ -226,13 +245,14 @@ impl Log {
 
 impl Record {
     /// The part of it between two positions that lie in it.
-    fn piece(&self, start: u64, end: u64) -> Piece {
+    fn piece(&self, start: u64, end: u64, remote: Option<&Arc<str>>) -> Piece {
         let (skip, last) = (start - self.start, end - self.start);
         let within = |&&at: &&u32| u64::from(at) > skip && u64::from(at) <= last;
-        let source = match (&self.bytes, &self.stored) {
-            (Some(bytes), _) => Source::Here(bytes.slice(skip as usize..last as usize)),
-            (None, Some(stored)) => Source::Stored(stored.location, stored.skip + skip as u32),
-            (None, None) => unreachable!("a record is in memory or stored"),
+        let source = match (&self.bytes, &self.stored, remote) {
+            (Some(bytes), ..) => Source::Here(bytes.slice(skip as usize..last as usize)),
+            (None, Some(stored), _) => Source::Stored(stored.location, stored.skip + skip as u32),
+            (None, None, Some(name)) => Source::Remote(Arc::clone(name), self.end, skip as u32),
+            (None, None, None) => unreachable!("a record is in memory or stored"),
         };
         Piece {
             start,
@@ -275,7 +295,7 @@ mod tests {
     fn bytes(pieces: &[Piece]) -> Vec<u8> {
         let here = pieces.iter().flat_map(|piece| match &piece.source {
             Source::Here(bytes) => bytes.to_vec(),
-            Source::Stored(..) => panic!("nothing is stored"),
+            other => panic!("{other:?}"),
         });
         here.collect()
     }

@@ -1,7 +1,10 @@
 //! Durable streams and their journal, for `GET /metrics`.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::Streams;
 use super::journal::Stats;
+use super::redis::Remote;
 use crate::observe::histogram::{DiskSync, Totals};
 use crate::observe::{AppendRefusal, CoreMetrics, Page, Registry};
 
@@ -42,10 +45,31 @@ impl Streams {
             let refused = registry.sum(|core| core.appends_refused(reason));
             page.labelled(name, &[("reason", reason.label())], refused);
         }
+        if let Some(remote) = self.remote() {
+            redis(remote, &mut page);
+        }
         if let Some(journal) = self.journal() {
             disk(journal.stats(), &mut page);
         }
     }
+}
+
+fn redis(remote: &Remote, page: &mut Page<'_>) {
+    page.gauge("sedge_redis_up", "Whether Redis can be reached: 1, or 0.", u64::from(remote.is_up()));
+    let metrics = remote.metrics();
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    page.counter("sedge_redis_calls_total", "Calls that Redis has answered.", read(&metrics.calls));
+    page.counter(
+        "sedge_redis_failures_total",
+        "Calls that Redis has refused or not answered.",
+        read(&metrics.failures),
+    );
+    page.counter(
+        "sedge_redis_connects_total",
+        "Connections to Redis that were made.",
+        read(&metrics.connects),
+    );
+    page.counter("sedge_redis_wakes_total", "Words of something new that were heard.", read(&metrics.wakes));
 }
 
 fn disk(stats: &Stats, page: &mut Page<'_>) {

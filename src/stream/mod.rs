@@ -18,10 +18,13 @@
 //! | `notes.rs` | what is kept beside the streams |
 //! | `entry.rs`, `replay.rs` | what the journal holds of them, and what a start makes of it |
 //! | [`journal`] | records on disk |
+//! | [`redis`] | streams in Redis, for many nodes |
+//! | `asked.rs` | what is asked of them, wherever they are |
 //! | `bounds.rs` | how much there may be of anything |
 //! | `metrics.rs` | what is told of them in `GET /metrics` |
 
 mod append;
+mod asked;
 mod bounds;
 pub mod cold;
 mod create;
@@ -38,6 +41,7 @@ mod notes;
 mod offset;
 mod page;
 mod producer;
+pub mod redis;
 mod replay;
 #[expect(clippy::module_inception, reason = "one stream, in the room of streams")]
 mod stream;
@@ -47,6 +51,7 @@ pub mod view;
 mod wake;
 
 pub use append::{Append, Appended, Outcome, Refused};
+pub use asked::NotDeleted;
 pub use bounds::{APPEND_BYTES_MAX, Bounds, NAME_BYTES_MAX, WORD_BYTES_MAX};
 pub use create::{Created, Creation, Fork, NotCreated};
 pub use json::{Messages, NoMessages};

@@ -201,7 +201,10 @@ impl Stream {
             if is_own {
                 page.up_to_date = page.next >= state.visible;
                 page.closed = page.up_to_date && state.closed_visible;
-                page.settled_before = state.pending.front().map_or(u64::MAX, |pending| pending.order);
+                page.settled_before = match self.common.remote {
+                    Some(_) => state.mirrored + 1,
+                    None => state.pending.front().map_or(u64::MAX, |pending| pending.order),
+                };
                 return Ok(page);
             }
             if size >= max || page.next < until || page.next >= last {

@@ -93,7 +93,7 @@ pub fn open(
     })?;
     journal.retire(&replay.dead);
     let (notes, noted) = std::mem::take(&mut replay.notes).finish(journal.clone());
-    let streams = Streams::on(Some(journal), opened.number, cores, bounds, ids);
+    let streams = Streams::on(Some(journal), None, opened.number, cores, bounds, ids);
     replay.finish(&streams, path, now, interrupted)?;
     Ok(Opened { streams, notes, noted, recovery: opened.recovery, keeper })
 }

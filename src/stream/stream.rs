@@ -29,6 +29,7 @@ use super::log::Log;
 use super::news::{Heard, News};
 use super::offset::Offset;
 use super::producer::Producers;
+use super::redis::Remote;
 use super::wake::Bells;
 
 /// What all streams share.
@@ -36,6 +37,7 @@ use super::wake::Bells;
 pub(super) struct Common {
     pub(super) bells: Arc<Bells>,
     pub(super) journal: Option<Journal>,
+    pub(super) remote: Option<Arc<Remote>>,
     pub(super) bounds: ArcSwap<Bounds>,
     pub(super) news: News,
     /// Bytes of memory that all streams take.
@@ -135,6 +137,8 @@ pub(super) struct State {
     pub(super) answer: Option<Box<str>>,
     /// Nothing more comes, and it is not whole.
     pub(super) failed: bool,
+    /// Of a mirror: up to which place in the order of all appends it has all that is of this stream.
+    pub(super) mirrored: u64,
     pub(super) frames: [Option<Frame>; super::view::VIEWS],
 }
 
@@ -312,9 +316,9 @@ impl State {
         }
     }
 
-    /// Lets go of payloads that can be read from the disk: all but the newest, and those too while memory is short.
+    /// Lets go of payloads that can be read from the disk or Redis: all but the newest, and those too while memory is short.
     pub(super) fn chill(&mut self, common: &Common) {
-        if common.journal.is_none() {
+        if common.journal.is_none() && common.remote.is_none() {
             return;
         }
         let before = self.log.held();

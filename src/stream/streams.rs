@@ -17,6 +17,7 @@ use super::entry::Entry;
 use super::journal::{AppendError, Journal, Ticket};
 use super::log::Log;
 use super::news::News;
+use super::redis::Remote;
 use super::stream::{Common, Presence, State, Stream};
 use super::wake::{Bells, Hub};
 use crate::observe::{CoreMetrics, Ids};
@@ -46,7 +47,7 @@ pub struct Streams {
     /// Answers, by what those who made them call them.
     pub(super) answers: RwLock<HashMap<Box<str>, Arc<Stream>>>,
     /// Which life of all of them together: places in the order of all appends belong to it.
-    epoch: u64,
+    pub(super) epoch: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -84,11 +85,17 @@ impl Streams {
     /// None yet, in memory, for so many cores.
     pub fn new(cores: usize, bounds: Bounds, mut ids: Ids) -> Streams {
         let epoch = ids.next_u64();
-        Streams::on(None, epoch, cores, bounds, ids)
+        Streams::on(None, None, epoch, cores, bounds, ids)
+    }
+
+    /// None yet that are known here, in Redis, for so many cores.
+    pub fn shared(remote: Arc<Remote>, cores: usize, bounds: Bounds, ids: Ids) -> Streams {
+        Streams::on(None, Some(remote), 0, cores, bounds, ids)
     }
 
     pub(super) fn on(
         journal: Option<Journal>,
+        remote: Option<Arc<Remote>>,
         epoch: u64,
         cores: usize,
         bounds: Bounds,
@@ -99,6 +106,7 @@ impl Streams {
             common: Arc::new(Common {
                 bells: Arc::new(Bells::new(cores)),
                 journal,
+                remote,
                 bounds: ArcSwap::from_pointee(bounds),
                 news: News::default(),
                 held: AtomicU64::new(0),
@@ -109,7 +117,7 @@ impl Streams {
             graves: Mutex::default(),
             next: AtomicU64::new(1),
             answers: RwLock::default(),
-            epoch,
+            epoch: AtomicU64::new(epoch),
         }
     }
 
@@ -141,7 +149,7 @@ impl Streams {
 
     /// Which life of the streams this is, and the place of the last append among all of them.
     pub fn place(&self) -> (u64, u64) {
-        (self.epoch, self.common.order.load(Ordering::Acquire) - 1)
+        (self.epoch.load(Ordering::Acquire), self.common.order.load(Ordering::Acquire) - 1)
     }
 
     /// How many there are, and the bytes of memory they take.
@@ -149,7 +157,7 @@ impl Streams {
         (self.read().len(), self.common.held())
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Box<str>, Arc<Stream>>> {
+    pub(super) fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Box<str>, Arc<Stream>>> {
         self.names.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -290,6 +298,9 @@ impl Streams {
 
     /// Ends what is over and gives up what is too old, as of `now`. To be called about once a second, by one.
     pub fn sweep(&self, now: u64) {
+        if let Some(remote) = &self.common.remote {
+            return remote.forget_unused(self, now);
+        }
         loop {
             let stream = {
                 let mut due = guard(&self.due);
@@ -313,16 +324,21 @@ impl Streams {
             self.look_again(&stream, now);
         }
         if let Some(journal) = &self.common.journal {
-            if self.common.held() > self.common.bounds.load().memory {
-                let streams: Vec<_> = self.read().values().cloned().collect();
-                streams.iter().for_each(|stream| stream.lock().chill(&self.common));
-            }
+            self.chill();
             let mut graves = guard(&self.graves);
             let done: Vec<_> = graves
                 .extract_if(.., |ticket| matches!(journal.outcome(*ticket), Some(Ok(()))))
                 .map(|ticket| ticket.location)
                 .collect();
             journal.retire(&done);
+        }
+    }
+
+    /// Lets go of payloads that can be read again, while memory is short.
+    pub(super) fn chill(&self) {
+        if self.common.held() > self.common.bounds.load().memory {
+            let streams: Vec<_> = self.read().values().cloned().collect();
+            streams.iter().for_each(|stream| stream.lock().chill(&self.common));
         }
     }
 }
@@ -346,6 +362,7 @@ impl State {
             unseen: false,
             answer: None,
             failed: false,
+            mirrored: 0,
             watches: Vec::new(),
             frames: [const { None }; super::view::VIEWS],
         }
@@ -359,7 +376,7 @@ impl State {
     }
 
     /// Lets go of everything; says how many bytes of memory that was.
-    fn clear(&mut self) -> u64 {
+    pub(super) fn clear(&mut self) -> u64 {
         let held = self.log.held();
         self.log.trim(|_, _| false, &mut Vec::new());
         self.frames = [const { None }; super::view::VIEWS];

@@ -122,6 +122,11 @@ impl Hub {
     pub fn append(&self, stream: &Arc<Stream>, append: &Append<'_>, now: u64) -> Outcome {
         let outcome = stream.append(append, now);
         self.appended(outcome.ticket, stream);
+        self.count(&outcome, append);
+        outcome
+    }
+
+    pub(super) fn count(&self, outcome: &Outcome, append: &Append<'_>) {
         match &outcome.result {
             Ok(appended) if appended.duplicate.is_none() => {
                 self.metrics.stream_appends.inc();
@@ -130,7 +135,12 @@ impl Hub {
             Ok(_) => {}
             Err(refused) => self.metrics.append_refused(refused.reason()),
         }
-        outcome
+    }
+
+    /// So many bytes are on their way to Redis, as one append.
+    pub fn appended_elsewhere(&self, bytes: usize) {
+        self.metrics.stream_appends.inc();
+        self.metrics.stream_appended_bytes.add(bytes as u64);
     }
 
     /// Something was written about `stream` here.

@@ -22,6 +22,7 @@ pub mod chaos;
 pub mod config;
 pub mod crowd;
 pub mod edge;
+pub mod redis;
 pub mod streams;
 pub mod upstream;
 pub mod wire;

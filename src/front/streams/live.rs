@@ -45,6 +45,13 @@ pub(super) fn retry_ms(core: &Core) -> u32 {
     (RETRY_MS.start + core.chance() % (RETRY_MS.end - RETRY_MS.start)) as u32
 }
 
+/// Nothing yet, and when to come again: an EventSource gives up for good on any status that says that something is amiss.
+pub(super) fn come_again(visit: &Visit<'_>) -> Reply {
+    let events = retry(visit);
+    let reply = Reply::new(200).field("Content-Type", "text/event-stream");
+    reply.field("Cache-Control", "no-cache, no-transform").body(events.slice(payload(&events)))
+}
+
 /// Waits for news; what came of it.
 async fn news(visit: &Visit<'_>, seat: &Seat, position: u64) -> Result<(), Stop> {
     poll_fn(|cx| poll_seat(cx, visit, seat, position)).await
@@ -278,7 +285,7 @@ impl Follower {
             if page.pieces.is_empty() && !page.closed && stream.has_failed() {
                 return Err(Stop::Gone);
             }
-            match cold::bytes(visit.streams().journal(), &page.pieces).await {
+            match cold::bytes(visit.streams(), &page.pieces).await {
                 Ok(parts) => break (page, parts),
                 Err(crate::stream::journal::ReadError::Gone) => {}
                 Err(_) => return Err(Stop::Gone),

@@ -74,16 +74,45 @@ pub fn is_signed(request: &Request, core: &Core) -> bool {
 /// How often it is looked what is over.
 const SWEEP_MS: Millis = 1000;
 
-/// Whether a request is about streams: by its path, or because it asks for an answer again that is kept as one.
-pub fn is_ours(request: &Request, core: &Core) -> bool {
-    is_of_streams(request.path()) || of_answer(request, core).is_some()
+/// Whether a request is about streams by its path.
+pub fn is_ours(request: &Request) -> bool {
+    is_of_streams(request.path())
 }
 
-/// The answer that a request asks for again, as `GET /v1/responses/{id}?stream=true`; all others are the upstream's to give.
-fn of_answer(request: &Request, core: &Core) -> Option<Arc<Stream>> {
+/// Whether a request asks for an answer again that may be kept as a stream, as `GET /v1/responses/{id}?stream=true`; those that
+/// are not are the upstream's to give ([`answer_again`]).
+pub fn may_be_kept(request: &Request, core: &Core) -> bool {
+    answer_of(request).is_some_and(|id| {
+        let streams = &core.shared.streams;
+        streams.remote().is_some() || streams.answer(id, unix_millis()).is_some()
+    })
+}
+
+/// What the answer is called that a request asks for again.
+fn answer_of(request: &Request) -> Option<&str> {
     let id = request.path().strip_prefix(ANSWERS).filter(|_| &*request.method == "GET")?;
     let is_streamed = request.target.split(['?', '&']).skip(1).any(|parameter| parameter == "stream=true");
-    if is_streamed { core.shared.streams.answer(id, unix_millis()) } else { None }
+    is_streamed.then_some(id)
+}
+
+/// Answers a request for an answer that is kept; `None` if it is not.
+pub async fn answer_again(
+    client: &Client,
+    core: &Rc<Core>,
+    request: &Request,
+    peer: IpAddr,
+    began: Micros,
+) -> Option<After> {
+    let id = answer_of(request)?;
+    // Where Redis cannot be asked the upstream may know it as well.
+    let stream = core.shared.streams.reach_answer(id, unix_millis()).await.ok()??;
+    let visit = Visit { client, core, request };
+    let decided = target::query(&request.target).map_err(bad_target).and_then(|query| {
+        let stream = visit.mine(stream).ok_or_else(|| visit.missing())?;
+        stream.touch(unix_millis());
+        Ok(live::replay(&visit, &stream, query.starting_after))
+    });
+    Some(tell(&visit, decided.map_err(Failure::from), Ledger::new(began), peer).await)
 }
 
 /// A request about streams, and all that surrounds it.
@@ -116,9 +145,30 @@ impl Visit<'_> {
         ApiError::new(404, "stream_not_found", format!("There is no stream at {}.", self.request.path()))
     }
 
+    /// What a name leads to. With `used` it counts as read.
+    async fn reach(&self, name: &str, used: bool) -> Result<Found, ApiError> {
+        let found = self.streams().reach(name, unix_millis(), used).await;
+        found.map_err(|error| write::unavailable(&error))
+    }
+
     /// The stream of that name, for whoever asks here.
-    fn find(&self, name: &str) -> Result<Arc<Stream>, ApiError> {
-        match self.streams().find(name, unix_millis()) {
+    async fn find(&self, name: &str) -> Result<Arc<Stream>, ApiError> {
+        self.admit(self.reach(name, false).await?)
+    }
+
+    /// The same, for one who reads it. Who follows it can begin with what is known here, and goes on when more can be known.
+    async fn find_to_read(&self, name: &str, follows: bool) -> Result<Arc<Stream>, ApiError> {
+        match self.reach(name, true).await {
+            Ok(found) => self.admit(found),
+            Err(error) if follows => {
+                self.streams().remembered(name).and_then(|stream| self.mine(stream)).ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn admit(&self, found: Found) -> Result<Arc<Stream>, ApiError> {
+        match found {
             Found::Present(stream) => self.mine(stream).ok_or_else(|| self.missing()),
             Found::Hidden => Err(ApiError::new(
                 410,
@@ -165,7 +215,19 @@ pub async fn answer(
     let visit = Visit { client, core, request };
     let mut ledger = Ledger::new(began);
     // In boxes of their own: what stays here is held by every reader that waits.
-    let answer = match Box::pin(decide(&visit, &mut ledger)).await {
+    let decided = Box::pin(decide(&visit, &mut ledger)).await;
+    tell(&visit, decided, ledger, peer).await
+}
+
+/// Gives the answer that was decided on.
+async fn tell(
+    visit: &Visit<'_>,
+    decided: Result<Answer, Failure>,
+    mut ledger: Ledger,
+    peer: IpAddr,
+) -> After {
+    let Visit { client, core, request } = *visit;
+    let answer = match decided {
         Ok(answer) => answer,
         Err(Failure::Error(error)) => Answer::Reply(Reply::error(&error)),
         Err(failure) => {
@@ -176,9 +238,9 @@ pub async fn answer(
     client.deadlines.no_phase();
     let (written, keep) = match answer {
         Answer::Reply(reply) => Box::pin(visit.reply(&reply, &mut ledger)).await,
-        Answer::Range(range) => Box::pin(range.send(&visit, &mut ledger)).await,
-        Answer::Live(follower) => follower.run(&visit, &mut ledger).await,
-        Answer::Several(followers) => Box::pin(followers.run(&visit, &mut ledger)).await,
+        Answer::Range(range) => Box::pin(range.send(visit, &mut ledger)).await,
+        Answer::Live(follower) => follower.run(visit, &mut ledger).await,
+        Answer::Several(followers) => Box::pin(followers.run(visit, &mut ledger)).await,
     };
     core.metrics.heartbeats.add(client.take_beats().into());
     client.set_beat(Beat::Hold);
@@ -205,13 +267,8 @@ async fn decide(visit: &Visit<'_>, ledger: &mut Ledger) -> Result<Answer, Failur
         return Err(ApiError::new(405, "method_not_allowed", message).into());
     }
     let query = target::query(&request.target).map_err(bad_target)?;
-    if let Some(stream) = of_answer(request, visit.core) {
-        let stream = visit.mine(stream).ok_or_else(|| visit.missing())?;
-        stream.touch(unix_millis());
-        return Ok(live::replay(visit, &stream, query.starting_after));
-    }
     if request.path() == target::ROOT && method == "GET" && !query.names.is_empty() {
-        return Ok(several::follow(visit, &query)?);
+        return Ok(several::follow(visit, &query).await?);
     }
     let name = target::name(request.path()).map_err(bad_target)?;
     let reply = match method {
@@ -221,11 +278,15 @@ async fn decide(visit: &Visit<'_>, ledger: &mut Ledger) -> Result<Answer, Failur
         }
         "POST" => {
             let body = receive(visit, ledger).await?;
-            write::append(visit, &visit.find(&name)?, &body).await?
+            write::append(visit, &visit.find(&name).await?, &body).await?
         }
-        "DELETE" => write::delete(visit, &visit.find(&name)?).await?,
-        "HEAD" => read::describe(&*visit.find(&name)?),
-        _ => return Ok(read::read(visit, &visit.find(&name)?, &query).await?),
+        "DELETE" => write::delete(visit, &visit.find(&name).await?).await?,
+        "HEAD" => read::describe(&*visit.find(&name).await?),
+        _ => match visit.find_to_read(&name, read::follows(request, &query)).await {
+            Ok(stream) => return Ok(read::read(visit, &stream, &query).await?),
+            Err(error) if error.status == 503 && read::is_browser(request, &query) => live::come_again(visit),
+            Err(error) => return Err(error.into()),
+        },
     };
     Ok(Answer::Reply(reply))
 }

@@ -17,7 +17,7 @@ use crate::relay::ask::Stop;
 use crate::relay::client::write_all;
 use crate::relay::download::Framing;
 use crate::relay::ledger::Ledger;
-use crate::shard::clock::unix_millis;
+use crate::relay::request::Request;
 use crate::stream::encode::End;
 use crate::stream::view::View;
 use crate::stream::{Extent, Form, Start, Stream, Unreadable, cold};
@@ -47,6 +47,16 @@ enum Mode {
     Events(View),
 }
 
+/// Whether a reader waits for what is yet to come.
+pub(super) fn follows(request: &Request, query: &Query) -> bool {
+    query.live.is_some() || request.field_values("accept").any(accepts_events)
+}
+
+/// Whether it is an EventSource that asks.
+pub(super) fn is_browser(request: &Request, query: &Query) -> bool {
+    query.live.is_none() && follows(request, query)
+}
+
 /// `GET`.
 pub(super) async fn read(visit: &Visit<'_>, stream: &Arc<Stream>, query: &Query) -> Result<Answer, ApiError> {
     let header = field(visit.request, "last-event-id")?;
@@ -64,8 +74,6 @@ pub(super) async fn read(visit: &Visit<'_>, stream: &Arc<Stream>, query: &Query)
     if asked.is_none() && query.live.is_some() {
         return Err(bad("offset", "is missing: what is yet to come is read from a position"));
     }
-    let now = unix_millis();
-    stream.touch(now);
     let start = match asked.map(str::parse::<Start>) {
         None => Start::Beginning,
         Some(Ok(start)) => start,
@@ -246,8 +254,7 @@ impl Range {
                 let Ok(page) = self.stream.page(at, self.next, PART_BYTES) else {
                     return (Err(Stop::Gone), false);
                 };
-                let journal = visit.streams().journal();
-                let Ok(pieces) = cold::bytes(journal, &page.pieces).await else {
+                let Ok(pieces) = cold::bytes(visit.streams(), &page.pieces).await else {
                     return (Err(Stop::Gone), false);
                 };
                 at = page.next;

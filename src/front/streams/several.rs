@@ -25,13 +25,16 @@ use crate::relay::deadline::Timeout;
 use crate::relay::download::Framing;
 use crate::relay::exchange::millis;
 use crate::relay::ledger::Ledger;
-use crate::shard::clock::unix_millis;
+use crate::shard::clock::Millis;
 use crate::stream::encode::End;
 use crate::stream::view::{Events, payload};
 use crate::stream::{Offset, Piece, Seat, Start, Stream, Streams, Unreadable, cold};
 
 /// What is read of each stream at a time, in bytes.
 const BATCH_BYTES: u64 = 16 << 10;
+
+/// How long to wait before Redis is asked again, in milliseconds.
+const AWAY_MS: Millis = 500;
 
 /// A reader of several streams.
 pub(super) struct Followers {
@@ -42,14 +45,13 @@ pub(super) struct Followers {
 }
 
 /// Events of all streams that are named, from where the reader was.
-pub(super) fn follow(visit: &Visit<'_>, query: &Query) -> Result<Answer, ApiError> {
+pub(super) async fn follow(visit: &Visit<'_>, query: &Query) -> Result<Answer, ApiError> {
     if query.live.as_deref().is_some_and(|live| live != "sse") {
         return Err(bad("live", "can only be `sse` with several streams"));
     }
     let mut streams: Vec<Arc<Stream>> = Vec::with_capacity(query.names.len());
     for name in &query.names {
-        let stream = visit.find(name)?;
-        stream.touch(unix_millis());
+        let stream = visit.find_to_read(name, true).await?;
         if !streams.iter().any(|other| other.id == stream.id) {
             streams.push(stream);
         }
@@ -188,6 +190,10 @@ impl Followers {
         if self.each.iter().all(|(seat, at)| is_over(seat.stream(), *at)) {
             return true;
         }
+        if streams.remote().is_some() {
+            // What of it can be told is found out when all of them were looked at again.
+            return self.each.iter().any(|(seat, at)| seat.stream().has_news(*at));
+        }
         match self.look(streams, 1) {
             Ok(parts) => !parts.is_empty(),
             // To be found out again, and to be the end.
@@ -238,10 +244,17 @@ impl Followers {
     /// The same with their bytes.
     async fn next(&mut self, visit: &Visit<'_>) -> Result<Vec<Part>, Stop> {
         loop {
+            while visit.streams().freshen(self.each.iter().map(|(seat, _)| seat.stream())).await.is_err() {
+                let stopped = poll_fn(|cx| poll_news(cx, visit.client, visit.core, || false));
+                tokio::select! {
+                    stopped = stopped => stopped?,
+                    () = visit.core.shard.pause(AWAY_MS) => {}
+                }
+            }
             // Given up while it was on its way to them: it is cut, comes back, and is told so.
             let parts = self.look(visit.streams(), BATCH_BYTES).map_err(|_| Stop::Gone)?;
             let pieces: Vec<Piece> = parts.iter().map(|(_, piece)| piece.clone()).collect();
-            match cold::bytes(visit.streams().journal(), &pieces).await {
+            match cold::bytes(visit.streams(), &pieces).await {
                 Ok(bytes) => {
                     let whole = parts.into_iter().zip(bytes);
                     return Ok(whole.map(|((place, piece), bytes)| (place, piece, bytes)).collect());

@@ -86,6 +86,10 @@ async fn given(
         given.fields.push(("Allow", control.methods()));
         return Ok(given);
     }
+    if core.shared.streams.remote().is_some() {
+        let message = "Subscriptions are not there while streams are in Redis: follow the streams instead.";
+        return Ok(refusal(&ApiError::new(501, "not_supported", message)));
+    }
     if request.encoded {
         let message = "The body is compressed. Send it without Content-Encoding.";
         return Err((ApiError::new(415, "unsupported_content_encoding", message).into(), false));

@@ -14,9 +14,10 @@ use crate::openai::ApiError;
 use crate::relay::request::Request;
 use crate::shard::clock::unix_millis;
 use crate::stream::journal::{AppendError, Ticket};
+use crate::stream::redis::Unavailable;
 use crate::stream::{
     Append, Appended, Claim, Creation, Fork, Form, Found, Kind, Lifetime, Messages, NUMBER_MAX, NoMessages,
-    NotCreated, Refused, Stream, WORD_BYTES_MAX,
+    NotCreated, NotDeleted, Refused, Stream, WORD_BYTES_MAX,
 };
 
 /// Events that tell a reader about its connection: a publisher could send all readers back to the beginning with them, or tell
@@ -48,7 +49,7 @@ pub(super) async fn create(visit: &Visit<'_>, name: &str, body: &[u8]) -> Result
     };
     let form = match (&kind, &source) {
         (Some(kind), _) => kind.form,
-        (None, Some(source)) => match visit.streams().find(source, unix_millis()) {
+        (None, Some(source)) => match visit.reach(source, false).await? {
             Found::Present(source) => source.kind.form,
             _ => Form::Binary,
         },
@@ -70,8 +71,8 @@ pub(super) async fn create(visit: &Visit<'_>, name: &str, body: &[u8]) -> Result
         owner: None,
         generated: false,
     };
-    let created =
-        visit.streams().create(&creation, unix_millis()).map_err(|error| not_created(&error, name))?;
+    let created = visit.streams().begin(&creation, unix_millis()).await;
+    let created = created.map_err(|error| not_created(&error, name))?;
     visit.hub().appended(created.ticket, &created.stream);
     durable(visit, created.ticket).await?;
     let stream = &created.stream;
@@ -114,7 +115,7 @@ pub(super) async fn append(visit: &Visit<'_>, stream: &Arc<Stream>, body: &[u8])
         seq: word(request, "stream-seq")?,
         close,
     };
-    let outcome = visit.hub().append(stream, &append, unix_millis());
+    let outcome = visit.hub().post(stream, &append, unix_millis()).await;
     durable(visit, outcome.ticket).await?;
     match outcome.result {
         Ok(appended) => Ok(told(stream, &appended, claim, body.is_empty())),
@@ -174,13 +175,17 @@ fn refusal(stream: &Stream, refused: &Refused, claim: Option<Claim<'_>>, visit: 
         }
         Refused::Full => Reply::error(&full()),
         Refused::Store(ref why) => Reply::error(&store(why)),
+        Refused::Unavailable(ref why) => Reply::error(&unavailable(why)),
     }
 }
 
 /// `DELETE`: ends a stream.
 pub(super) async fn delete(visit: &Visit<'_>, stream: &Arc<Stream>) -> Result<Reply, ApiError> {
-    let ticket = visit.streams().delete(stream).map_err(|error| store(&error))?;
-    let ticket = ticket.ok_or_else(|| visit.missing())?;
+    let ticket = visit.streams().end(stream).await.map_err(|error| match error {
+        NotDeleted::Missing => visit.missing(),
+        NotDeleted::Store(error) => store(&error),
+        NotDeleted::Unavailable(error) => unavailable(&error),
+    })?;
     durable(visit, ticket).await?;
     Ok(Reply::new(204))
 }
@@ -314,7 +319,22 @@ fn not_created(error: &NotCreated, name: &str) -> ApiError {
             conflict("fork_too_deep", "It would be a fork of a fork more than 64 times.".into())
         }
         NotCreated::Store(error) => store(error),
+        NotCreated::Unavailable(error) => unavailable(error),
     }
+}
+
+/// Redis cannot be asked.
+pub(super) fn unavailable(error: &Unavailable) -> ApiError {
+    let message = match error.unknown {
+        false => {
+            "Redis, where the durable streams are, cannot be reached or refuses: nothing was changed. Ask again."
+        }
+        true => {
+            "Redis, where the durable streams are, did not answer: it is not known whether anything was changed. Ask \
+             again; an append that has a producer's numbers is never doubled."
+        }
+    };
+    ApiError::new(503, "storage_unavailable", message)
 }
 
 fn full() -> ApiError {

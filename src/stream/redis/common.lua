@@ -1,0 +1,143 @@
+-- What all scripts share. Each is one step for Redis: nobody sees half of what it does.
+--
+--   sedge:epoch             which life of the store this is
+--   sedge:order  sedge:ids  places in the order of all appends, numbers of streams
+--   sedge:s:NAME            a stream (hash); its fields are those of `Meta` in meta.rs
+--   sedge:l:NAME            its log (Redis Stream): an entry's id is the position where its bytes end
+--   sedge:p:NAME            its producers (hash): epoch and last number
+--   sedge:a:NAME            the stream of an answer that is called so by its maker
+--   sedge:due               when to look at which stream again (sorted set)
+--   sedge:count             how many streams there are
+--   sedge:nodes             when each node was last heard of (sorted set)
+--   sedge:since             since when it has been heard of without a gap (hash)
+--   sedge:g:NODE            the answers that it is writing (set)
+--
+-- ARGV[1] is the life of the store that the caller knows: of another one it knows nothing.
+
+local P = 'sedge:'
+local EPOCH = ARGV[1]
+
+local function key(kind, name) return P .. kind .. ':' .. name end
+
+local function text(number) return string.format('%.0f', number) end
+
+local function clock()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+local function is_current() return redis.call('GET', P .. 'epoch') == EPOCH end
+
+local function load(name)
+  local flat = redis.call('HGETALL', key('s', name))
+  if #flat == 0 then return nil end
+  local meta = { name = name }
+  for i = 1, #flat, 2 do meta[flat[i]] = flat[i + 1] end
+  return meta
+end
+
+-- Wakes whoever follows: `tail closed name`, or `- - name` of one that is gone or hidden.
+local function tell(name, tail, closed)
+  redis.call('PUBLISH', P .. EPOCH .. ':wake', (tail or '-') .. ' ' .. (closed or '-') .. ' ' .. name)
+end
+
+-- All of it goes, and the sources that only it has kept.
+local function bury(meta)
+  while meta do
+    redis.call('DEL', key('s', meta.name), key('l', meta.name), key('p', meta.name))
+    redis.call('ZREM', P .. 'due', meta.name)
+    redis.call('DECR', P .. 'count')
+    if meta.answer then redis.call('DEL', key('a', meta.answer)) end
+    if meta.node then redis.call('SREM', key('g', meta.node), meta.name) end
+    tell(meta.name)
+    local source = meta.base and load(meta.base)
+    meta = nil
+    if source then
+      local left = redis.call('HINCRBY', key('s', source.name), 'forks', -1)
+      if left <= 0 and source.presence == 'h' then meta = source end
+    end
+  end
+end
+
+local function drop(meta)
+  if tonumber(meta.forks) > 0 then
+    redis.call('HSET', key('s', meta.name), 'presence', 'h')
+    redis.call('ZREM', P .. 'due', meta.name)
+    tell(meta.name)
+  else
+    bury(meta)
+  end
+end
+
+local function over_at(meta)
+  if meta.ttl then return tonumber(meta.used) + tonumber(meta.ttl) * 1000 end
+  if meta['until'] then return tonumber(meta['until']) end
+end
+
+-- A stream as it is now: what is over has ended.
+local function find(name, now)
+  local meta = load(name)
+  if meta and meta.presence == 'p' then
+    local at = over_at(meta)
+    if at and at <= now then
+      drop(meta)
+      meta = load(name)
+    end
+  end
+  return meta
+end
+
+local function field(entry, name)
+  for i = 1, #entry[2], 2 do
+    if entry[2][i] == name then return entry[2][i + 1] end
+  end
+end
+
+local function oldest(name)
+  return redis.call('XRANGE', key('l', name), '-', '+', 'COUNT', 1)[1]
+end
+
+-- When to look at it again: it will be over, or its oldest record will be too old.
+local function schedule(meta, keep_ms)
+  local at = over_at(meta)
+  if keep_ms > 0 then
+    local first = oldest(meta.name)
+    local aged = first and tonumber(field(first, 't')) + keep_ms
+    if aged and (not at or aged < at) then at = aged end
+  end
+  if at then redis.call('ZADD', P .. 'due', text(at), meta.name) end
+end
+
+-- Gives up what is older or more than is kept; at most so many records at a time.
+local function trim(meta, now, keep_bytes, keep_records, keep_ms)
+  local log = key('l', meta.name)
+  local start, left = tonumber(meta.start), 1000
+  while left > 0 do
+    local first = oldest(meta.name)
+    if not first then break end
+    local is_over = keep_bytes > 0 and tonumber(meta.tail) - start > keep_bytes
+      or keep_records > 0 and redis.call('XLEN', log) > keep_records
+      or keep_ms > 0 and tonumber(field(first, 't')) + keep_ms < now
+    if not is_over then break end
+    redis.call('XDEL', log, first[1])
+    start = tonumber(string.match(first[1], '^%d+'))
+    meta.lost, left = field(first, 'o'), left - 1
+  end
+  if start > tonumber(meta.start) then
+    meta.start = text(start)
+    redis.call('HSET', key('s', meta.name), 'start', meta.start, 'lost', meta.lost)
+  end
+end
+
+-- Puts bytes at the end; `extra` are further fields of the entry.
+local function put(meta, bytes, now, extra)
+  local order = text(redis.call('INCR', P .. 'order'))
+  if #bytes > 0 then
+    meta.tail = text(tonumber(meta.tail) + #bytes)
+    redis.call('XADD', key('l', meta.name), meta.tail .. '-0', 'b', bytes, 'o', order, 't', text(now), unpack(extra))
+  end
+  return order
+end
+
+if not is_current() then return { 'epoch' } end
+local NOW = clock()

@@ -1,0 +1,325 @@
+//! The link to Redis: a connection to ask on, one to listen on, both on a thread of their own and kept up for as long as the
+//! process runs.
+//!
+//! ```text
+//!  down ──connect, learn the epoch, subscribe──► up ──broken, silent, or emptied──► down, and again after a pause
+//! ```
+//!
+//! Calls that come together travel together. While it is down a call fails at once: whoever asked decides what that means.
+//! Two connections, because Redis cuts one that listens as soon as 32 MiB wait for it (`client-output-buffer-limit`), and
+//! long logs are read by many at once.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, Value};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use super::scripts::Call;
+use crate::observe::Ids;
+use crate::tell;
+
+/// How long it may take to connect, in milliseconds.
+const CONNECT_MS: u64 = 3000;
+
+/// How long an answer may take, in milliseconds; after that the connection counts as dead.
+const ANSWER_MS: u64 = 5000;
+
+/// Pauses between attempts to connect, in milliseconds: each is twice the one before, up to the second, and somewhere between
+/// half of that and all of it.
+const PAUSE_MS: (u64, u64) = (50, 2000);
+
+/// The oldest Redis whose scripts and streams are as used here.
+const VERSION_MIN: (u32, u32) = (6, 2);
+
+/// Redis could not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    /// It is not known whether it was done.
+    pub unknown: bool,
+    /// What went wrong.
+    pub why: Box<str>,
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Redis: {}", self.why)
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
+/// An address that Redis cannot be reached at.
+#[derive(Debug)]
+pub struct AddressError(redis::RedisError);
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "is no address of Redis, such as \"redis://:PASSWORD@HOST:6379/0\" or rediss:// for TLS ({})",
+            self.0.category()
+        )
+    }
+}
+
+impl std::error::Error for AddressError {}
+
+/// Checks that `url` is an address of Redis, and says whether it has a password in it.
+///
+/// # Errors
+/// If it is not; what is told does not show it, for a password may be in it.
+pub fn check_address(url: &str) -> Result<bool, AddressError> {
+    Ok(client(url)?.get_connection_info().redis_settings().password().is_some())
+}
+
+fn client(url: &str) -> Result<Client, AddressError> {
+    let info = url.into_connection_info().map_err(AddressError)?;
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    Client::open(info.set_redis_settings(settings)).map_err(AddressError)
+}
+
+/// What is counted.
+#[derive(Debug, Default)]
+pub struct LinkMetrics {
+    /// Calls that were answered.
+    pub calls: AtomicU64,
+    /// Calls that were not.
+    pub failures: AtomicU64,
+    /// Connections that were made.
+    pub connects: AtomicU64,
+    /// Wakes that were heard.
+    pub wakes: AtomicU64,
+}
+
+/// A connection that is up.
+#[derive(Clone)]
+struct Live {
+    connection: MultiplexedConnection,
+    /// What listens, for as long as it is kept.
+    _listener: MultiplexedConnection,
+    /// Told when that has ended.
+    deaf: Arc<Notify>,
+    /// Which life of the store it leads to, as 16 hexadecimal digits.
+    epoch: Arc<str>,
+}
+
+/// What listens to a link.
+pub(super) trait Ears: Send + Sync + 'static {
+    /// It is up, and leads to this life of the store.
+    fn connected(self: &Arc<Self>, epoch: u64);
+    /// Something was published.
+    fn heard(self: &Arc<Self>, message: &[u8]);
+}
+
+/// The link.
+pub(super) struct Link {
+    client: Client,
+    /// Where it leads, to be shown.
+    pub(super) place: Box<str>,
+    runtime: Handle,
+    live: ArcSwapOption<Live>,
+    broken: Notify,
+    pub(super) is_up: Notify,
+    /// Why it is down.
+    why: Mutex<Box<str>>,
+    pub(super) metrics: LinkMetrics,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// A link that is down, whose calls run on `runtime`.
+    pub(super) fn new(url: &str, runtime: Handle) -> Result<Link, AddressError> {
+        let client = client(url)?;
+        let info = client.get_connection_info();
+        let place = format!("{}/{}", info.addr(), info.redis_settings().db());
+        Ok(Link {
+            client,
+            place: place.into(),
+            runtime,
+            live: ArcSwapOption::empty(),
+            broken: Notify::new(),
+            is_up: Notify::new(),
+            why: Mutex::new("not connected yet".into()),
+            metrics: LinkMetrics::default(),
+        })
+    }
+
+    /// Where calls run.
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Whether it is up.
+    pub(super) fn is_up(&self) -> bool {
+        self.live.load().is_some()
+    }
+
+    fn down(&self) -> Unavailable {
+        let why = self.why.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Unavailable { unknown: false, why }
+    }
+
+    /// Runs a script. On the link's runtime alone.
+    pub(super) async fn call(&self, call: Call) -> Result<Vec<Value>, Unavailable> {
+        let Some(live) = self.live.load_full() else {
+            self.metrics.failures.fetch_add(1, Ordering::Relaxed);
+            return Err(self.down());
+        };
+        let call = call.prepare(&live.epoch);
+        let answer = call.invoke_async::<Value>(&mut live.connection.clone()).await;
+        let answer = match self.checked(&live, answer)? {
+            Value::Array(answer) => answer,
+            _ => Vec::new(),
+        };
+        if matches!(&answer[..], [Value::BulkString(word)] if word == b"epoch") {
+            self.break_off(&live, "it has lost all that it held");
+            return Err(self.down());
+        }
+        Ok(answer)
+    }
+
+    /// Runs one command. On the link's runtime alone.
+    pub(super) async fn command(&self, command: &redis::Cmd) -> Result<Value, Unavailable> {
+        let live = self.live.load_full().ok_or_else(|| self.down())?;
+        let answer = command.query_async(&mut live.connection.clone()).await;
+        self.checked(&live, answer)
+    }
+
+    fn checked(&self, live: &Arc<Live>, answer: redis::RedisResult<Value>) -> Result<Value, Unavailable> {
+        let error = match answer {
+            Ok(answer) => {
+                self.metrics.calls.fetch_add(1, Ordering::Relaxed);
+                return Ok(answer);
+            }
+            Err(error) => error,
+        };
+        self.metrics.failures.fetch_add(1, Ordering::Relaxed);
+        let is_refusal = error.code().is_some() && !error.is_io_error();
+        let why: Box<str> = error.to_string().into();
+        // A replica and one that is loading refuse everything: another connection may lead elsewhere.
+        if !is_refusal || matches!(error.code(), Some("READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN"))
+        {
+            self.break_off(live, &why);
+        }
+        Err(Unavailable { unknown: !is_refusal, why })
+    }
+
+    fn break_off(&self, live: &Arc<Live>, why: &str) {
+        let is_this = self.live.load().as_ref().is_some_and(|now| Arc::ptr_eq(&now.epoch, &live.epoch));
+        if is_this {
+            *self.why.lock().unwrap_or_else(PoisonError::into_inner) = why.into();
+            self.live.store(None);
+            self.broken.notify_one();
+        }
+    }
+
+    /// Keeps it up, for ever.
+    pub(super) async fn keep_up(&self, ears: &Arc<impl Ears>, mut ids: Ids) {
+        let mut pause_ms = PAUSE_MS.0;
+        let mut told = false;
+        loop {
+            match self.connect(ears, ids.next_u64()).await {
+                Ok(live) => {
+                    let epoch = u64::from_str_radix(&live.epoch, 16).unwrap_or_default();
+                    if told {
+                        tell!("sedge: Redis at {} is there again", self.place);
+                    }
+                    pause_ms = PAUSE_MS.0;
+                    self.metrics.connects.fetch_add(1, Ordering::Relaxed);
+                    let live = Arc::new(live);
+                    self.live.store(Some(Arc::clone(&live)));
+                    ears.connected(epoch);
+                    self.is_up.notify_waiters();
+                    tokio::select! {
+                        () = self.broken.notified() => {}
+                        () = live.deaf.notified() => {
+                            self.break_off(&live, "the connection that listens has ended");
+                            self.broken.notified().await;
+                        }
+                    }
+                    let why = self.down().why;
+                    tell!(
+                        "sedge: Redis at {} is gone: {why}; nothing is appended until it is back",
+                        self.place
+                    );
+                    told = true;
+                }
+                Err(error) => {
+                    let why: Box<str> = error.into();
+                    if !std::mem::replace(&mut told, true) {
+                        tell!("sedge: Redis at {} cannot be reached: {why}; trying again", self.place);
+                    }
+                    *self.why.lock().unwrap_or_else(PoisonError::into_inner) = why;
+                }
+            }
+            pause(Duration::from_millis(pause_ms / 2 + ids.next_u64() % (pause_ms / 2))).await;
+            pause_ms = (pause_ms * 2).min(PAUSE_MS.1);
+        }
+    }
+
+    async fn connect(&self, ears: &Arc<impl Ears>, candidate: u64) -> Result<Live, String> {
+        let timeouts = || {
+            AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(Duration::from_millis(CONNECT_MS)))
+                .set_response_timeout(Some(Duration::from_millis(ANSWER_MS)))
+        };
+        let connect = async |config| self.client.get_multiplexed_async_connection_with_config(&config).await;
+        let failed = |error: redis::RedisError| error.to_string();
+        let mut connection = connect(timeouts()).await.map_err(failed)?;
+        let about: String =
+            redis::cmd("INFO").arg("server").query_async(&mut connection).await.map_err(failed)?;
+        check_version(&about)?;
+        let epoch: Option<String> = redis::cmd("SET")
+            .arg(&["sedge:epoch", &format!("{candidate:016x}"), "NX"])
+            .query_async(&mut connection)
+            .await
+            .map_err(failed)?;
+        drop(epoch);
+        let epoch: String =
+            redis::cmd("GET").arg("sedge:epoch").query_async(&mut connection).await.map_err(failed)?;
+        if epoch.len() != 16 || u64::from_str_radix(&epoch, 16).is_err() {
+            return Err("the key sedge:epoch holds something that is not ours".into());
+        }
+        let (mine, deaf) = (Arc::clone(ears), Arc::new(Notify::new()));
+        let ended = Arc::clone(&deaf);
+        let config = timeouts().set_push_sender(move |push: PushInfo| {
+            match (push.kind, &push.data[..]) {
+                (PushKind::Message, [_, Value::BulkString(message)]) => mine.heard(message),
+                (PushKind::Disconnection, _) => ended.notify_one(),
+                _ => {}
+            }
+            Ok::<(), ()>(())
+        });
+        let mut listener = connect(config).await.map_err(failed)?;
+        listener.subscribe(format!("sedge:{epoch}:wake")).await.map_err(failed)?;
+        Ok(Live { connection, _listener: listener, deaf, epoch: epoch.into() })
+    }
+}
+
+/// Whether it is new enough, by what it says of itself.
+fn check_version(about: &str) -> Result<(), String> {
+    let version = about.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("0.0").trim();
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    let (major, minor) = VERSION_MIN;
+    if found < VERSION_MIN {
+        return Err(format!("it is version {version}, and has to be {major}.{minor} or newer"));
+    }
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a thread and a runtime of its own, far from the data path")]
+pub(super) async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
+}

@@ -1,0 +1,290 @@
+//! Streams as this node knows them: fetched when they are asked for, and as often as somebody who follows one is to learn of
+//! more.
+//!
+//! A mirror only ever grows at its end and shrinks at its beginning, whatever order answers arrive in. One that turns out to be
+//! of a stream that is gone, or of a log that Redis has lost, ends, and another takes its place.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Unavailable;
+use tokio::sync::oneshot;
+
+use super::meta::{self, Meta, Snapshot};
+use super::remote::Remote;
+use super::scripts::{self, Call};
+use crate::stream::bounds::STREAM_OVERHEAD_BYTES;
+use crate::stream::log::Log;
+use crate::stream::news::Heard;
+use crate::stream::stream::{Base, Presence, State, Stream};
+use crate::stream::streams::{Streams, guard};
+
+/// How long a stream that nobody asks for is remembered, in milliseconds.
+const REMEMBERED_MS: u64 = 60_000;
+
+/// What is to be fetched after what is being fetched, by name. Whoever asks shares the answer with all who ask before the
+/// next question is put: one that is under way already may know less than it has to.
+pub(super) type Fetches = Mutex<HashMap<Box<str>, Fetch>>;
+
+pub(super) type Fetched = Result<Option<Arc<Stream>>, Unavailable>;
+
+/// The next fetch of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Fetch {
+    wanted: bool,
+    used: bool,
+    waiting: Vec<oneshot::Sender<Fetched>>,
+}
+
+impl Remote {
+    /// The stream of that name as it is now, hidden ones as well. With `used` it counts as read.
+    pub(super) async fn attach(self: &Arc<Self>, streams: &Arc<Streams>, name: &str, used: bool) -> Fetched {
+        fetched(self.ask(streams, name, used)).await
+    }
+
+    /// The same, on its way.
+    pub(super) fn ask(
+        self: &Arc<Self>,
+        streams: &Arc<Streams>,
+        name: &str,
+        used: bool,
+    ) -> oneshot::Receiver<Fetched> {
+        let (done, is_done) = oneshot::channel();
+        self.ask_for(streams, name, used, Some(done));
+        is_done
+    }
+
+    /// Fetches what is new of a stream; nobody waits for it.
+    pub(super) fn fetch(self: &Arc<Self>, streams: &Arc<Streams>, name: &str) {
+        self.ask_for(streams, name, false, None);
+    }
+
+    fn ask_for(
+        self: &Arc<Self>,
+        streams: &Arc<Streams>,
+        name: &str,
+        used: bool,
+        waiting: Option<oneshot::Sender<Fetched>>,
+    ) {
+        let mut fetches = guard(&self.fetches);
+        let is_new = !fetches.contains_key(name);
+        let next = fetches.entry(name.into()).or_default();
+        next.wanted = true;
+        next.used |= used;
+        next.waiting.extend(waiting);
+        if is_new {
+            let (me, streams, name) = (Arc::clone(self), Arc::clone(streams), Box::<str>::from(name));
+            self.link.runtime().spawn(async move { me.serve(&streams, &name).await });
+        }
+    }
+
+    /// Fetches a stream for as long as somebody wants it.
+    async fn serve(self: &Arc<Self>, streams: &Arc<Streams>, name: &str) {
+        loop {
+            let fetch = {
+                let mut fetches = guard(&self.fetches);
+                match fetches.get_mut(name) {
+                    Some(next) if next.wanted => std::mem::take(next),
+                    _ => {
+                        fetches.remove(name);
+                        return;
+                    }
+                }
+            };
+            // What cannot be fetched now for those who follow is fetched when the link is up again.
+            let fetched = self.look(streams, name, fetch.used).await;
+            for waiting in fetch.waiting {
+                let _ = waiting.send(fetched.clone());
+            }
+        }
+    }
+
+    /// Looks what there is of a stream that is not known here.
+    async fn look(self: &Arc<Self>, streams: &Arc<Streams>, name: &str, mut used: bool) -> Fetched {
+        loop {
+            let known = streams.read().get(name).cloned();
+            let (id, tail) = known.as_ref().map_or((0, 0), |known| (known.id, known.lock().log.tail));
+            let bounds = streams.bounds();
+            if streams.common.held() > bounds.memory * 2 {
+                let why = "this node has no memory left for streams: raise `memory` in [streams]".into();
+                return Err(Unavailable { unknown: false, why });
+            }
+            let read = Call::of(&scripts::READ).text(name).number(id).number(tail);
+            let read = read.flag(std::mem::take(&mut used)).number(bounds.keep_ms);
+            let answer = self.link.call(read);
+            let Some(snapshot) = meta::snapshot(answer.await?)? else {
+                if let Some(known) = known {
+                    streams.forget(&known);
+                }
+                return Ok(None);
+            };
+            let is_known =
+                |known: &Stream| known.id == snapshot.meta.id && known.epoch == snapshot.meta.epoch;
+            let stream = match known {
+                Some(known) if is_known(&known) && snapshot.meta.tail >= tail => known,
+                Some(known) => {
+                    if is_known(&known) {
+                        self.log_was_lost(&known).await?;
+                    }
+                    streams.forget(&known);
+                    continue;
+                }
+                None => self.mirror(streams, name, &snapshot.meta).await?,
+            };
+            let more = snapshot.more;
+            stream.take_up(snapshot);
+            if !more {
+                return Ok(Some(stream));
+            }
+        }
+    }
+
+    /// Redis knows less than it has told: what it tells from now on is another log.
+    async fn log_was_lost(&self, stream: &Stream) -> Result<(), Unavailable> {
+        let (was, is) = (format!("{:016x}", stream.epoch), format!("{:016x}", self.number()));
+        let lost = Call::of(&scripts::LOST).text(&*stream.name).number(stream.id).text(&*was).text(&*is);
+        self.link.call(lost).await.map(drop)
+    }
+
+    async fn mirror(
+        self: &Arc<Self>,
+        streams: &Arc<Streams>,
+        name: &str,
+        meta: &Meta,
+    ) -> Result<Arc<Stream>, Unavailable> {
+        let base = match &meta.base {
+            None => None,
+            Some((source, position, depth)) => {
+                let source = Box::pin(self.attach(streams, source, false)).await?;
+                let source = source.ok_or_else(|| meta::garbled("the source of a fork is missing"))?;
+                Some(Base { source, position: *position, depth: *depth })
+            }
+        };
+        let mut names = streams.names.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = names.get(name).filter(|there| there.id == meta.id && there.epoch == meta.epoch)
+        {
+            return Ok(Arc::clone(there));
+        }
+        let from = base.as_ref().map_or(0, |base| base.position).max(meta.start);
+        let mut state = State::new(from, crate::shard::clock::unix_millis());
+        state.log = Log::mirror(from, name);
+        state.log.lost = meta.lost;
+        let stream = Arc::new(Stream {
+            id: meta.id,
+            name: name.into(),
+            kind: meta.kind.clone(),
+            epoch: meta.epoch,
+            lifetime: meta.lifetime.clone(),
+            owner: meta.owner.clone(),
+            base,
+            common: Arc::clone(&streams.common),
+            heard: Heard::default(),
+            state: Mutex::new(state),
+        });
+        streams.common.held.fetch_add(STREAM_OVERHEAD_BYTES, Ordering::Relaxed);
+        names.insert(name.into(), Arc::clone(&stream));
+        Ok(stream)
+    }
+
+    /// Lets go of what nobody has asked for in a while. Two mirrors of one stream would be one too many: only one that nobody
+    /// else holds is let go of, and names are locked so that nobody can take hold of it.
+    pub(in crate::stream) fn forget_unused(&self, streams: &Streams, now: u64) {
+        streams.chill();
+        let mut names = streams.names.write().unwrap_or_else(PoisonError::into_inner);
+        names.retain(|_, stream| {
+            if Arc::strong_count(stream) > 1 {
+                return true;
+            }
+            let mut state = stream.lock();
+            if !state.watches.is_empty() || state.used + REMEMBERED_MS > now {
+                return true;
+            }
+            streams.common.held.fetch_sub(STREAM_OVERHEAD_BYTES + state.clear(), Ordering::Relaxed);
+            false
+        });
+    }
+}
+
+/// What came of what was asked for.
+pub(super) async fn fetched(asked: oneshot::Receiver<Fetched>) -> Fetched {
+    asked.await.unwrap_or_else(|_| Err(meta::garbled("its thread has failed")))
+}
+
+impl Streams {
+    /// Ends a mirror: whoever reads it is told that the stream is gone, or comes back and finds another.
+    pub(super) fn forget(&self, stream: &Arc<Stream>) {
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        if !names.get(&stream.name).is_some_and(|there| Arc::ptr_eq(there, stream)) {
+            return;
+        }
+        names.remove(&stream.name);
+        {
+            let mut state = stream.lock();
+            state.presence = Presence::Deleted;
+            self.common.held.fetch_sub(STREAM_OVERHEAD_BYTES + state.clear(), Ordering::Relaxed);
+        }
+        drop(names);
+        stream.publish();
+    }
+}
+
+impl Stream {
+    /// Takes up what Redis has told, whatever of it is known already.
+    pub(super) fn take_up(self: &Arc<Self>, snapshot: Snapshot) {
+        let meta = snapshot.meta;
+        let has_changed = {
+            let mut state = self.lock();
+            if state.presence == Presence::Deleted {
+                return;
+            }
+            let (before, held) = (state.seen(), state.log.held());
+            if meta.start > state.log.start {
+                state.log.skip_to(meta.start, meta.lost);
+            }
+            for record in snapshot.records {
+                if record.start >= state.log.tail {
+                    // What is missing between was given up meanwhile.
+                    let start = record.start;
+                    if start > state.log.tail {
+                        state.log.skip_to(start, 0);
+                    }
+                    state.log.push(record);
+                }
+            }
+            state.visible = state.log.tail;
+            if !snapshot.more && state.log.tail == meta.tail {
+                (state.closed, state.closed_visible) = (meta.closed, meta.closed);
+                state.mirrored = state.mirrored.max(snapshot.order);
+            }
+            state.forks = meta.forks;
+            if meta.hidden {
+                state.presence = Presence::Hidden;
+            }
+            state.account(held, &self.common);
+            before != state.seen()
+        };
+        self.common.order.fetch_max(snapshot.order + 1, Ordering::AcqRel);
+        if has_changed {
+            self.publish();
+        }
+    }
+}
+
+impl State {
+    /// What readers see of it.
+    fn seen(&self) -> (u64, bool, Presence) {
+        (self.visible, self.closed_visible, self.presence)
+    }
+
+    /// Takes what it holds now into the books, after it held so many bytes.
+    pub(super) fn account(&mut self, before: u64, common: &crate::stream::stream::Common) {
+        let after = self.log.held();
+        if after >= before {
+            common.held.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            common.held.fetch_sub(before - after, Ordering::Relaxed);
+        }
+        self.chill(common);
+    }
+}

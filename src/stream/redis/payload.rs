@@ -1,0 +1,73 @@
+//! Payloads that are not held here, fetched for whoever reads them.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::Value;
+
+use super::Unavailable;
+use super::link::pause;
+use super::meta;
+use super::remote::Remote;
+use crate::stream::journal::ReadError;
+use crate::stream::log::{Piece, Source};
+
+/// How long a reader of what is not in memory waits for Redis, in milliseconds, before it is sent away to come again.
+const COLD_MS: u64 = 10_000;
+
+impl Remote {
+    /// The bytes of pieces.
+    pub(in crate::stream) async fn bytes(
+        self: &Arc<Self>,
+        pieces: &[Piece],
+    ) -> Result<Vec<Bytes>, ReadError> {
+        let mut ranges: Vec<(Arc<str>, u64, u64)> = Vec::new();
+        for piece in pieces {
+            let Source::Remote(name, end, _) = &piece.source else { continue };
+            match ranges.last_mut().filter(|(last, ..)| last == name) {
+                Some((.., last)) => *last = *end,
+                None => ranges.push((Arc::clone(name), *end, *end)),
+            }
+        }
+        let mut found: HashMap<Arc<str>, HashMap<u64, Bytes>> = HashMap::new();
+        for (name, first, last) in ranges {
+            let me = Arc::clone(self);
+            let mut range = redis::cmd("XRANGE");
+            range.arg(format!("sedge:l:{name}")).arg(format!("{first}-0")).arg(format!("{last}-0"));
+            let answer = self.run(async move { me.patiently(&range).await }).await;
+            let payloads =
+                answer.and_then(meta::payloads).map_err(|error| ReadError::Io(io::Error::other(error)))?;
+            found.entry(name).or_default().extend(payloads);
+        }
+        let each = pieces.iter().map(|piece| match &piece.source {
+            Source::Here(bytes) => Ok(bytes.clone()),
+            Source::Remote(name, end, skip) => {
+                let record = found.get(name).and_then(|records| records.get(end)).ok_or(ReadError::Gone)?;
+                let (from, length) = (*skip as usize, (piece.end - piece.start) as usize);
+                if record.len() < from + length {
+                    Err(ReadError::Gone)
+                } else {
+                    Ok(record.slice(from..from + length))
+                }
+            }
+            Source::Stored(..) => unreachable!("nothing of a mirror is on disk"),
+        });
+        each.collect()
+    }
+
+    /// One command, which may wait for Redis.
+    async fn patiently(&self, command: &redis::Cmd) -> Result<Value, Unavailable> {
+        match self.link.command(command).await {
+            Err(error) if !self.is_up() => {
+                tokio::select! {
+                    () = self.up() => self.link.command(command).await,
+                    () = pause(Duration::from_millis(COLD_MS)) => Err(error),
+                }
+            }
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! What is asked of streams in Redis.
+//!
+//! Whatever is asked runs on the link's own thread to its end, though the one who asked may have left meanwhile; a core only waits.
+
+use std::future::Future;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::link::{Ears, Link, pause};
+use super::meta::{number, text};
+use super::mirror::{Fetches, fetched};
+use super::scripts::{self, Call};
+use super::{LinkMetrics, Unavailable};
+use crate::observe::Ids;
+use crate::stream::bounds::Bounds;
+use crate::stream::stream::Stream;
+use crate::stream::streams::{Found, Streams, guard};
+use crate::tell;
+
+/// How often a node says that it is alive, and looks what is over, in milliseconds.
+const BEAT_MS: u64 = 1000;
+
+/// A node that was silent for so long is dead: its answers are ended by the others. In milliseconds.
+const SILENCE_MS: u64 = 5000;
+
+/// The streams in Redis.
+#[derive(Debug)]
+pub struct Remote {
+    pub(super) link: Link,
+    /// This process, among the nodes.
+    pub(super) node: Box<str>,
+    /// The event that ends an answer whose node has died.
+    interrupted: Box<[u8]>,
+    ids: Mutex<Ids>,
+    streams: OnceLock<Weak<Streams>>,
+    pub(super) fetches: Fetches,
+    /// Answers that are being written.
+    pub(super) writers: AtomicUsize,
+    pub(super) written: Notify,
+}
+
+impl Remote {
+    /// Streams at `url`, on a thread of their own; `interrupted` is the event that ends an answer whose node has died.
+    ///
+    /// # Errors
+    /// If the thread cannot be started. That Redis cannot be reached is no error here: it may come.
+    pub fn open(url: &str, interrupted: Vec<u8>, mut ids: Ids) -> io::Result<Arc<Remote>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let link = Link::new(url, runtime.handle().clone()).map_err(io::Error::other)?;
+        let remote = Remote {
+            link,
+            node: format!("{:016x}", ids.next_u64()).into(),
+            interrupted: interrupted.into(),
+            ids: Mutex::new(ids),
+            streams: OnceLock::new(),
+            fetches: Fetches::default(),
+            writers: AtomicUsize::new(0),
+            written: Notify::new(),
+        };
+        let thread = std::thread::Builder::new().name("sedge-redis".into());
+        thread.spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+        Ok(Arc::new(remote))
+    }
+
+    /// Begins to serve `streams`. Waits for Redis, but not for long.
+    pub fn start(self: &Arc<Self>, streams: &Arc<Streams>, patience: Duration) {
+        let _ = self.streams.set(Arc::downgrade(streams));
+        let (me, ids) = (Arc::clone(self), Ids::from_seed(self.seed()));
+        self.link.runtime().spawn(async move { me.link.keep_up(&me, ids).await });
+        let me = Arc::clone(self);
+        self.link.runtime().spawn(async move { me.beat().await });
+        let (me, (up, is_up)) = (Arc::clone(self), std::sync::mpsc::channel());
+        self.link.runtime().spawn(async move {
+            me.up().await;
+            let _ = up.send(());
+        });
+        let _ = is_up.recv_timeout(patience);
+    }
+
+    fn seed(&self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        seed.chunks_mut(8).for_each(|word| word.copy_from_slice(&self.number().to_le_bytes()));
+        seed
+    }
+
+    /// Any number.
+    pub(super) fn number(&self) -> u64 {
+        guard(&self.ids).next_u64()
+    }
+
+    /// Where Redis is, without the password.
+    pub fn place(&self) -> &str {
+        &self.link.place
+    }
+
+    /// Whether Redis can be reached now.
+    pub fn is_up(&self) -> bool {
+        self.link.is_up()
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &LinkMetrics {
+        &self.link.metrics
+    }
+
+    pub(super) async fn up(&self) {
+        loop {
+            let up = self.link.is_up.notified();
+            if self.is_up() {
+                return;
+            }
+            up.await;
+        }
+    }
+
+    /// Says that this node is alive, ends what is over, and the answers of nodes that are not alive.
+    async fn beat(&self) {
+        loop {
+            if let Some(streams) = self.streams() {
+                let bounds = streams.bounds();
+                let sweep = Call::of(&scripts::SWEEP).text(&*self.node).number(SILENCE_MS);
+                let sweep = keeps(sweep.bytes(&self.interrupted), &bounds);
+                let cut = self.link.call(sweep);
+                match cut.await.ok().and_then(|answer| number(answer.get(1)).ok()) {
+                    None | Some(0) => {}
+                    Some(cut) => {
+                        tell!("sedge: {cut} answers of a node that is gone were ended with an error");
+                    }
+                }
+            }
+            pause(Duration::from_millis(BEAT_MS)).await;
+        }
+    }
+
+    /// Waits until the answers that are being written are in Redis, but not for longer than `patience`. Blocks.
+    pub fn close(self: &Arc<Self>, patience: Duration) {
+        let (me, (done, is_done)) = (Arc::clone(self), std::sync::mpsc::channel());
+        self.link.runtime().spawn(async move {
+            loop {
+                let written = me.written.notified();
+                if me.writers.load(Ordering::Acquire) == 0 {
+                    break;
+                }
+                written.await;
+            }
+            let _ = done.send(());
+        });
+        if is_done.recv_timeout(patience).is_err() {
+            tell!(
+                "sedge: answers that are not in Redis yet are given up; other nodes end them with an error"
+            );
+        }
+    }
+
+    pub(super) fn streams(&self) -> Option<Arc<Streams>> {
+        self.streams.get().and_then(Weak::upgrade)
+    }
+
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Unavailable>> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let done = self.link.runtime().spawn(work).await;
+        done.unwrap_or_else(|_| Err(Unavailable { unknown: true, why: "its thread has failed".into() }))
+    }
+
+    /// What `name` leads to. With `used` it counts as read.
+    pub(in crate::stream) async fn find(
+        self: &Arc<Self>,
+        streams: &Arc<Streams>,
+        name: &str,
+        used: bool,
+    ) -> Result<Found, Unavailable> {
+        Ok(match self.attach(streams, name, used).await? {
+            None => Found::Missing,
+            Some(stream) if stream.is_present() => {
+                stream.touch(crate::shard::clock::unix_millis());
+                Found::Present(stream)
+            }
+            Some(_) => Found::Hidden,
+        })
+    }
+
+    /// Brings all of them up to now.
+    pub(in crate::stream) async fn freshen(
+        self: &Arc<Self>,
+        streams: &Arc<Streams>,
+        names: Vec<Box<str>>,
+    ) -> Result<(), Unavailable> {
+        // All of them are on their way before the first is waited for.
+        let asked: Vec<_> = names.iter().map(|name| self.ask(streams, name, false)).collect();
+        for asked in asked {
+            fetched(asked).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a stream; says whether it was there.
+    pub(in crate::stream) async fn delete(
+        self: &Arc<Self>,
+        streams: &Arc<Streams>,
+        stream: &Arc<Stream>,
+    ) -> Result<bool, Unavailable> {
+        let (me, streams, stream) = (Arc::clone(self), Arc::clone(streams), Arc::clone(stream));
+        self.run(async move {
+            let delete = Call::of(&scripts::DELETE).text(&*stream.name).number(stream.id);
+            let answer = me.link.call(delete).await?;
+            me.attach(&streams, &stream.name, false).await?;
+            Ok(text(answer.first()) == "ok")
+        })
+        .await
+    }
+
+    /// The answer that its maker calls so.
+    pub(in crate::stream) async fn answer(
+        self: &Arc<Self>,
+        streams: &Arc<Streams>,
+        name: &str,
+    ) -> Result<Option<Arc<Stream>>, Unavailable> {
+        let me = Arc::clone(self);
+        let key = format!("sedge:a:{name}");
+        let found = self.run(async move { me.link.command(redis::cmd("GET").arg(key)).await }).await?;
+        match text(Some(&found)) {
+            "" => Ok(None),
+            name => match self.find(streams, name, true).await? {
+                Found::Present(stream) => Ok(Some(stream)),
+                _ => Ok(None),
+            },
+        }
+    }
+}
+
+impl Ears for Remote {
+    fn connected(self: &Arc<Self>, epoch: u64) {
+        let Some(streams) = self.streams() else { return };
+        let mirrors: Vec<_> = streams.read().values().cloned().collect();
+        let is_other = streams.epoch.swap(epoch, Ordering::AcqRel) != epoch;
+        if is_other {
+            streams.common.order.store(1, Ordering::Release);
+        }
+        for mirror in mirrors {
+            if is_other {
+                streams.forget(&mirror);
+            } else if mirror.readers() > 0 {
+                self.fetch(&streams, &mirror.name);
+            }
+        }
+    }
+
+    fn heard(self: &Arc<Self>, message: &[u8]) {
+        self.link.metrics.wakes.fetch_add(1, Ordering::Relaxed);
+        let (Some(streams), Ok(message)) = (self.streams(), std::str::from_utf8(message)) else { return };
+        let mut words = message.splitn(3, ' ');
+        let (Some(tail), Some(closed), Some(name)) = (words.next(), words.next(), words.next()) else {
+            return;
+        };
+        let Some(stream) = streams.read().get(name).cloned() else { return };
+        let is_known = {
+            let state = stream.lock();
+            // Who asks for it next fetches it then.
+            state.watches.is_empty()
+                || tail.parse().is_ok_and(|tail: u64| state.visible >= tail)
+                    && state.closed_visible == (closed == "1")
+        };
+        if !is_known {
+            self.fetch(&streams, name);
+        }
+    }
+}
+
+/// What is kept of a stream, as scripts are told.
+pub(super) fn keeps(call: Call, bounds: &Bounds) -> Call {
+    call.number(bounds.keep_bytes).number(bounds.keep_records as u64).number(bounds.keep_ms)
+}
