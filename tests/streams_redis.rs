@@ -335,6 +335,47 @@ fn an_answer_outlives_an_absence_of_redis() {
     append_with_nothing_left(&redis);
 }
 
+#[test]
+fn an_answer_of_which_too_much_waits_for_redis_ends_in_an_error() {
+    let (mut redis, upstream) = (Redis::start(), Upstream::listen());
+    let a = with_upstream(&redis, &upstream);
+    let (mut client, mut peer, location) = begun(&a, &upstream, "/v1/chat/completions", STREAM_BODY);
+    peer.send(chunk(EVENTS[0]));
+    assert_eq!(client.read_chunk(), EVENTS[0].as_bytes());
+    redis.kill();
+    let event = format!("data: {}\n\n", "x".repeat(64 << 10));
+    for _ in 0..140 {
+        peer.send(chunk(&event));
+        assert_eq!(client.read_chunks(event.len()), event.as_bytes());
+    }
+    peer.send([chunk(EVENTS[2]), LAST_CHUNK.to_vec()].concat());
+    assert_eq!(client.read_chunk(), EVENTS[2].as_bytes());
+    client.read_last_chunk();
+    redis.come_back();
+    a.wait_metric("sedge_redis_up", &[], 1.0);
+    let kept = whole(&a, &location);
+    assert!(kept.starts_with(EVENTS[0]) && kept.len() < 9 << 20, "{} bytes", kept.len());
+    assert!(kept.ends_with("\"code\":\"storage_unavailable\"}}\n\n"), "{}", &kept[kept.len() - 200..]);
+}
+
+#[test]
+fn an_answer_of_which_redis_has_lost_a_part_ends_in_an_error() {
+    let (redis, upstream) = (Redis::start(), Upstream::listen());
+    let a = with_upstream(&redis, &upstream);
+    let (mut client, mut peer, location) = begun(&a, &upstream, "/v1/chat/completions", STREAM_BODY);
+    peer.send(chunk(EVENTS[0]));
+    assert_eq!(client.read_chunk(), EVENTS[0].as_bytes());
+    wait_until("it is kept", || a.ask(&get(&location, &[])).1.text() == EVENTS[0]);
+    // As after a failover to a replica that was behind.
+    let name = location.strip_prefix("/v1/stream/").expect("a name");
+    let () = redis.ask(&["DEL", &format!("sedge:l:{name}"), &format!("sedge:p:{name}")]);
+    let () = redis.ask(&["HSET", &format!("sedge:s:{name}"), "tail", "0"]);
+    peer.send(chunk(EVENTS[1]));
+    assert_eq!(client.read_chunk(), EVENTS[1].as_bytes());
+    let kept = whole(&a, &location);
+    assert!(kept.starts_with("data: {\"error\":{") && kept.contains("storage_unavailable"), "{kept}");
+}
+
 /// No answer is on record as being written any more.
 fn append_with_nothing_left(redis: &Redis) {
     let writing: Vec<String> = redis.ask(&["KEYS", "sedge:g:*"]);

@@ -83,12 +83,12 @@ impl ApiError {
         )
     }
 
-    /// More of an answer was waiting to be kept than may wait.
+    /// More of an answer was waiting to be kept than may wait, or Redis has lost what was kept of it.
     pub fn answer_not_kept() -> ApiError {
         ApiError::new(
             503,
             "storage_unavailable",
-            "Redis could not be reached for so long that the rest of this answer could not be kept. Ask again.",
+            "Redis was away for too long, or has lost data: this answer could not be kept whole. Ask again.",
         )
     }
 

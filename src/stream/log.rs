@@ -140,6 +140,11 @@ impl Log {
         self.records.front()
     }
 
+    /// The newest.
+    pub(super) fn newest(&self) -> Option<&Record> {
+        self.records.back()
+    }
+
     /// All of them.
     pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
         self.records.iter()

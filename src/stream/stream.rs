@@ -139,6 +139,8 @@ pub(super) struct State {
     pub(super) failed: bool,
     /// Of a mirror: up to which place in the order of all appends it has all that is of this stream.
     pub(super) mirrored: u64,
+    /// Of a mirror: it was heard that there is more, while nobody watched.
+    pub(super) behind: bool,
     pub(super) frames: [Option<Frame>; super::view::VIEWS],
 }
 
@@ -277,12 +279,14 @@ impl Stream {
         }
     }
 
-    pub(super) fn watch(&self, core: u16) {
+    /// Somebody on a core watches from now on. Says whether there is something that was not fetched, since nobody did.
+    pub(super) fn watch(&self, core: u16) -> bool {
         let mut state = self.lock();
         match state.watches.iter_mut().find(|watch| watch.core == core) {
             Some(watch) => watch.readers += 1,
             None => state.watches.push(Watch { core, readers: 1, rung: false }),
         }
+        std::mem::take(&mut state.behind)
     }
 
     pub(super) fn unwatch(&self, core: u16) {

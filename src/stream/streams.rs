@@ -363,6 +363,7 @@ impl State {
             answer: None,
             failed: false,
             mirrored: 0,
+            behind: false,
             watches: Vec::new(),
             frames: [const { None }; super::view::VIEWS],
         }

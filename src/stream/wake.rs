@@ -174,7 +174,10 @@ impl Hub {
     }
 
     fn seat(self: &Rc<Self>, stream: &Arc<Stream>, reads: bool) -> Seat {
-        stream.watch(self.core);
+        let is_behind = stream.watch(self.core);
+        if let Some(remote) = stream.common.remote.as_ref().filter(|_| is_behind) {
+            remote.fetch_for(stream);
+        }
         let key = self.seats.borrow_mut().entry(stream.id).or_default().insert(Waker::noop().clone());
         Seat { hub: Rc::clone(self), stream: Arc::clone(stream), key, reads }
     }

@@ -72,7 +72,7 @@ impl Remote {
             (lifetime, _) => lifetime,
         };
         let epoch = source.map_or_else(|| self.number(), |source| source.epoch);
-        let call = Call::of(&scripts::CREATE).text(creation.name).text(kind).text(&*format!("{epoch:016x}"));
+        let call = Call::of(&scripts::CREATE).text(creation.name).text(kind).epoch(epoch);
         let call = match lifetime {
             Lifetime::Unbounded => call.text(None).text(None).text(None),
             Lifetime::Idle(seconds) => call.number(*seconds).text(None).text(None),

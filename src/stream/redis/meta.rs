@@ -62,12 +62,24 @@ pub(super) fn number(value: Option<&Value>) -> Result<u64, Unavailable> {
     }
 }
 
-/// Reads what `read.lua` answers; `None` if there is no such stream.
-pub(super) fn snapshot(answer: Vec<Value>) -> Result<Option<Snapshot>, Unavailable> {
+/// What there is under a name.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// Nothing.
+    Missing,
+    /// A stream, but not the one that was known, or another log.
+    Other,
+    /// What was not known of it yet.
+    More(Snapshot),
+}
+
+/// Reads what `read.lua` answers.
+pub(super) fn told(answer: Vec<Value>) -> Result<Told, Unavailable> {
     let mut answer = answer.into_iter();
-    let word = answer.next();
-    if text(word.as_ref()) == "missing" {
-        return Ok(None);
+    match text(answer.next().as_ref()) {
+        "missing" => return Ok(Told::Missing),
+        "other" => return Ok(Told::Other),
+        _ => {}
     }
     let (Some(Value::Array(meta)), Some(Value::Array(entries)), Some(more), order) =
         (answer.next(), answer.next(), answer.next(), answer.next())
@@ -75,7 +87,7 @@ pub(super) fn snapshot(answer: Vec<Value>) -> Result<Option<Snapshot>, Unavailab
         return Err(garbled("a stream is incomplete"));
     };
     let records = entries.into_iter().map(record).collect::<Result<_, _>>()?;
-    Ok(Some(Snapshot {
+    Ok(Told::More(Snapshot {
         meta: read(&meta)?,
         records,
         more: text(Some(&more)) == "1",
@@ -177,4 +189,98 @@ pub(super) fn pack(ends: &[u32]) -> Vec<u8> {
 fn unpack(bytes: &[u8]) -> Box<[u32]> {
     let (words, _) = bytes.as_chunks::<4>();
     words.iter().map(|word| u32::from_le_bytes(*word)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn word(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    fn words(words: &[&str]) -> Value {
+        Value::Array(words.iter().map(|text| word(text)).collect())
+    }
+
+    #[test]
+    fn a_stream_is_read_as_the_scripts_tell_it() {
+        let meta = words(&[
+            "id",
+            "7",
+            "kind",
+            "application/json",
+            "epoch",
+            "00000000000000ab",
+            "ttl",
+            "60",
+            "start",
+            "4",
+            "tail",
+            "9",
+            "lost",
+            "2",
+            "closed",
+            "1",
+            "presence",
+            "p",
+            "forks",
+            "1",
+            "base",
+            "trunk",
+            "base_at",
+            "4",
+            "depth",
+            "2",
+        ]);
+        let fields = Value::Array(vec![
+            word("b"),
+            word("{1},2"),
+            word("o"),
+            word("3"),
+            word("t"),
+            word("1000"),
+            word("e"),
+            Value::BulkString(pack(&[4, 5])),
+            word("n"),
+            word("chat"),
+        ]);
+        let entry = Value::Array(vec![word("9-0"), fields]);
+        let answer = vec![word("stream"), meta, Value::Array(vec![entry]), word("0"), word("12")];
+        let Ok(Told::More(told)) = told(answer) else { panic!("no stream") };
+        assert_eq!((told.meta.id, told.meta.epoch, told.meta.start, told.meta.tail), (7, 0xab, 4, 9));
+        assert_eq!((told.meta.lifetime, told.meta.closed, told.meta.forks), (Lifetime::Idle(60), true, 1));
+        assert_eq!((told.meta.base, told.more, told.order), (Some(("trunk".into(), 4, 2)), false, 12));
+        let record = &told.records[0];
+        assert_eq!((record.start, record.end, record.order, record.at), (4, 9, 3, 1000));
+        assert_eq!((&*record.ends, record.event.as_deref()), (&[4, 5][..], Some("chat")));
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let names =
+            "id|kind|epoch|start|tail|lost|forks|b|o|t|e|n|stream|text/plain|[0-9]{1,20}|[0-9]-0|\\PC{0,4}";
+        let leaf = prop_oneof![
+            Just(Value::Nil),
+            any::<i64>().prop_map(Value::Int),
+            names.prop_map(|text| Value::BulkString(text.into_bytes())),
+            prop::collection::vec(any::<u8>(), 0..6).prop_map(Value::BulkString),
+        ];
+        leaf.prop_recursive(4, 40, 10, |inner| prop::collection::vec(inner, 0..10).prop_map(Value::Array))
+    }
+
+    proptest! {
+        /// Whatever holds these keys, it is an error at most.
+        #[test]
+        fn anything_is_read_without_harm(answer in prop::collection::vec(any_value(), 0..6), entries in any_value()) {
+            let _ = told(answer);
+            let _ = payloads(entries);
+        }
+
+        #[test]
+        fn borders_are_read_as_they_were_written(ends in prop::collection::vec(any::<u32>(), 0..20)) {
+            prop_assert_eq!(&*unpack(&pack(&ends)), &ends[..]);
+        }
+    }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Unavailable;
 use tokio::sync::oneshot;
 
-use super::meta::{self, Meta, Snapshot};
+use super::meta::{self, Meta, Snapshot, Told};
 use super::remote::Remote;
 use super::scripts::{self, Call};
 use crate::stream::bounds::STREAM_OVERHEAD_BYTES;
@@ -104,47 +104,36 @@ impl Remote {
     async fn look(self: &Arc<Self>, streams: &Arc<Streams>, name: &str, mut used: bool) -> Fetched {
         loop {
             let known = streams.read().get(name).cloned();
-            let (id, tail) = known.as_ref().map_or((0, 0), |known| (known.id, known.lock().log.tail));
             let bounds = streams.bounds();
             if streams.common.held() > bounds.memory * 2 {
                 let why = "this node has no memory left for streams: raise `memory` in [streams]".into();
                 return Err(Unavailable { unknown: false, why });
             }
-            let read = Call::of(&scripts::READ).text(name).number(id).number(tail);
-            let read = read.flag(std::mem::take(&mut used)).number(bounds.keep_ms);
-            let answer = self.link.call(read);
-            let Some(snapshot) = meta::snapshot(answer.await?)? else {
-                if let Some(known) = known {
-                    streams.forget(&known);
-                }
-                return Ok(None);
+            let read = Call::of(&scripts::READ).text(name);
+            let read = match &known {
+                None => read.number(0).text(None).number(0).number(0).number(0),
+                Some(known) => known.tell_how_far(read),
             };
-            let is_known =
-                |known: &Stream| known.id == snapshot.meta.id && known.epoch == snapshot.meta.epoch;
-            let stream = match known {
-                Some(known) if is_known(&known) && snapshot.meta.tail >= tail => known,
-                Some(known) => {
-                    if is_known(&known) {
-                        self.log_was_lost(&known).await?;
+            let read = read.flag(used).number(bounds.keep_ms).epoch(self.number());
+            let stream = match (meta::told(self.link.call(read).await?)?, known) {
+                (Told::More(snapshot), Some(known)) => (known, snapshot),
+                (Told::More(snapshot), None) => (self.mirror(streams, name, &snapshot.meta).await?, snapshot),
+                (missing, known) => {
+                    known.iter().for_each(|known| streams.forget(known));
+                    match missing {
+                        Told::Missing => return Ok(None),
+                        _ => continue,
                     }
-                    streams.forget(&known);
-                    continue;
                 }
-                None => self.mirror(streams, name, &snapshot.meta).await?,
             };
+            let (stream, snapshot) = stream;
+            used = false;
             let more = snapshot.more;
             stream.take_up(snapshot);
             if !more {
                 return Ok(Some(stream));
             }
         }
-    }
-
-    /// Redis knows less than it has told: what it tells from now on is another log.
-    async fn log_was_lost(&self, stream: &Stream) -> Result<(), Unavailable> {
-        let (was, is) = (format!("{:016x}", stream.epoch), format!("{:016x}", self.number()));
-        let lost = Call::of(&scripts::LOST).text(&*stream.name).number(stream.id).text(&*was).text(&*is);
-        self.link.call(lost).await.map(drop)
     }
 
     async fn mirror(
@@ -230,6 +219,13 @@ impl Streams {
 }
 
 impl Stream {
+    /// Says which stream this is, and how far it is known.
+    fn tell_how_far(&self, call: Call) -> Call {
+        let state = self.lock();
+        let (order, at) = state.log.newest().map_or((0, 0), |last| (last.order, last.at));
+        call.number(self.id).epoch(self.epoch).number(state.log.tail).number(order).number(at)
+    }
+
     /// Takes up what Redis has told, whatever of it is known already.
     pub(super) fn take_up(self: &Arc<Self>, snapshot: Snapshot) {
         let meta = snapshot.meta;

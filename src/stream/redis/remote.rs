@@ -234,6 +234,15 @@ impl Remote {
     }
 }
 
+impl Remote {
+    /// Fetches what is new of a stream that somebody watches.
+    pub(in crate::stream) fn fetch_for(self: &Arc<Self>, stream: &Stream) {
+        if let Some(streams) = self.streams() {
+            self.fetch(&streams, &stream.name);
+        }
+    }
+}
+
 impl Ears for Remote {
     fn connected(self: &Arc<Self>, epoch: u64) {
         let Some(streams) = self.streams() else { return };
@@ -258,13 +267,20 @@ impl Ears for Remote {
         let (Some(tail), Some(closed), Some(name)) = (words.next(), words.next(), words.next()) else {
             return;
         };
-        let Some(stream) = streams.read().get(name).cloned() else { return };
+        let Some(stream) = streams.read().get(name).cloned() else {
+            // What is on its way may be older than what was heard: the two come over different connections.
+            if guard(&self.fetches).contains_key(name) {
+                self.fetch(&streams, name);
+            }
+            return;
+        };
         let is_known = {
-            let state = stream.lock();
-            // Who asks for it next fetches it then.
-            state.watches.is_empty()
-                || tail.parse().is_ok_and(|tail: u64| state.visible >= tail)
-                    && state.closed_visible == (closed == "1")
+            let mut state = stream.lock();
+            let is_known = tail.parse().is_ok_and(|tail: u64| state.visible >= tail)
+                && state.closed_visible == (closed == "1");
+            // Who asks for it next fetches it then, and so does who begins to watch after having asked.
+            state.behind |= !is_known && state.watches.is_empty();
+            is_known || state.watches.is_empty()
         };
         if !is_known {
             self.fetch(&streams, name);

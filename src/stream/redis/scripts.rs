@@ -15,7 +15,6 @@ pub(super) static APPEND: LazyLock<Script> = script!("append.lua");
 pub(super) static READ: LazyLock<Script> = script!("read.lua");
 pub(super) static DELETE: LazyLock<Script> = script!("delete.lua");
 pub(super) static NAME: LazyLock<Script> = script!("name.lua");
-pub(super) static LOST: LazyLock<Script> = script!("lost.lua");
 pub(super) static SWEEP: LazyLock<Script> = script!("sweep.lua");
 
 /// A script and what it is given.
@@ -41,6 +40,11 @@ impl Call {
 
     pub(super) fn number(self, number: u64) -> Call {
         self.text(&*number.to_string())
+    }
+
+    /// An epoch, as offsets have it.
+    pub(super) fn epoch(self, epoch: u64) -> Call {
+        self.text(&*format!("{epoch:016x}"))
     }
 
     pub(super) fn flag(self, is: bool) -> Call {

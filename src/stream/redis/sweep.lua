@@ -7,7 +7,7 @@ local AT_ONCE = 100
 
 -- Whoever has not been able to hear of the others for a while cannot say that they are silent: Redis was away, not they.
 local last = tonumber(redis.call('ZSCORE', P .. 'nodes', node) or '0')
-local since = tonumber(redis.call('HGET', P .. 'since', node) or '0')
+local since = tonumber(redis.call('HGET', P .. 'since', node) or text(NOW))
 if NOW - last > silence / 2 then since = NOW end
 redis.call('HSET', P .. 'since', node, text(since))
 redis.call('ZADD', P .. 'nodes', text(NOW), node)

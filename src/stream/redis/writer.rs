@@ -114,26 +114,38 @@ async fn write(remote: &Arc<Remote>, stream: &Arc<Stream>, queue: &Queue, cut: B
             queue.bell.notified().await;
             continue;
         }
-        let append = Kept {
-            bytes,
-            ends: Box::default(),
-            content_type: Some(stream.kind.as_str().into()),
-            event: None,
-            claim: Some((PRODUCER.into(), 0, seq)),
-            seq: None,
-            close,
-        };
-        loop {
-            match remote.put(stream, &append).await {
-                Ok(_) => break,
-                Err(Refused::Unavailable(_)) => pause(Duration::from_millis(AGAIN_MS)).await,
-                // Somebody has deleted it, or ended it because this node was taken for dead.
-                Err(_) => return,
+        match put(remote, stream, &part(stream, bytes, Some(seq), close)).await {
+            Ok(()) if close => return,
+            Ok(()) => seq += 1,
+            // Somebody has deleted it, or ended it because this node was taken for dead.
+            Err(Refused::Gone | Refused::Closed(_)) => return,
+            // Redis has lost a part of it.
+            Err(_) => {
+                let _ = put(remote, stream, &part(stream, cut, None, true)).await;
+                return;
             }
         }
-        seq += 1;
-        if close {
-            return;
+    }
+}
+
+fn part(stream: &Stream, bytes: Bytes, seq: Option<u64>, close: bool) -> Kept {
+    Kept {
+        bytes,
+        ends: Box::default(),
+        content_type: Some(stream.kind.as_str().into()),
+        event: None,
+        claim: seq.map(|seq| (PRODUCER.into(), 0, seq)),
+        seq: None,
+        close,
+    }
+}
+
+/// Appends, however long it takes.
+async fn put(remote: &Arc<Remote>, stream: &Arc<Stream>, append: &Kept) -> Result<(), Refused> {
+    loop {
+        match remote.put(stream, append).await {
+            Err(Refused::Unavailable(_)) => pause(Duration::from_millis(AGAIN_MS)).await,
+            other => return other.map(drop),
         }
     }
 }
