@@ -3,7 +3,7 @@
 //!     cargo bench --bench edge                          every scene, three rounds
 //!     cargo bench --bench edge -- paced burst           these scenes
 //!       --rounds N  --peers floor,sedge,...  --no-calls
-//!     cargo bench --bench edge -- plots                 the plots alone
+//!     cargo bench --bench edge -- plots                 the plots alone; `plot-streams`, `plot-size`: one of them
 //!     cargo bench --bench edge -- paced --stacks        record sedge's stacks, into target/bench/SCENE.sedge.perf
 //!
 //! Every peer is a process of its own on one core; the upstream and the clients are this process, on the others. The rounds are
@@ -17,7 +17,7 @@
 //!
 //! CPU time is the kernel's accounting of the peer's threads. It includes the kernel's work for its sockets.
 //!
-//! Results go to the terminal, to `target/bench/edge.json` and to `target/bench/*.svg`. The binary is built beside, without what
+//! Results go to the terminal, to `target/bench/edge.json` and, of `plots`, to `target/bench/*.svg`. The binary is built beside, without what
 //! the benchmark's own dependencies would switch on in it; `SEDGE_BIN` names another.
 
 #![allow(missing_docs, unreachable_pub, clippy::print_stdout, reason = "a program, and one that prints")]
@@ -47,9 +47,13 @@ use scenes::{Certificate, Scene};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Over what events are plotted.
+const PLOTS: [&str; 2] = ["streams", "size"];
+
 struct Options {
     scenes: Vec<Scene>,
-    plots: bool,
+    /// By name, as their files are called.
+    plots: Vec<&'static str>,
     rounds: usize,
     peers: Vec<Kind>,
     calls: bool,
@@ -99,9 +103,9 @@ fn main() {
         all.push(results.json());
         save(&scratch.join("edge.json"), &serde_json::Value::from(all.clone()));
     }
-    if options.plots {
-        draw(&options, &site, "streams", scenes::by_streams());
-        draw(&options, &site, "size", scenes::by_bytes());
+    for plot in &options.plots {
+        let scenes = if *plot == "streams" { scenes::by_streams() } else { scenes::by_bytes() };
+        draw(&options, &site, plot, scenes);
     }
 }
 
@@ -126,30 +130,37 @@ fn measure(scene: Scene, options: &Options, site: &Site<'_>, calls: bool) -> Res
     Results { scene, peers }
 }
 
-/// One plot: CPU time for each event over something that grows.
+/// Two plots over something that grows: CPU time for each event, and that as a multiple of the floor's in the same round, which
+/// is what remains comparable when the machine is slower for a minute.
 fn draw(options: &Options, site: &Site<'_>, name: &str, scenes: Vec<(f64, Scene)>) {
-    let mut lines: Vec<plot::Line> =
-        options.peers.iter().map(|kind| plot::Line { name: kind.name(), points: Vec::new() }).collect();
+    let lines = || options.peers.iter().map(|kind| plot::Line { name: kind.name(), points: Vec::new() });
+    let (mut times, mut ratios): (Vec<_>, Vec<_>) = (lines().collect(), lines().collect());
     for (x, scene) in scenes {
         let results = measure(scene, options, site, false);
         println!("\n{name} = {x}{}", results.table());
-        for (kind, line) in options.peers.iter().zip(&mut lines) {
-            line.points.extend(results.cpu_us(*kind).map(|y| (x, y)));
+        for (at, kind) in options.peers.iter().enumerate() {
+            times[at].points.extend(results.cpu_us(*kind).map(|y| (x, y)));
+            ratios[at].points.extend(results.ratio(*kind, Kind::Floor).map(|y| (x, y)));
         }
     }
-    lines.retain(|line| !line.points.is_empty());
     let (title, x_label) = match name {
         "streams" => ("What an event costs, by streams open (9,000 events a second in all)", "streams"),
         _ => ("What an event costs, by its size (200 streams, an event every 40 ms)", "bytes of an event"),
     };
-    let svg = plot::svg(title, x_label, "CPU time, microseconds an event", &lines);
-    std::fs::write(site.scratch.join(format!("{name}.svg")), svg).expect("write the plot");
+    for (suffix, y_label, mut lines) in [
+        ("", "CPU time, microseconds an event", times),
+        ("-ratio", "CPU time, as a multiple of the floor's", ratios),
+    ] {
+        lines.retain(|line| !line.points.is_empty());
+        let svg = plot::svg(title, x_label, y_label, &lines);
+        std::fs::write(site.scratch.join(format!("{name}{suffix}.svg")), svg).expect("write the plot");
+    }
 }
 
 fn options(args: &[String]) -> Options {
     let mut options = Options {
         scenes: Vec::new(),
-        plots: false,
+        plots: Vec::new(),
         rounds: 3,
         peers: Kind::ALL.to_vec(),
         calls: true,
@@ -168,22 +179,27 @@ fn options(args: &[String]) -> Options {
             }
             "--no-calls" => options.calls = false,
             "--stacks" => options.stacks = true,
-            "plots" => options.plots = true,
+            "plots" => options.plots = PLOTS.to_vec(),
+            "plot-streams" => options.plots.push("streams"),
+            "plot-size" => options.plots.push("size"),
             name => match scenes::all().into_iter().find(|scene| scene.name() == name) {
                 Some(scene) => options.scenes.push(scene),
                 None => usage(arg),
             },
         }
     }
-    if options.scenes.is_empty() && !options.plots {
-        (options.scenes, options.plots) = (scenes::all(), true);
+    if options.scenes.is_empty() && options.plots.is_empty() {
+        (options.scenes, options.plots) = (scenes::all(), PLOTS.to_vec());
     }
     options
 }
 
 fn usage(arg: &str) -> ! {
     let names: Vec<&str> = scenes::all().iter().map(|scene| scene.name()).collect();
-    eprintln!("edge: {arg}? There are: {} plots --rounds N --peers A,B --no-calls --stacks", names.join(" "));
+    eprintln!(
+        "edge: {arg}? There are: {} plots plot-streams plot-size --rounds N --peers A,B --no-calls --stacks",
+        names.join(" ")
+    );
     std::process::exit(2);
 }
 
