@@ -156,7 +156,20 @@ impl Visit<'_> {
         self.admit(self.reach(name, false).await?)
     }
 
-    /// The same, for one who reads it. Who follows it can begin with what is known here, and goes on when more can be known.
+    /// Appends to the stream of that name. What is remembered of one in Redis is enough for that: whether it is still the same is
+    /// found out with the append.
+    async fn append(&self, name: &str, body: &[u8]) -> Result<Reply, ApiError> {
+        let remembered = self.streams().remote().and_then(|_| self.streams().remembered(name));
+        if let Some(stream) = remembered.and_then(|stream| self.mine(stream)) {
+            let reply = write::append(self, &stream, body).await?;
+            if reply.status != 404 {
+                return Ok(reply);
+            }
+        }
+        write::append(self, &self.find(name).await?, body).await
+    }
+
+    /// The stream of that name, for one who reads it. Who follows it can begin with what is known here, and goes on when more can be known.
     async fn find_to_read(&self, name: &str, follows: bool) -> Result<Arc<Stream>, ApiError> {
         match self.reach(name, true).await {
             Ok(found) => self.admit(found),
@@ -278,7 +291,7 @@ async fn decide(visit: &Visit<'_>, ledger: &mut Ledger) -> Result<Answer, Failur
         }
         "POST" => {
             let body = receive(visit, ledger).await?;
-            write::append(visit, &visit.find(&name).await?, &body).await?
+            visit.append(&name, &body).await?
         }
         "DELETE" => write::delete(visit, &visit.find(&name).await?).await?,
         "HEAD" => read::describe(&*visit.find(&name).await?),
