@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::tests::{Place, loaded};
-use super::{Config, Member, UpstreamUrl, describe_unreloadable, keep_unreloadable};
+use super::{Config, Member, Secret, UpstreamUrl, describe_unreloadable, keep_unreloadable};
 use crate::cli::ServeArgs;
 
 const TWO_ROUTES: &str = r#"
@@ -270,4 +270,28 @@ fn what_may_be_used_is_read_wherever_it_may_stand() {
     assert_eq!((quota, quota), (&config.routes[0].quota, &config.upstreams[0].quota));
     assert!(config.keys[0].models[0].matches("gpt-4o") && config.limits_max_tokens() && config.needs_peek());
     assert!(loaded("[[upstream]]\nurl = \"http://a\"").upstreams[0].quota.is_unlimited());
+}
+
+#[test]
+fn streams_are_on_a_disk_or_in_redis() {
+    let with = |redis: &str| format!("[streams]\nredis = \"{redis}\"\n");
+    let place = Place::new(&with("redis://127.0.0.1:6379/2"));
+    let config = place.load(&ServeArgs::default(), &[]).expect("an address");
+    assert_eq!(config.streams.redis.as_ref().map(Secret::expose), Some("redis://127.0.0.1:6379/2"));
+    let hidden = [("REDIS", "rediss://:secret@redis.example:6380")];
+    let config = Place::new(&with("env:REDIS")).load(&ServeArgs::default(), &hidden).expect("an address");
+    assert!(!format!("{config:?}").contains("secret@"), "it is never shown");
+    for (wrong, why) in [
+        ("redis://:secret@127.0.0.1", "has a password in it"),
+        ("http://127.0.0.1", "is no address of Redis"),
+        ("127.0.0.1:6379", "is no address of Redis"),
+        ("env:NOT_THERE", "is not set"),
+    ] {
+        let errors = Place::new(&with(wrong)).load(&ServeArgs::default(), &[]).expect_err(wrong);
+        assert!(errors.starts_with("sedge.toml:2: [streams] redis: ") && errors.contains(why), "{errors}");
+        assert!(!errors.contains("secret@"), "{errors}");
+    }
+    let both = ServeArgs { data_dir: Some("streams".into()), ..ServeArgs::default() };
+    let errors = place.load(&both, &[]).expect_err("both");
+    assert!(errors.contains("--data-dir") && errors.contains("exclude each other"), "{errors}");
 }
