@@ -17,14 +17,19 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
-use support::{Edge, LAST_CHUNK, SSE_HEAD, Upstream, Wire, chunk, edge, stream_request, streaming};
+use support::{
+    Edge, LAST_CHUNK, SSE_HEAD, Upstream, Wire, answer, chunk, edge, relayed, stream_request, streaming,
+};
 
-/// User instructions to relay an event. Measured: 2,670 (callgrind 3.19, x86-64).
-const EVENT_INSTRUCTIONS_MAX: f64 = 2800.0;
+/// User instructions to relay an event. Measured: 2,570 (callgrind 3.19, x86-64).
+const EVENT_INSTRUCTIONS_MAX: f64 = 2680.0;
 
 /// User instructions for a stream of one event on a connection of its own, from its acceptance to its close, the upstream's
-/// connection kept. Measured: 40,700.
-const STREAM_INSTRUCTIONS_MAX: f64 = 43_000.0;
+/// connection kept. Measured: 36,900.
+const STREAM_INSTRUCTIONS_MAX: f64 = 38_500.0;
+
+/// User instructions for a request with an answer of 800 bytes of JSON, both connections kept. Measured: 28,500.
+const REQUEST_INSTRUCTIONS_MAX: f64 = 30_000.0;
 
 /// System calls to relay an event that comes alone: epoll_wait, recv, send. The rest is the core's tick, twenty times a second.
 /// Measured: 3.02.
@@ -77,6 +82,36 @@ fn a_stream_costs_few_instructions() {
     };
     let (few, many) = (20, 120);
     assert_slope("instructions a stream", run(few), run(many), many - few, STREAM_INSTRUCTIONS_MAX);
+}
+
+#[test]
+fn a_request_costs_few_instructions() {
+    if !can_count("valgrind") {
+        return;
+    }
+    let body = format!(
+        "{{\"id\":\"chatcmpl-01\",\"object\":\"chat.completion\",\"created\":1767607200,\"model\":\"m\",\"choices\":[{{\
+         \"index\":0,\"message\":{{\"role\":\"assistant\",\"content\":\"{}\"}},\"finish_reason\":\"stop\"}}],\
+         \"usage\":{{\"prompt_tokens\":5,\"completion_tokens\":9,\"total_tokens\":14}}}}",
+        "x y ".repeat(145)
+    );
+    let run = |requests: usize| {
+        let json = answer("200 OK", &["Content-Type: application/json"], &body);
+        instructions(|edge, upstream| {
+            let (mut client, mut peer, _, _) = relayed(edge, upstream, &stream_request());
+            for first in (0..requests).map(|number| number == 0) {
+                if !first {
+                    client.send(stream_request());
+                    let head = peer.read_head();
+                    peer.read_request_body(&head);
+                }
+                peer.send(&json);
+                assert_eq!(client.read_answer().1.text(), body);
+            }
+        })
+    };
+    let (few, many) = (100, 600);
+    assert_slope("instructions a request", run(few), run(many), many - few, REQUEST_INSTRUCTIONS_MAX);
 }
 
 #[test]

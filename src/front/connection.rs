@@ -150,16 +150,15 @@ pub fn run<'a>(
 async fn wait(client: &Client, core: &Rc<Core>, door: Door, first: bool) -> Waited {
     let mut scanner = HeadScanner::default();
     let (head_limit, idle_limit) = {
-        let timeouts = &core.shared.settings.load().config.timeouts;
+        let timeouts = &core.settings().config.timeouts;
         (millis(timeouts.request_head), millis(timeouts.keep_alive))
     };
     let now = core.shard.clock.millis();
     let mut begun = first || !client.inbound().is_empty();
     match begun {
-        true => client.deadlines.phase(Timeout::RequestHead, now, head_limit),
-        false => client.deadlines.phase(Timeout::KeepAlive, now, idle_limit),
+        true => client.phase(Timeout::RequestHead, now, head_limit),
+        false => client.phase(Timeout::KeepAlive, now, idle_limit),
     }
-    client.arm();
     poll_fn(|cx| {
         if client.poll_expired(cx).is_ready() {
             let nothing = client.inbound().is_empty();
@@ -184,15 +183,14 @@ async fn wait(client: &Client, core: &Rc<Core>, door: Door, first: bool) -> Wait
                 Poll::Pending if client.inbound().is_empty() => return Poll::Pending,
                 Poll::Pending => {
                     client.park();
-                    let room = core.has_head_room(&core.shared.settings.load());
+                    let room = core.has_head_room(&core.settings());
                     return if room { Poll::Pending } else { Poll::Ready(Waited::NoRoom) };
                 }
             }
             if !begun {
                 begun = true;
                 let now = core.shard.clock.micros() / 1000;
-                client.deadlines.phase(Timeout::RequestHead, now, head_limit);
-                client.arm();
+                client.phase(Timeout::RequestHead, now, head_limit);
             }
         }
     })
@@ -202,7 +200,7 @@ async fn wait(client: &Client, core: &Rc<Core>, door: Door, first: bool) -> Wait
 /// Reads a complete head, and decides what becomes of the request.
 fn read(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, length: usize) -> Next {
     client.deadlines.no_phase();
-    let settings = core.shared.settings.load();
+    let settings = core.settings();
     // Our own answers, too, have to be taken.
     client.deadlines.stall(millis(settings.config.timeouts.client_stall));
     let mut inbound = client.inbound();
@@ -218,7 +216,7 @@ fn read(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, length: usiz
     if preflight && is_relayed(request.path(), &settings.config) {
         return Next::Give(request, Box::new(local::preflight()));
     }
-    match admit(&mut request, core, door) {
+    match admit(&mut request, core, &settings, door) {
         Ok(()) if batch::is_batch(&request) => Next::Batch(request),
         Ok(()) if streams::is_ours(&request) => Next::Streams(request),
         Ok(()) if streams::may_be_kept(&request, core) => Next::Again(request),
@@ -262,8 +260,7 @@ fn take(
 }
 
 /// Whether the request may go on: its path is relayed, its key is known, and the process has room for it.
-fn admit(request: &mut Request, core: &Core, door: Door) -> Result<(), ApiError> {
-    let settings = core.shared.settings.load();
+fn admit(request: &mut Request, core: &Core, settings: &Settings, door: Door) -> Result<(), ApiError> {
     let path = request.path();
     if door == Door::Admin || !is_relayed(path, &settings.config) {
         return Err(ApiError::no_route(&request.method, path));
@@ -284,7 +281,7 @@ fn admit(request: &mut Request, core: &Core, door: Door) -> Result<(), ApiError>
     if core.shared.is_draining() && !core.shared.is_succeeded() {
         return Err(ApiError::draining());
     }
-    if core.has_room(&settings) { Ok(()) } else { Err(ApiError::overloaded()) }
+    if core.has_room(settings) { Ok(()) } else { Err(ApiError::overloaded()) }
 }
 
 fn is_relayed(path: &str, config: &Config) -> bool {

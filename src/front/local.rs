@@ -53,7 +53,7 @@ pub fn find(request: &Request, core: &Core, door: Door) -> Option<Found> {
 
 /// Whoever wants every path relayed means these too.
 fn has_playground(core: &Core) -> bool {
-    let settings = core.shared.settings.load();
+    let settings = core.settings();
     settings.config.playground && !settings.config.relay_all
 }
 

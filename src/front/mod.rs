@@ -106,8 +106,7 @@ fn admit(
     reserve: &Rc<Reserve>,
 ) {
     core.metrics.connections_accepted.inc();
-    let Some(seat) =
-        core.shared.seats.take(peer.ip(), &core.shared.settings.load().config.limits, door == Door::Admin)
+    let Some(seat) = core.shared.seats.take(peer.ip(), &core.settings().config.limits, door == Door::Admin)
     else {
         core.metrics.connection_refused(Refusal::Limit);
         return;

@@ -74,7 +74,7 @@ fn is_reg_name(mut name: &[u8]) -> bool {
     while let Some((&b, rest)) = name.split_first() {
         name = match (b, rest) {
             (b'%', [high, low, rest @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
-            _ if is_name_byte(b) => rest,
+            _ if NAME_BYTES[usize::from(b)] => rest,
             _ => return false,
         };
     }
@@ -96,6 +96,17 @@ fn is_ip_literal(literal: &[u8]) -> bool {
         }
     }
 }
+
+/// [`is_name_byte`] of each byte: a host is looked through with every request.
+static NAME_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = is_name_byte(byte as u8);
+        byte += 1;
+    }
+    table
+};
 
 const fn is_name_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric()

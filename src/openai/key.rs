@@ -49,7 +49,9 @@ impl Key {
 
     /// How many of the key's first bytes end `bytes`.
     fn begun(&self, bytes: &[u8]) -> u8 {
-        // A key has at most KEY_MAX_BYTES.
-        (1..self.needle.len()).rev().find(|&len| bytes.ends_with(&self.needle[..len])).unwrap_or(0) as u8
+        let tail = &bytes[bytes.len().saturating_sub(self.needle.len() - 1)..];
+        // The longest is the one that begins first. A key has at most KEY_MAX_BYTES.
+        let begins = |at: &usize| tail[*at] == self.needle[0] && self.needle.starts_with(&tail[*at..]);
+        (0..tail.len()).find(begins).map_or(0, |at| tail.len() - at) as u8
     }
 }

@@ -15,9 +15,7 @@
 
 use std::ops::Range;
 
-use memchr::memchr2;
-
-use super::text::{Fed, STRUCTURAL, Text};
+use super::text::{Fed, STRUCTURAL, Text, string_end};
 
 /// The longest model name that is kept, in decoded bytes.
 pub const MAX_MODEL_BYTES: usize = 256;
@@ -156,7 +154,7 @@ impl Peek {
                     }
                 }
             }
-            At::Skipped { depth } => match memchr2(b'"', b'\\', rest) {
+            At::Skipped { depth } => match string_end(rest) {
                 None => piece.len(),
                 Some(end) => {
                     self.at = match (rest[end], depth) {

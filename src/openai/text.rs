@@ -54,8 +54,7 @@ impl Text {
             && !self.too_long
             && self.high.is_none()
             && matches!(self.escape, Escape::None);
-        let end =
-            memchr2(b'"', b'\\', rest).filter(|&end| untouched && rest[end] == b'"' && end <= max_bytes)?;
+        let end = string_end(rest).filter(|&end| untouched && rest[end] == b'"' && end <= max_bytes)?;
         Some(&rest[..end])
     }
 
@@ -150,6 +149,31 @@ fn unescaped(byte: u8) -> Option<u8> {
     })
 }
 
+/// Where the first quote or backslash is. Most strings of a body are keys and short words, for which a call of `memchr2` costs
+/// more than the search; so its first bytes are looked at here.
+#[inline]
+pub(super) fn string_end(bytes: &[u8]) -> Option<usize> {
+    for (at, chunk) in bytes.as_chunks::<8>().0.iter().take(SHORT_CHUNKS).enumerate() {
+        let word = u64::from_le_bytes(*chunk);
+        let found =
+            zero_bytes(word ^ (ONES * u64::from(b'"'))) | zero_bytes(word ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return Some(at * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let seen = bytes.len().min(SHORT_CHUNKS * 8) & !7;
+    memchr2(b'"', b'\\', &bytes[seen..]).map(|at| seen + at)
+}
+
+const SHORT_CHUNKS: usize = 2;
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// The highest bit of each byte that is zero; of those behind the first of them it may tell wrong.
+#[inline]
+fn zero_bytes(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & (ONES << 7)
+}
+
 /// The bytes that matter inside a nested value, outside its strings.
 pub(super) const STRUCTURAL: [bool; 256] = {
     let mut table = [false; 256];
@@ -160,3 +184,22 @@ pub(super) const STRUCTURAL: [bool; 256] = {
     table[b']' as usize] = true;
     table
 };
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_string_ends_at_its_first_quote_or_backslash(
+            bytes in prop::collection::vec(prop::sample::select(&b"a\"\\!#[]\x00\xa2\xdc\xff"[..]), 0..40),
+            plain in 0usize..40,
+        ) {
+            let bytes = [vec![b'!'; plain], bytes].concat();
+            let end = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+            prop_assert_eq!(string_end(&bytes), end);
+        }
+    }
+}

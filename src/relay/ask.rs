@@ -229,8 +229,7 @@ impl<'a> Asking<'a> {
         }
         if !self.waiting {
             self.waiting = true;
-            client.deadlines.phase(Timeout::FirstByte, core.shard.clock.millis(), self.first_byte);
-            client.arm();
+            client.phase(Timeout::FirstByte, core.shard.clock.millis(), self.first_byte);
         }
         Poll::Ready(Ok(()))
     }

@@ -57,7 +57,8 @@ impl Exchange<'_> {
         core.budget(self.ledger.route, |budget, now| budget.deposit(asked.retry.budget, now));
         let mut name = Name::of(self.upload.peek());
         name.change(rewrite, &mut self.upload, &core.shard);
-        let mut routes = vec![index];
+        let first = index;
+        let mut routes = Vec::new();
         loop {
             let route = &settings.config.routes[index];
             let came = match self.ask_route(route, settings).await? {
@@ -65,6 +66,10 @@ impl Exchange<'_> {
                 came => came,
             };
             let failed = came.failed();
+            // Only now: nearly every request has been answered by the first.
+            if routes.is_empty() {
+                routes.push(first);
+            }
             if let Some((next, rename)) = self.fallback(route, failed, &routes, &name, settings) {
                 self.request.degraded = Some(Degraded::Fallback);
                 self.note(&came, settings.route_labels[index]);

@@ -118,7 +118,19 @@ impl Client {
         }
     }
 
+    /// The phase that begins now must be over in `limit` milliseconds; 0 is no limit. The wheel has been told of every other
+    /// deadline: whoever sets one of them calls [`Client::arm`].
+    #[inline]
+    pub fn phase(&self, timeout: Timeout, now: Millis, limit: u32) {
+        self.deadlines.phase(timeout, now, limit);
+        if limit > 0 {
+            self.timer.arm(now + Millis::from(limit));
+        }
+    }
+
     /// Says who is to be woken when a deadline passes, and which one has passed already.
+    #[allow(clippy::inline_always, reason = "measured: on every segment's way, and a call otherwise")]
+    #[inline(always)]
     pub fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<Timeout> {
         if let Some(timeout) = self.deadlines.expired.take() {
             return Poll::Ready(timeout);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 use tokio::sync::Notify;
@@ -42,7 +42,7 @@ const DATE_BYTES: usize = 29;
 /// What all cores share.
 pub struct Shared {
     /// The settings in force.
-    pub settings: ArcSwap<Settings>,
+    pub settings: Arc<ArcSwap<Settings>>,
     /// Where everything is counted.
     pub registry: Arc<Registry>,
     /// Client connections that may be open, over all cores.
@@ -71,7 +71,7 @@ impl Shared {
         desk: Desk,
     ) -> Arc<Shared> {
         Arc::new(Shared {
-            settings: ArcSwap::from_pointee(settings),
+            settings: Arc::new(ArcSwap::from_pointee(settings)),
             registry,
             seats: Arc::default(),
             meters,
@@ -112,6 +112,8 @@ pub struct Core {
     pub shard: Rc<Shard>,
     /// What it shares with the other cores.
     pub shared: Arc<Shared>,
+    /// The settings as it saw them last: to see that they are still in force takes one load, to ask for them a dozen of them.
+    settings: RefCell<Cache<Arc<ArcSwap<Settings>>, Arc<Settings>>>,
     /// Its idle upstream connections.
     pub pool: Pool,
     /// Its memory of looked-up names.
@@ -152,6 +154,7 @@ impl Core {
             timer: shard.wheel.timer(weak.clone()),
             hub: shared.streams.hub(shard.index, Arc::clone(&metrics)),
             encoders: Cell::new(0),
+            settings: RefCell::new(Cache::new(Arc::clone(&shared.settings))),
             shard,
             shared,
             pool: Pool::default(),
@@ -173,7 +176,7 @@ impl Core {
 
     /// The settings in force.
     pub fn settings(&self) -> Arc<Settings> {
-        self.shared.settings.load_full()
+        Arc::clone(self.settings.borrow_mut().load())
     }
 
     /// Whether it holds no more than its share of what may be held for all requests and streams.
@@ -257,6 +260,8 @@ impl Timed for Core {
     fn fire(&self, now: Millis) {
         self.date.set(imf_fixdate(unix_millis() / 1000));
         self.flush_log();
+        // A core without requests does not keep alive what a reload has replaced.
+        self.settings.borrow_mut().load();
         if now >= self.swept.get() + SWEEP_MS {
             self.swept.set(now);
             self.pool.sweep(now);

@@ -263,6 +263,8 @@ impl Download {
         })
     }
 
+    #[allow(clippy::inline_always, reason = "measured: on every segment's way, and a call otherwise")]
+    #[inline(always)]
     fn look(&mut self, payload: &[u8]) {
         self.bytes += payload.len() as u64;
         if let Some(tee) = &mut self.tee {

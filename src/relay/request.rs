@@ -10,7 +10,7 @@ use crate::guard::account::Account;
 use crate::guard::holder::Holder;
 use crate::http::Version;
 use crate::http::coding::{Coding, negotiate};
-use crate::http::fields::{is_of_a_proxy, write_field, write_number};
+use crate::http::fields::{is_called, is_of_a_proxy, write_field, write_number};
 use crate::http::request::{RequestBody, RequestHead};
 use crate::observe::{Degraded, Ids, TraceContext, valid_request_id};
 use crate::shard::clock::Millis;
@@ -168,7 +168,7 @@ impl Request {
 
     /// Takes one field in. Says whether it continued a trace.
     fn field(&mut self, name: &str, value: &[u8], ids: &mut Ids, sending: &mut Sending) -> bool {
-        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        let is = |other: &str| is_called(name, other);
         // The first letter rules out nearly all comparisons.
         match name.as_bytes()[0] | 0x20 {
             b'h' if is("host") => return false,
@@ -438,11 +438,15 @@ fn reads_json(path: &str) -> bool {
 
 /// A media type without its parameters.
 pub(super) fn essence(value: &[u8]) -> &[u8] {
-    value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii()
+    value[..memchr(b';', value).unwrap_or(value.len())].trim_ascii()
 }
 
 /// `application/json`, or a type built on it (`application/vnd.x+json`).
 pub fn is_json(value: &[u8]) -> bool {
+    // As nearly everyone writes it.
+    if value == b"application/json" {
+        return true;
+    }
     let essence = essence(value);
     essence.eq_ignore_ascii_case(b"application/json")
         || essence.len() > 5 && essence[essence.len() - 5..].eq_ignore_ascii_case(b"+json")

@@ -53,6 +53,8 @@ struct Entry {
 pub struct Timer {
     wheel: Rc<Inner>,
     index: u32,
+    /// The tick that it was armed for last; it has fired, or was never armed, when that is not ahead.
+    armed: Cell<u32>,
 }
 
 impl Default for Wheel {
@@ -71,7 +73,7 @@ impl Wheel {
     pub fn timer(&self, target: Weak<dyn Timed>) -> Timer {
         let entry = Entry { target, at: u64::MAX, next: NONE, previous: NONE };
         let index = self.inner.entries.borrow_mut().insert(entry) as u32;
-        Timer { wheel: Rc::clone(&self.inner), index }
+        Timer { wheel: Rc::clone(&self.inner), index, armed: Cell::new(0) }
     }
 
     /// Fires everything that is due at `now`. Called once a tick; ticks that were missed are made up for.
@@ -114,12 +116,24 @@ impl Inner {
 
 impl Timer {
     /// Asks to be called no later than `at` (to the tick). An earlier call that was asked for stands.
+    #[inline]
     pub fn arm(&self, at: Millis) {
+        let turned = self.wheel.turned.get();
+        let at = at.div_ceil(TICK_MS).max(turned + 1);
+        let armed = u64::from(self.armed.get());
+        // A request arms half a dozen times, and nearly always for later than it is armed for.
+        if armed <= turned || armed > at {
+            self.move_to(at);
+        }
+    }
+
+    fn move_to(&self, at: u64) {
         let mut entries = self.wheel.entries.borrow_mut();
-        let at = at.div_ceil(TICK_MS).max(self.wheel.turned.get() + 1);
         if entries[self.index as usize].at <= at {
             return;
         }
+        // Beyond 32 bits, which are nearly seven years, it is as if it had fired: then the entry itself is asked.
+        self.armed.set(u32::try_from(at).unwrap_or_default());
         let mut slots = self.wheel.slots.borrow_mut();
         unlink(&mut entries, &mut slots, self.index);
         let slot = &mut slots[(at % SLOTS as u64) as usize];

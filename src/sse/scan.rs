@@ -61,7 +61,8 @@ impl Scanner {
     ///
     /// An event is a block of lines with at least one `data` field, ended by a blank line. Blocks of comments, or of
     /// other fields alone, end as well but are no events: no client hears of them.
-    #[inline]
+    #[allow(clippy::inline_always, reason = "measured: on every segment's way, and a call otherwise")]
+    #[inline(always)]
     pub fn feed(&mut self, piece: &[u8]) -> u32 {
         let mut rest = if self.bom < 3 { self.skip_bom(piece) } else { piece };
         if self.after_cr {
@@ -120,7 +121,8 @@ impl Scanner {
     }
 
     /// Ends the line whose last bytes are `part`. Returns 1 if that completed an event, else 0.
-    #[inline]
+    #[allow(clippy::inline_always, reason = "measured: on every segment's way, and a call otherwise")]
+    #[inline(always)]
     fn end_line(&mut self, part: &[u8]) -> u32 {
         let kind = match self.line {
             Line::Start if part.is_empty() => return self.end_block(),
@@ -132,7 +134,8 @@ impl Scanner {
         0
     }
 
-    #[inline]
+    #[allow(clippy::inline_always, reason = "measured: on every segment's way, and a call otherwise")]
+    #[inline(always)]
     fn end_block(&mut self) -> u32 {
         let block = std::mem::take(&mut self.block);
         if block.data_lines == 0 {
@@ -314,7 +317,8 @@ enum Kind {
     ErrorEvent,
 }
 
-#[inline]
+#[allow(clippy::inline_always, reason = "measured: on every segment's way, and a call otherwise")]
+#[inline(always)]
 fn classify(line: &[u8]) -> Kind {
     if let Some(value) = line.strip_prefix(b"data:") {
         let value = value.strip_prefix(b" ").unwrap_or(value);

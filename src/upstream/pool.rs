@@ -31,7 +31,9 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(&target.pool)?;
         while let Some(mut last) = list.pop() {
-            if last.until > now && seems_silent(&mut last.stream) && last.stream.is_silent() {
+            // What a TLS session has to say to itself is taken in first; of a plain socket the kernel knows all.
+            let may_be_good = !last.stream.is_tls() || seems_silent(&mut last.stream);
+            if last.until > now && may_be_good && last.stream.is_silent() {
                 return Some(last.stream);
             }
             self.discarded.set(self.discarded.get() + 1);
