@@ -1,9 +1,10 @@
 //! Giving space back. Segments go away oldest first, and only then:
 //!
 //! - one without a live record goes at once;
-//! - when the dead weigh as much as the living, and at least [`FLOOR_SEGMENTS`] segments, the oldest segment's living are
-//!   copied to the tail and it goes, again and again until the rule no longer holds. So a journal takes at most twice what is
-//!   live and a few segments, and each live byte is copied at most once for each byte that dies.
+//! - when the dead weigh as much as the living, and at least a [`FLOOR_PARTS`]th of a segment, the oldest segment's living are
+//!   copied to the tail and it goes, again and again until the rule no longer holds. A tail that is all there is left is left
+//!   for a new one first. So a journal takes at most twice what is live, or that and the floor, whether anything more comes or
+//!   not; and each live byte is copied at most once for each byte that dies.
 //!
 //! Why oldest first: what says that a stream was deleted is dead as soon as it is written, for everything that it killed lies
 //! before it, and is gone when its segment's turn comes. No tombstone is ever kept, and none can be missed. Two rules make that
@@ -26,8 +27,8 @@ use super::record::{self, Position, SEGMENT_HEAD_BYTES};
 use super::scan::{Found, Scan};
 use super::writer::Writer;
 
-/// The dead weigh at least so many segments before anything is copied.
-const FLOOR_SEGMENTS: u64 = 2;
+/// The dead weigh at least this part of a segment before anything is copied: a removal costs a new file and a few syncs.
+const FLOOR_PARTS: u64 = 4;
 
 /// How much is copied between two batches, in bytes: an append never waits for more.
 const STEP_BYTES: usize = 256 << 10;
@@ -61,7 +62,7 @@ impl<D: Disk> Writer<D> {
     /// One step; whether the next one can follow at once.
     pub(super) fn tidy(&mut self) -> Result<bool, Failure> {
         if self.accounts.len() < 2 {
-            return Ok(false);
+            return Ok(self.is_due() && self.leave_tail());
         }
         match std::mem::replace(&mut self.compaction, Compaction::Idle) {
             Compaction::Idle if self.accounts[0].live == 0 => self.remove(Vec::new()),
@@ -78,7 +79,13 @@ impl<D: Disk> Writer<D> {
 
     fn is_due(&self) -> bool {
         let (size, live) = self.totals();
-        size - live >= live.max(FLOOR_SEGMENTS * u64::from(self.segment_bytes))
+        size - live >= live.max(u64::from(self.segment_bytes) / FLOOR_PARTS)
+    }
+
+    /// Lets the next batch begin a segment, so that the tail, which is the oldest as well, can go; whether it has to be asked
+    /// for. If what waits has left it already, that is written soon.
+    fn leave_tail(&self) -> bool {
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).leave(self.tail.number)
     }
 
     /// Copies what lives in the oldest segment from `at` on, as much as one step may.

@@ -29,7 +29,7 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty() && self.dead.is_empty()
+        self.bytes.is_empty() && self.dead.is_empty() && self.rolls.is_empty()
     }
 
     pub(super) fn clear(&mut self) {
@@ -112,20 +112,26 @@ impl Queue {
         self.number - 1
     }
 
+    /// Begins a segment with the next record, unless `segment` is not the last any more, or is empty; whether it was done.
+    pub(super) fn leave(&mut self, segment: u32) -> bool {
+        let is_needed = self.next.segment() == segment && self.next.byte() > SEGMENT_HEAD_BYTES as u32;
+        if is_needed {
+            self.batch.rolls.push(self.batch.bytes.len());
+            let number = segment.checked_add(1).expect("2^32 segments take longer than any disk lasts");
+            self.next = Position::new(number, SEGMENT_HEAD_BYTES as u32);
+        }
+        is_needed
+    }
+
     /// Gives out the place of the next record.
     fn room(&mut self, length: usize) -> Position {
         let cost = (RECORD_HEAD_BYTES + length) as u32;
         let (segment, byte) = (self.next.segment(), self.next.byte());
         // A record that is longer than a segment has one of its own.
-        let place = if byte.saturating_add(cost) > self.segment_bytes && byte > SEGMENT_HEAD_BYTES as u32 {
-            self.batch.rolls.push(self.batch.bytes.len());
-            Position::new(
-                segment.checked_add(1).expect("2^32 segments take longer than any disk lasts"),
-                SEGMENT_HEAD_BYTES as u32,
-            )
-        } else {
-            self.next
-        };
+        if byte.saturating_add(cost) > self.segment_bytes {
+            self.leave(segment);
+        }
+        let place = self.next;
         self.next = Position::new(place.segment(), place.byte() + cost);
         self.batch.records += 1;
         place

@@ -78,7 +78,8 @@ fn turns<D: Disk>(writer: &mut Writer<D>) -> Result<(), Failure> {
     let shared = Arc::clone(&writer.shared);
     let interval = writer.interval();
     let mut last_sync = Instant::now();
-    let mut more = false;
+    // What an end or a crash has left undone is done without waiting for the first append.
+    let mut more = true;
     loop {
         let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
         while queue.is_empty() && !queue.closing && !more {

@@ -51,7 +51,7 @@ pub struct Writer<D: Disk> {
     journal: u64,
     pub(super) fsync: Fsync,
     pub(super) segment_bytes: u32,
-    tail: Arc<Segment<D::File>>,
+    pub(super) tail: Arc<Segment<D::File>>,
     written: u32,
     synced: u32,
     /// One for each segment, in the order of the index.
