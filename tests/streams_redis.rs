@@ -196,6 +196,24 @@ fn while_redis_is_gone_appends_are_refused_and_readers_wait() {
 }
 
 #[test]
+fn a_redis_that_is_full_refuses_appends_and_serves_readers() {
+    let redis = Redis::start();
+    let a = redis.node();
+    create(&a, "news", "text/plain");
+    append(&a, "news", "before");
+    let mut reader = Events::source(&a, &path("news"), None);
+    assert_eq!(reader.data().data, "before");
+    let () = redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    let (head, body) = a.ask(&request("POST", &path("news"), &["Content-Type: text/plain"], "lost"));
+    assert_eq!((head.status(), error_code(&body.bytes()).as_str()), (503, "storage_unavailable"));
+    a.stderr().wait_for("refuses: ");
+    assert_eq!(read_all(&a, "news", "-1").0, b"before");
+    let () = redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    append(&a, "news", "after");
+    assert_eq!(reader.data().data, "after");
+}
+
+#[test]
 fn what_redis_has_lost_is_told_and_never_taken_for_something_else() {
     let redis = Redis::start();
     let [a, b] = nodes(&redis);

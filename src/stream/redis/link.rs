@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 
 use super::scripts::Call;
 use crate::observe::Ids;
+use crate::shard::clock::unix_millis;
 use crate::tell;
 
 /// How long it may take to connect, in milliseconds.
@@ -33,6 +34,9 @@ const ANSWER_MS: u64 = 5000;
 /// Pauses between attempts to connect, in milliseconds: each is twice the one before, up to the second, and somewhere between
 /// half of that and all of it.
 const PAUSE_MS: (u64, u64) = (50, 2000);
+
+/// Refusals are told once in so many milliseconds.
+const REFUSAL_MS: u64 = 10_000;
 
 /// The oldest Redis whose scripts and streams are as used here.
 const VERSION_MIN: (u32, u32) = (6, 2);
@@ -125,6 +129,8 @@ pub(super) struct Link {
     runtime: Handle,
     live: ArcSwapOption<Live>,
     broken: Notify,
+    /// When a refusal was told, in milliseconds since 1970.
+    refusal_told: AtomicU64,
     pub(super) is_up: Notify,
     /// Why it is down.
     why: Mutex<Box<str>>,
@@ -149,6 +155,7 @@ impl Link {
             runtime,
             live: ArcSwapOption::empty(),
             broken: Notify::new(),
+            refusal_told: AtomicU64::new(0),
             is_up: Notify::new(),
             why: Mutex::new("not connected yet".into()),
             metrics: LinkMetrics::default(),
@@ -207,12 +214,24 @@ impl Link {
         self.metrics.failures.fetch_add(1, Ordering::Relaxed);
         let is_refusal = error.code().is_some() && !error.is_io_error();
         let why: Box<str> = error.to_string().into();
+        if is_refusal {
+            self.tell_refusal(&why);
+        }
         // A replica and one that is loading refuse everything: another connection may lead elsewhere.
         if !is_refusal || matches!(error.code(), Some("READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN"))
         {
             self.break_off(live, &why);
         }
         Err(Unavailable { unknown: !is_refusal, why })
+    }
+
+    /// Tells of a refusal in the log, but not of each.
+    fn tell_refusal(&self, why: &str) {
+        let (now, last) = (unix_millis(), self.refusal_told.load(Ordering::Relaxed));
+        if last + REFUSAL_MS < now {
+            self.refusal_told.store(now, Ordering::Relaxed);
+            tell!("sedge: Redis at {} refuses: {why}", self.place);
+        }
     }
 
     fn break_off(&self, live: &Arc<Live>, why: &str) {
