@@ -1,11 +1,21 @@
 //! The bytes of pieces, wherever they are: those in memory shared, those on disk or in Redis read, without making a core wait
 //! for it.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 
 use super::journal::{Journal, Location, ReadError, Wait};
 use super::log::{Piece, Source};
 use super::streams::Streams;
+
+/// The largest buffer that a core keeps for its next read; one long record may have needed more.
+const BUFFER_BYTES_MAX: usize = 512 << 10;
+
+thread_local! {
+    /// What a core reads goes here first. Made anew for each read it would have to be filled with zeros each time.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// The bytes of each of `pieces`.
 ///
@@ -58,5 +68,13 @@ fn take(
     wait: Wait,
     read: &mut Vec<Bytes>,
 ) -> Result<(), ReadError> {
-    journal.read_each(locations, wait, &mut Vec::new(), |body| read.push(Bytes::copy_from_slice(body)))
+    // A thread that may wait for the disk comes and goes, and there may be many.
+    let is_core = wait == Wait::Not;
+    let mut buffer = if is_core { BUFFER.take() } else { Vec::new() };
+    let result =
+        journal.read_each(locations, wait, &mut buffer, |body| read.push(Bytes::copy_from_slice(body)));
+    if is_core && buffer.capacity() <= BUFFER_BYTES_MAX {
+        BUFFER.set(buffer);
+    }
+    result
 }
