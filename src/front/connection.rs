@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::Door;
+use super::streams::{Answered, Held};
 use super::{batch, cors, local, streams};
 use crate::config::Config;
 use crate::guard::{self, proxies};
@@ -80,7 +81,8 @@ enum Next {
     Refuse(Box<Reject>),
 }
 
-/// Serves requests until the connection ends.
+/// Serves requests until the connection ends, or a reader of events is to be left to a task of its own
+/// ([`streams::Following`]), which is far smaller than this one. `after` is what came of an answer that was given there.
 #[expect(
     clippy::manual_async_fn,
     reason = "an async fn keeps its arguments twice, and this one is kept by every connection"
@@ -90,12 +92,23 @@ pub fn run<'a>(
     core: &'a Rc<Core>,
     peer: IpAddr,
     door: Door,
-) -> impl Future<Output = ()> + 'a {
+    mut after: Option<After>,
+) -> impl Future<Output = Option<Held>> + 'a {
     async move {
-        let mut first = true;
         loop {
-            let after = match wait(client, core, door, first).await {
-                Waited::Closed => return,
+            match after {
+                None | Some(After::Next) => {}
+                Some(After::Close) => {
+                    linger(client, core).await;
+                    return None;
+                }
+                Some(After::Abort) => {
+                    client.stream().reset_on_close();
+                    return None;
+                }
+            }
+            let came = match wait(client, core, door, after.is_none()).await {
+                Waited::Closed => return None,
                 Waited::Late => {
                     let limit = core.shared.settings.load().config.timeouts.request_head;
                     Box::pin(refuse(client, core, peer, &ApiError::request_head_timeout(limit))).await;
@@ -121,12 +134,18 @@ pub fn run<'a>(
                             Box::pin(batch::answer(client, core, &request, peer, began)).await
                         }
                         Next::Streams(request) => {
-                            Box::pin(streams::answer(client, core, &request, peer, began)).await
+                            match Box::pin(streams::answer(client, core, request, peer, began)).await {
+                                Answered::Done(after) => after,
+                                Answered::Follows(held) => return Some(held),
+                            }
                         }
-                        Next::Again(mut request) => {
-                            match Box::pin(streams::answer_again(client, core, &request, peer, began)).await {
-                                Some(after) => after,
-                                None => Box::pin(relay(client, core, &mut request, peer, began)).await,
+                        Next::Again(request) => {
+                            match Box::pin(streams::answer_again(client, core, request, peer, began)).await {
+                                Ok(Answered::Done(after)) => after,
+                                Ok(Answered::Follows(held)) => return Some(held),
+                                Err(mut request) => {
+                                    Box::pin(relay(client, core, &mut request, peer, began)).await
+                                }
                             }
                         }
                         Next::Give(request, found) => give(client, core, peer, &request, began, &found).await,
@@ -137,11 +156,7 @@ pub fn run<'a>(
                     }
                 }
             };
-            match after {
-                After::Next => first = false,
-                After::Close => return linger(client, core).await,
-                After::Abort => return client.stream().reset_on_close(),
-            }
+            after = Some(came);
         }
     }
 }

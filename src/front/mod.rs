@@ -26,8 +26,8 @@ use crate::net::reserve::Reserve;
 use crate::net::stream::Stream;
 use crate::observe::Refusal;
 use crate::relay::client::Client;
-use crate::relay::core::Core;
-use crate::relay::exchange::millis;
+use crate::relay::core::{Core, Present};
+use crate::relay::exchange::{After, millis};
 use crate::relay::{desk, probing};
 use crate::shard::clock::Millis;
 
@@ -148,8 +148,9 @@ fn inside(core: &Rc<Core>, peer: IpAddr) -> io::Result<Stream> {
     let core = Rc::clone(core);
     tokio::task::spawn_local(async move {
         let client = Client::new(Stream::Plain(ours), &core.shard);
-        let _present = core.enter(&client);
-        connection::run(&client, &core, peer, Door::Public).await;
+        let lodging = Lodging { _present: core.enter(&client), _seat: None };
+        let held = connection::run(&client, &core, peer, Door::Public, None).await;
+        leave(held, client, core, lodging);
     });
     Ok(Stream::Plain(theirs))
 }
@@ -196,11 +197,34 @@ fn welcome(
         if visit == Visit::One {
             client.only_one_answer();
         }
-        let present = core.enter(&client);
-        connection::run(&client, &core, peer.ip(), door).await;
-        drop(present);
-        drop(seat);
+        let lodging = Lodging { _present: core.enter(&client), _seat: Some(seat) };
+        let held = connection::run(&client, &core, peer.ip(), door, None).await;
+        leave(held, client, core, lodging);
     }
+}
+
+/// A connection's place in the books and among those that may be open, for as long as it is, whichever task has it.
+struct Lodging {
+    _present: Present,
+    _seat: Option<Seat>,
+}
+
+/// The connection's task is at its end: so is the connection, or it is left to the task of a reader.
+fn leave(held: Option<streams::Held>, client: Rc<Client>, core: Rc<Core>, lodging: Lodging) {
+    if let Some(held) = held {
+        tokio::task::spawn_local(streams::Following::new(held, client, core, lodging));
+    }
+}
+
+/// A reader's task is at its end: the connection goes on as it did before there was one. Only the public door leads to streams.
+fn go_on(after: After, client: Rc<Client>, core: Rc<Core>, peer: IpAddr, lodging: Lodging) {
+    if after == After::Abort {
+        return client.stream().reset_on_close();
+    }
+    tokio::task::spawn_local(async move {
+        let held = connection::run(&client, &core, peer, Door::Public, Some(after)).await;
+        leave(held, client, core, lodging);
+    });
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

@@ -143,6 +143,11 @@ impl Client {
         Poll::Pending
     }
 
+    /// Whether `waker` is the one that is woken when a deadline passes.
+    pub fn is_known(&self, waker: &Waker) -> bool {
+        self.waker.borrow().as_ref().is_some_and(|known| known.will_wake(waker))
+    }
+
     /// Reads more into [`Client::inbound`], up to `limit` bytes held there. `Ok(0)` is the end, or a buffer that is full.
     pub fn poll_fill(&self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
         self.listening.set(false);

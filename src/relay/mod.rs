@@ -34,7 +34,7 @@
 //! | [`models`] | the union of what the upstreams offer |
 //! | [`core`], [`settings`] | what the tasks of a core share; a configuration made ready |
 //! | [`desk`] | subscriptions of streams at work: webhooks sent, workers told |
-//! | [`ledger`] | what is remembered for log and metrics |
+//! | [`ledger`], [`memo`] | what is remembered for log and metrics; of an answer that goes on for days |
 
 mod abandoned;
 pub mod answer;
@@ -59,6 +59,7 @@ mod keeping;
 pub mod kept;
 pub mod ledger;
 mod limits;
+pub mod memo;
 pub mod models;
 mod pick;
 mod prepare;

@@ -26,7 +26,7 @@ pub struct Request {
     /// Path and query, as they came.
     pub target: Box<str>,
     /// Where the path ends in it.
-    path_bytes: usize,
+    pub(super) path_bytes: usize,
     /// The client's version.
     pub version: Version,
     /// How its body is framed.
@@ -68,7 +68,7 @@ pub struct Request {
     /// Sending it twice has the effect of sending it once (RFC 9110, 9.2.2), or it says so by an `Idempotency-Key`.
     pub repeatable: bool,
     /// Its limits, if it has any. Boxed: every stream that waits keeps a request, and most have none.
-    account: Option<Box<Account>>,
+    pub(super) account: Option<Box<Account>>,
     /// What is of use until it has been sent; nothing after that.
     sending: Option<Box<Sending>>,
 }
@@ -137,7 +137,7 @@ impl Request {
         }
     }
 
-    fn nothing(trace: TraceContext) -> Request {
+    pub(super) fn nothing(trace: TraceContext) -> Request {
         Request {
             method: "".into(),
             target: "".into(),

@@ -64,6 +64,6 @@ pub use offset::{OFFSET_BYTES, Offset, OffsetError, Start};
 pub use page::{Extent, Page, Status, Unreadable};
 pub use producer::{Claim, NUMBER_MAX};
 pub use replay::{OpenError, Opened, open};
-pub use stream::{Frame, Stream};
+pub use stream::{Frame, Look, Stream};
 pub use streams::{Found, Streams};
 pub use wake::{Hub, Seat};

@@ -163,6 +163,17 @@ pub struct Frame {
     pub bytes: Bytes,
 }
 
+/// What there is for a reader.
+#[derive(Clone, Debug)]
+pub enum Look {
+    /// Nothing new.
+    Nothing,
+    /// What was made for all who stand there.
+    Frame(Frame),
+    /// Something that was not made ready.
+    News,
+}
+
 impl Stream {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -189,6 +200,23 @@ impl Stream {
             .cloned()
     }
 
+    /// What there is for one who has read up to `from` in `view`, and whose cursors are not to be less than `floor`: what
+    /// [`Stream::has_news`] and [`Stream::frame`] say, in one look.
+    pub fn look(&self, view: usize, from: u64, floor: u64) -> Look {
+        let mut state = self.lock();
+        state.settle(&self.common);
+        if !state.has_news(from) {
+            return Look::Nothing;
+        }
+        let is_current = |frame: &&Frame| {
+            frame.from == from
+                && frame.cursor >= floor
+                && frame.next == state.visible
+                && frame.closed == state.closed_visible
+        };
+        state.frames[view].as_ref().filter(is_current).map_or(Look::News, |frame| Look::Frame(frame.clone()))
+    }
+
     /// Keeps a frame for the other readers at the same place.
     pub fn keep_frame(&self, view: usize, frame: Frame) {
         self.lock().frames[view] = Some(frame);
@@ -198,10 +226,7 @@ impl Stream {
     pub fn has_news(&self, position: u64) -> bool {
         let mut state = self.lock();
         state.settle(&self.common);
-        state.visible > position
-            || state.closed_visible
-            || state.failed
-            || state.presence != Presence::Present
+        state.has_news(position)
     }
 
     /// Nothing more will come, although it is not whole: readers are cut off instead of kept waiting.
@@ -306,6 +331,10 @@ impl Stream {
 }
 
 impl State {
+    fn has_news(&self, position: u64) -> bool {
+        self.visible > position || self.closed_visible || self.failed || self.presence != Presence::Present
+    }
+
     /// Moves what is visible up to what is durable.
     pub(super) fn settle(&mut self, common: &Common) {
         let Some(journal) = &common.journal else { return };

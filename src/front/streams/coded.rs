@@ -14,7 +14,7 @@ use crate::http::Version;
 use crate::http::coding::Coding;
 use crate::http::fields::write_field;
 use crate::relay::ask::Stop;
-use crate::relay::client::write_all;
+use crate::relay::client::{Client, write_all};
 use crate::relay::core::Core;
 use crate::relay::deadline::Timeout;
 use crate::relay::exchange::millis;
@@ -89,10 +89,10 @@ impl Coded {
     /// Waits until `news` tells something, with heartbeats meanwhile: the wheel's own are not compressed.
     pub(super) async fn wait(
         &mut self,
-        visit: &Visit<'_>,
+        client: &Client,
+        core: &Core,
         mut news: impl FnMut(&mut Context<'_>) -> Poll<Result<(), Stop>>,
     ) -> Result<(), Stop> {
-        let (client, core) = (visit.client, visit.core);
         let every = millis(core.settings().config.heartbeat);
         loop {
             client.deadlines.phase(Timeout::KeepAlive, core.shard.clock.millis(), every);

@@ -6,8 +6,8 @@
 //!     └──────────────── news ──────────────────────────────┘◄─┘
 //! ```
 //!
-//! Who has been told all holds a seat at the hub and a position, and nothing else; who comes from the same position gets the
-//! same bytes, which were written once. Heartbeats are the wheel's.
+//! Who has been told all waits ([`super::following`]) with a seat at the hub and a position, and nothing else; who comes from
+//! the same position gets the same bytes, which were written once. Heartbeats are the wheel's.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -16,18 +16,16 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 
 use super::coded::{Coded, LAST_CHUNK};
+use super::following::{Reader, Start, Who, Worked};
 use super::reply::Reply;
 use super::{Answer, Visit, cursor, read};
-use crate::http::Version;
 use crate::openai::ApiError;
-use crate::relay::answer;
 use crate::relay::ask::Stop;
-use crate::relay::client::{Beat, Client, write_all};
+use crate::relay::client::{Client, write_all};
 use crate::relay::core::Core;
 use crate::relay::deadline::Timeout;
 use crate::relay::download::Framing;
 use crate::relay::exchange::millis;
-use crate::relay::ledger::Ledger;
 use crate::shard::clock::unix_millis;
 use crate::stream::encode::End;
 use crate::stream::view::{Control, Events, View, payload};
@@ -47,19 +45,25 @@ pub(super) fn retry_ms(core: &Core) -> u32 {
 
 /// Nothing yet, and when to come again: an EventSource gives up for good on any status that says that something is amiss.
 pub(super) fn come_again(visit: &Visit<'_>) -> Reply {
-    let events = retry(visit);
+    let events = retry(visit.core);
     let reply = Reply::new(200).field("Content-Type", "text/event-stream");
     reply.field("Cache-Control", "no-cache, no-transform").body(events.slice(payload(&events)))
 }
 
 /// Waits for news; what came of it.
 async fn news(visit: &Visit<'_>, seat: &Seat, position: u64) -> Result<(), Stop> {
-    poll_fn(|cx| poll_seat(cx, visit, seat, position)).await
+    poll_fn(|cx| poll_seat(cx, visit.client, visit.core, seat, position)).await
 }
 
-fn poll_seat(cx: &mut Context<'_>, visit: &Visit<'_>, seat: &Seat, position: u64) -> Poll<Result<(), Stop>> {
+fn poll_seat(
+    cx: &mut Context<'_>,
+    client: &Client,
+    core: &Core,
+    seat: &Seat,
+    position: u64,
+) -> Poll<Result<(), Stop>> {
     seat.listen(cx);
-    poll_news(cx, visit.client, visit.core, || seat.stream().has_news(position))
+    poll_news(cx, client, core, || seat.stream().has_news(position))
 }
 
 /// Ready when there is something new, a limit has passed, the client has left, or the process is going down.
@@ -131,13 +135,20 @@ pub(super) async fn poll(
 
 /// A reader of events.
 pub(super) struct Follower {
-    seat: Seat,
-    position: u64,
+    pub(super) seat: Seat,
+    pub(super) position: u64,
     /// Cursors it is told are not less.
-    floor: u64,
-    view: View,
+    pub(super) floor: u64,
+    /// What others were told too and its socket has not taken, and how much of it that has.
+    pub(super) left: Option<Box<(Bytes, usize)>>,
+    pub(super) view: View,
     /// It has not been told when to come again in an event with data.
     fresh: bool,
+}
+
+/// What is out of the ordinary about how a reader begins.
+#[derive(Default)]
+pub(super) struct Odd {
     reset: Option<(&'static str, String)>,
     /// Of an answer, only events after the one of this number.
     after: Option<u64>,
@@ -145,9 +156,8 @@ pub(super) struct Follower {
 
 /// An answer from its first event after the one numbered `after`, as its maker has called for it.
 pub(super) fn replay(visit: &Visit<'_>, stream: &Arc<Stream>, after: Option<u64>) -> Answer {
-    let (seat, position) = (visit.hub().sit(stream), stream.status().start);
-    let view = View::Verbatim;
-    Answer::Live(Follower { seat, position, floor: 0, view, fresh: true, reset: None, after })
+    let follower = Follower::new(visit, stream, stream.status().start, 0, View::Verbatim);
+    Answer::Events(Box::new(Who::One(follower, Odd { reset: None, after })))
 }
 
 /// Events from `position` on.
@@ -171,111 +181,91 @@ pub(super) fn follow(
         Some(_) => cursor::next(unix_millis(), theirs, visit.core.chance()),
         None => 0,
     };
-    Answer::Live(Follower {
-        seat: visit.hub().sit(stream),
-        position,
-        floor,
-        view,
-        fresh: true,
-        reset,
-        after: None,
-    })
+    let follower = Follower::new(visit, stream, position, floor, view);
+    Answer::Events(Box::new(Who::One(follower, Odd { reset, after: None })))
 }
 
 impl Follower {
-    /// Tells what there is and what comes, to the end of the stream or of the reader.
-    pub(super) async fn run(mut self, visit: &Visit<'_>, ledger: &mut Ledger) -> (Result<(), Stop>, bool) {
-        let framing = match visit.request.version {
-            Version::Http10 => Framing::Close,
-            Version::Http11 => Framing::Chunked,
-        };
-        let keep = visit.keeps(framing, false);
-        let mut coded = Coded::of_events(visit);
-        let lines = read::events_head(visit, Some(self.seat.stream()), coded.as_deref());
-        let head = answer::begin(200, &lines, None, framing, visit.request, keep, visit.core);
-        (ledger.status, ledger.stream) = (200, true);
-        let (client, clock) = (visit.client, &visit.core.shard.clock);
-        let every = millis(visit.core.settings().config.heartbeat);
-        let mut first = Some(head);
-        let ended = loop {
-            let frame = match self.frame(visit).await {
-                Ok(frame) => frame,
-                Err(stop) => break Err(stop),
-            };
-            let bytes = match framing {
-                _ if frame.bytes.is_empty() => Bytes::new(),
-                Framing::Close => frame.bytes.slice(payload(&frame.bytes)),
-                _ => frame.bytes.clone(),
-            };
-            let is_fresh = self.fresh && frame.next > self.position;
-            let sent = match (first.take(), &mut coded) {
-                (head, Some(coded)) => {
-                    let is_fresh =
-                        (is_fresh || head.is_some()) && self.view != View::Verbatim && !bytes.is_empty();
-                    let mut out = head.unwrap_or_default();
-                    if is_fresh {
-                        let retry = retry(visit);
-                        coded.chunk(&retry[payload(&retry)], End::More, &mut out);
-                    }
-                    coded.chunk(&frame.bytes[payload(&frame.bytes)], End::Flush, &mut out);
-                    ledger.bytes_out += out.len() as u64;
-                    write_all(client, &visit.core.shard, &out).await
-                }
-                (Some(head), None) => begin(&mut self, visit, head, bytes, framing).await,
-                (None, None) if is_fresh => begin(&mut self, visit, Vec::new(), bytes, framing).await,
-                (None, None) if bytes.is_empty() => Ok(()),
-                (None, None) => send(client, &bytes).await,
-            };
-            if let Err(stop) = sent {
-                break Err(stop);
-            }
-            ledger.events += 1;
-            visit.core.metrics.stream_deliveries.add(frame.appends.into());
-            if coded.is_none() {
-                ledger.bytes_out += frame.bytes.len() as u64;
-            }
-            self.fresh &= frame.next == self.position;
-            self.position = frame.next;
-            if frame.closed {
-                break Ok(());
-            }
-            if !frame.up_to_date {
-                continue;
-            }
-            drop(frame);
-            let waited = match &mut coded {
-                None => {
-                    client.deadlines.heartbeat(clock.millis(), every);
-                    client.arm();
-                    client.set_beat(if framing == Framing::Close { Beat::Bare } else { Beat::Chunk });
-                    let waited = news(visit, &self.seat, self.position).await;
-                    client.set_beat(Beat::Hold);
-                    waited
-                }
-                Some(coded) => {
-                    let news = |cx: &mut Context<'_>| poll_seat(cx, visit, &self.seat, self.position);
-                    Box::pin(coded.wait(visit, news)).await
-                }
-            };
-            match waited {
-                Ok(()) => {}
-                // Between two events, and to be told apart from an end: it comes back and reads on.
-                Err(Stop::Timeout(Timeout::Drain)) if client_is_there(client) => break Ok(()),
-                Err(stop) => break Err(stop),
-            }
-        };
-        if ended.is_ok() && framing == Framing::Chunked {
-            return (end(visit, coded).await, keep);
-        }
-        (ended, keep)
+    fn new(visit: &Visit<'_>, stream: &Arc<Stream>, position: u64, floor: u64, view: View) -> Follower {
+        Follower { seat: visit.hub().sit(stream), position, floor, left: None, view, fresh: true }
     }
 
+    /// Whether something is to be told beside the next events. Clients of an answer take a field alone for an event.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.fresh && self.view != View::Verbatim
+    }
+}
+
+/// Tells a reader what there is, up to where it can wait with many others, or to its end: one that is compressed has a course of
+/// its own.
+pub(super) async fn tell(
+    mut follower: Follower,
+    mut odd: Odd,
+    start: Option<Start>,
+    reader: &Reader,
+) -> Worked {
+    let Reader { client, core, framing, .. } = reader;
+    let (mut first, mut coded) = start.map_or((None, None), |start| (Some(start.head), start.coded));
+    loop {
+        let frame = follower.frame(&mut odd, reader).await?;
+        let bytes = match framing {
+            _ if frame.bytes.is_empty() => Bytes::new(),
+            Framing::Close => frame.bytes.slice(payload(&frame.bytes)),
+            _ => frame.bytes.clone(),
+        };
+        let is_fresh = follower.fresh && frame.next > follower.position;
+        match (first.take(), &mut coded) {
+            (head, Some(coded)) => {
+                let is_fresh =
+                    (is_fresh || head.is_some()) && follower.view != View::Verbatim && !bytes.is_empty();
+                let mut out = head.unwrap_or_default();
+                if is_fresh {
+                    let retry = retry(core);
+                    coded.chunk(&retry[payload(&retry)], End::More, &mut out);
+                }
+                coded.chunk(&frame.bytes[payload(&frame.bytes)], End::Flush, &mut out);
+                reader.count(0, out.len() as u64);
+                write_all(client, &core.shard, &out).await
+            }
+            (Some(head), None) => begin(&follower, reader, head, bytes).await,
+            (None, None) if is_fresh => begin(&follower, reader, Vec::new(), bytes).await,
+            (None, None) if bytes.is_empty() => Ok(()),
+            (None, None) => send(client, &bytes).await,
+        }?;
+        reader.count(1, if coded.is_none() { frame.bytes.len() as u64 } else { 0 });
+        core.metrics.stream_deliveries.add(frame.appends.into());
+        follower.fresh &= frame.next == follower.position;
+        follower.position = frame.next;
+        if frame.closed {
+            break;
+        }
+        if !frame.up_to_date {
+            continue;
+        }
+        drop(frame);
+        let Some(coded) = &mut coded else {
+            // Only with the first of the frames there was something odd about it.
+            return Ok(Some(follower));
+        };
+        let news = |cx: &mut Context<'_>| poll_seat(cx, client, core, &follower.seat, follower.position);
+        match coded.wait(client, core, news).await {
+            Ok(()) => {}
+            // Between two events, and to be told apart from an end: it comes back and reads on.
+            Err(Stop::Timeout(Timeout::Drain)) if !client.is_blocked() => break,
+            Err(stop) => return Err(stop),
+        }
+    }
+    end(coded, reader).await.map(|()| None)
+}
+
+impl Follower {
     /// What is to be told next, made or found.
-    async fn frame(&mut self, visit: &Visit<'_>) -> Result<Frame, Stop> {
+    async fn frame(&self, odd: &mut Odd, reader: &Reader) -> Result<Frame, Stop> {
         let stream = Arc::clone(self.seat.stream());
-        let cursor = cursor::next(unix_millis(), None, 0).max(self.floor);
-        if self.reset.is_none()
-            && self.after.is_none()
+        let now = cursor::next(unix_millis(), None, 0);
+        let cursor = now.max(self.floor);
+        if odd.reset.is_none()
+            && odd.after.is_none()
             && let Some(frame) = stream.frame(self.view as usize, self.position, cursor)
         {
             return Ok(frame);
@@ -285,7 +275,7 @@ impl Follower {
             if page.pieces.is_empty() && !page.closed && stream.has_failed() {
                 return Err(Stop::Gone);
             }
-            match cold::bytes(visit.streams(), &page.pieces).await {
+            match cold::bytes(reader.streams(), &page.pieces).await {
                 Ok(parts) => break (page, parts),
                 Err(crate::stream::journal::ReadError::Gone) => {}
                 Err(_) => return Err(Stop::Gone),
@@ -293,20 +283,20 @@ impl Follower {
         };
         let (page, parts) = page;
         let mut events = Events::default();
-        let is_reset = self.reset.is_some();
-        if let Some((reason, requested)) = self.reset.take() {
+        let is_reset = odd.reset.is_some();
+        if let Some((reason, requested)) = odd.reset.take() {
             events.reset(reason, &requested, stream.offset(self.position));
         }
         let form: Form = stream.kind.form;
         let mut is_shared = !is_reset;
-        match self.after {
+        match odd.after {
             Some(after) => {
                 is_shared = false;
                 for part in &parts {
-                    if self.after.is_none() {
+                    if odd.after.is_none() {
                         events.verbatim(part);
                     } else if events.after_sequence(after, part) {
-                        self.after = None;
+                        odd.after = None;
                     }
                 }
             }
@@ -326,54 +316,47 @@ impl Follower {
             appends: page.pieces.len() as u32,
             bytes: if events.is_empty() { Bytes::new() } else { events.finish() },
         };
-        if page.up_to_date && is_shared {
+        // Another's floor is nobody else's business.
+        if page.up_to_date && is_shared && cursor == now {
             stream.keep_frame(self.view as usize, frame.clone());
         }
         Ok(frame)
     }
 }
 
-/// Whether there is somebody to be told of the end.
-fn client_is_there(client: &Client) -> bool {
-    !client.is_blocked()
-}
-
-/// Ends an answer in chunks as one that is whole.
-pub(super) async fn end(visit: &Visit<'_>, coded: Option<Box<Coded>>) -> Result<(), Stop> {
+/// Ends an answer as one that is whole.
+pub(super) async fn end(coded: Option<Box<Coded>>, reader: &Reader) -> Result<(), Stop> {
+    if reader.framing != Framing::Chunked {
+        return Ok(());
+    }
     let Some(mut coded) = coded else {
-        return send(visit.client, &Bytes::from_static(LAST_CHUNK)).await;
+        return send(&reader.client, &Bytes::from_static(LAST_CHUNK)).await;
     };
     let mut out = Vec::new();
     coded.chunk(b"", End::Finish, &mut out);
     out.extend_from_slice(LAST_CHUNK);
-    write_all(visit.client, &visit.core.shard, &out).await
+    write_all(&reader.client, &reader.core.shard, &out).await
 }
 
 /// When to come again, in a chunk.
-fn retry(visit: &Visit<'_>) -> Bytes {
+fn retry(core: &Core) -> Bytes {
     let mut events = Events::default();
-    events.retry(retry_ms(visit.core));
+    events.retry(retry_ms(core));
     events.finish()
 }
 
 /// Sends the first events, in one write with the head, and with them when to come again.
-async fn begin(
-    follower: &mut Follower,
-    visit: &Visit<'_>,
-    mut out: Vec<u8>,
-    bytes: Bytes,
-    framing: Framing,
-) -> Result<(), Stop> {
+async fn begin(follower: &Follower, reader: &Reader, mut out: Vec<u8>, bytes: Bytes) -> Result<(), Stop> {
     // Clients of an answer take a field alone for an event; a browser's first event is soon there.
     if follower.view != View::Verbatim && !bytes.is_empty() {
-        let retry = retry(visit);
-        match framing {
+        let retry = retry(&reader.core);
+        match reader.framing {
             Framing::Close => out.extend_from_slice(&retry[payload(&retry)]),
             _ => out.extend_from_slice(&retry),
         }
     }
     out.extend_from_slice(&bytes);
-    write_all(visit.client, &visit.core.shard, &out).await
+    write_all(&reader.client, &reader.core.shard, &out).await
 }
 
 /// Writes bytes that others read as well.

@@ -19,6 +19,7 @@
 //! | `write.rs` | making, appending, closing, deleting |
 //! | `read.rs` | positions, metadata, what there is |
 //! | `live.rs`, `several.rs` | what is yet to come: of one stream, of many on one connection |
+//! | `following.rs` | the task of whoever follows events |
 //! | `coded.rs` | which answers are compressed, and how they are written |
 //! | `signed.rs` | addresses that need no key |
 //! | `cursor.rs` | what keeps caches from serving one answer for ever |
@@ -28,6 +29,7 @@
 mod coded;
 mod control;
 mod cursor;
+mod following;
 mod live;
 mod read;
 mod reply;
@@ -42,7 +44,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use control::is_for_anyone;
+pub use following::{Following, Held};
 
+use self::following::{Opened, Who};
 use self::reply::Reply;
 use self::target::{ANSWERS, is_of_streams};
 use super::body::{self, Failure};
@@ -51,11 +55,12 @@ use crate::observe::Outcome;
 use crate::openai::ApiError;
 use crate::relay::answer;
 use crate::relay::ask::Stop;
-use crate::relay::client::{Beat, Client, write_all};
+use crate::relay::client::{Client, write_all};
 use crate::relay::core::Core;
 use crate::relay::download::Framing;
 use crate::relay::exchange::After;
 use crate::relay::ledger::{Ledger, outcome_of};
+use crate::relay::memo::Memo;
 use crate::relay::request::Request;
 use crate::shard::clock::{Micros, Millis, unix_millis};
 use crate::stream::{Found, Hub, Stream, Streams};
@@ -95,24 +100,30 @@ fn answer_of(request: &Request) -> Option<&str> {
     is_streamed.then_some(id)
 }
 
-/// Answers a request for an answer that is kept; `None` if it is not.
+/// Answers a request for an answer that is kept.
+///
+/// # Errors
+/// If it is not: the request, for its upstream.
 pub async fn answer_again(
     client: &Client,
     core: &Rc<Core>,
-    request: &Request,
+    request: Box<Request>,
     peer: IpAddr,
     began: Micros,
-) -> Option<After> {
-    let id = answer_of(request)?;
+) -> Result<Answered, Box<Request>> {
+    let Some(id) = answer_of(&request) else { return Err(request) };
     // Where Redis cannot be asked the upstream may know it as well.
-    let stream = core.shared.streams.reach_answer(id, unix_millis()).await.ok()??;
-    let visit = Visit { client, core, request };
+    let Ok(Some(stream)) = core.shared.streams.reach_answer(id, unix_millis()).await else {
+        return Err(request);
+    };
+    let visit = Visit { client, core, request: &request };
     let decided = target::query(&request.target).map_err(bad_target).and_then(|query| {
         let stream = visit.mine(stream).ok_or_else(|| visit.missing())?;
         stream.touch(unix_millis());
         Ok(live::replay(&visit, &stream, query.starting_after))
     });
-    Some(tell(&visit, decided.map_err(Failure::from), Ledger::new(began), peer).await)
+    let decided = decided.map_err(Failure::from);
+    Ok(tell(client, core, request, decided, Ledger::new(began), peer).await)
 }
 
 /// A request about streams, and all that surrounds it.
@@ -209,64 +220,77 @@ enum Answer {
     /// A part of a stream.
     Range(read::Range),
     /// Events, as they come.
-    Live(live::Follower),
-    /// Likewise, of several streams.
-    Several(several::Followers),
+    Events(Box<Who>),
+}
+
+/// What has become of a request.
+pub enum Answered {
+    /// It was answered.
+    Done(After),
+    /// It is being answered with events, for as long as its client stays: by a task of its own.
+    Follows(Held),
 }
 
 /// Answers a request about streams.
 pub async fn answer(
     client: &Client,
     core: &Rc<Core>,
-    request: &Request,
+    request: Box<Request>,
     peer: IpAddr,
     began: Micros,
-) -> After {
+) -> Answered {
     if control::is_control(request.path()) {
-        return Box::pin(subscriptions::answer(client, core, request, peer, began)).await;
+        return Answered::Done(Box::pin(subscriptions::answer(client, core, &request, peer, began)).await);
     }
-    let visit = Visit { client, core, request };
+    let visit = Visit { client, core, request: &request };
     let mut ledger = Ledger::new(began);
-    // In boxes of their own: what stays here is held by every reader that waits.
-    let decided = Box::pin(decide(&visit, &mut ledger)).await;
-    tell(&visit, decided, ledger, peer).await
+    let decided = decide(&visit, &mut ledger).await;
+    tell(client, core, request, decided, ledger, peer).await
 }
 
 /// Gives the answer that was decided on.
 async fn tell(
-    visit: &Visit<'_>,
+    client: &Client,
+    core: &Rc<Core>,
+    request: Box<Request>,
     decided: Result<Answer, Failure>,
     mut ledger: Ledger,
     peer: IpAddr,
-) -> After {
-    let Visit { client, core, request } = *visit;
+) -> Answered {
+    let visit = &Visit { client, core, request: &request };
     let answer = match decided {
         Ok(answer) => answer,
         Err(Failure::Error(error)) => Answer::Reply(Reply::error(&error)),
         Err(failure) => {
-            return Box::pin(body::refuse(client, core, request, peer, ledger, failure, false)).await;
+            let refused = body::refuse(client, core, &request, peer, ledger, failure, false);
+            return Answered::Done(refused.await);
         }
     };
     // Answers of our own have to be taken, but the time for the body is over.
     client.deadlines.no_phase();
     let (written, keep) = match answer {
-        Answer::Reply(reply) => Box::pin(visit.reply(&reply, &mut ledger)).await,
-        Answer::Range(range) => Box::pin(range.send(visit, &mut ledger)).await,
-        Answer::Live(follower) => follower.run(visit, &mut ledger).await,
-        Answer::Several(followers) => Box::pin(followers.run(visit, &mut ledger)).await,
+        Answer::Reply(reply) => visit.reply(&reply, &mut ledger).await,
+        Answer::Range(range) => range.send(visit, &mut ledger).await,
+        Answer::Events(who) => {
+            let opened = Opened::new(visit, *who);
+            return Answered::Follows(opened.held(Memo::of(*request, peer, ledger.began())));
+        }
     };
-    core.metrics.heartbeats.add(client.take_beats().into());
-    client.set_beat(Beat::Hold);
     client.deadlines.reset();
-    let outcome = match &written {
-        Ok(()) if ledger.error.is_some() => Outcome::Refused,
-        Ok(()) if ledger.stream => Outcome::Finished,
+    let outcome = outcome(&written, ledger.stream, ledger.error);
+    ledger.close(outcome, &request, peer, core);
+    Answered::Done(After::written(&written, keep))
+}
+
+/// How an answer has ended.
+fn outcome(written: &Result<(), Stop>, is_stream: bool, error: Option<&str>) -> Outcome {
+    match written {
+        Ok(()) if error.is_some() => Outcome::Refused,
+        Ok(()) if is_stream => Outcome::Finished,
         Ok(()) => Outcome::Local,
         Err(Stop::Timeout(timeout)) => outcome_of(*timeout),
         Err(_) => Outcome::ClientGone,
-    };
-    ledger.close(outcome, request, peer, core);
-    After::written(&written, keep)
+    }
 }
 
 async fn decide(visit: &Visit<'_>, ledger: &mut Ledger) -> Result<Answer, Failure> {

@@ -10,21 +10,18 @@ use std::task::Context;
 
 use bytes::Bytes;
 
-use super::coded::Coded;
+use super::following::{Reader, Start as Begin, Who};
 use super::live::{end, poll_news, retry_ms, send};
 use super::reply::Reply;
 use super::target::Query;
 use super::write::{bad, field};
-use super::{Answer, Visit, read};
-use crate::http::Version;
+use super::{Answer, Visit};
 use crate::openai::ApiError;
-use crate::relay::answer;
 use crate::relay::ask::Stop;
 use crate::relay::client::{Beat, write_all};
 use crate::relay::deadline::Timeout;
 use crate::relay::download::Framing;
 use crate::relay::exchange::millis;
-use crate::relay::ledger::Ledger;
 use crate::shard::clock::Millis;
 use crate::stream::encode::End;
 use crate::stream::view::{Events, payload};
@@ -98,7 +95,7 @@ pub(super) async fn follow(visit: &Visit<'_>, query: &Query) -> Result<Answer, A
     if over {
         return Ok(Answer::Reply(Reply::new(204).field("Cache-Control", "no-store")));
     }
-    Ok(Answer::Several(followers))
+    Ok(Answer::Events(Box::new(Who::Several(followers))))
 }
 
 /// Whether there is nothing to come.
@@ -111,78 +108,61 @@ fn is_over(stream: &Stream, position: u64) -> bool {
 type Part = (usize, Piece, Bytes);
 
 impl Followers {
-    pub(super) async fn run(mut self, visit: &Visit<'_>, ledger: &mut Ledger) -> (Result<(), Stop>, bool) {
-        let framing = match visit.request.version {
-            Version::Http10 => Framing::Close,
-            Version::Http11 => Framing::Chunked,
-        };
-        let keep = visit.keeps(framing, false);
-        let mut coded = Coded::of_events(visit);
-        let lines = read::events_head(visit, None, coded.as_deref());
-        let head = answer::begin(200, &lines, None, framing, visit.request, keep, visit.core);
-        (ledger.status, ledger.stream) = (200, true);
-        let client = visit.client;
-        if let Err(stop) = write_all(client, &visit.core.shard, &head).await {
-            return (Err(stop), false);
-        }
-        let every = millis(visit.core.settings().config.heartbeat);
-        let mut events = self.first(visit);
-        let ended = loop {
-            let parts = match self.next(visit).await {
-                Ok(parts) => parts,
-                Err(stop) => break Err(stop),
-            };
+    /// Tells what there is and what comes, to the end of all of them or of the reader.
+    pub(super) async fn run(mut self, start: Begin, reader: &Reader) -> Result<(), Stop> {
+        let Begin { head, mut coded } = start;
+        let Reader { client, core, framing, .. } = reader;
+        write_all(client, &core.shard, &head).await?;
+        drop(head);
+        let every = millis(core.shared.settings.load().config.heartbeat);
+        let mut events = self.first(reader);
+        loop {
+            let parts = self.next(reader).await?;
             let (told_all, appends) = (parts.is_empty(), parts.len() as u64);
-            self.write(&mut events, parts, visit);
+            self.write(&mut events, parts, reader);
             if !events.is_empty() {
                 let bytes = std::mem::take(&mut events).finish();
-                ledger.events += 1;
                 let bytes = match &mut coded {
                     Some(coded) => {
                         let mut out = Vec::new();
                         coded.chunk(&bytes[payload(&bytes)], End::Flush, &mut out);
                         Bytes::from(out)
                     }
-                    None if framing == Framing::Close => bytes.slice(payload(&bytes)),
+                    None if *framing == Framing::Close => bytes.slice(payload(&bytes)),
                     None => bytes,
                 };
-                ledger.bytes_out += bytes.len() as u64;
-                if let Err(stop) = send(client, &bytes).await {
-                    break Err(stop);
-                }
+                reader.count(1, bytes.len() as u64);
+                send(client, &bytes).await?;
             }
-            visit.core.metrics.stream_deliveries.add(appends);
+            core.metrics.stream_deliveries.add(appends);
             if !told_all {
                 continue;
             }
             if self.each.iter().all(|(seat, at)| is_over(seat.stream(), *at)) {
-                break Ok(());
+                break;
             }
             let news = |cx: &mut Context<'_>| {
                 self.each.iter().for_each(|(seat, _)| seat.listen(cx));
-                poll_news(cx, client, visit.core, || self.has_news(visit.streams()))
+                poll_news(cx, client, core, || self.has_news(reader.streams()))
             };
             let waited = match &mut coded {
                 None => {
-                    client.deadlines.heartbeat(visit.core.shard.clock.millis(), every);
+                    client.deadlines.heartbeat(core.shard.clock.millis(), every);
                     client.arm();
-                    client.set_beat(if framing == Framing::Close { Beat::Bare } else { Beat::Chunk });
+                    client.set_beat(if *framing == Framing::Close { Beat::Bare } else { Beat::Chunk });
                     let waited = poll_fn(news).await;
                     client.set_beat(Beat::Hold);
                     waited
                 }
-                Some(coded) => Box::pin(coded.wait(visit, news)).await,
+                Some(coded) => Box::pin(coded.wait(client, core, news)).await,
             };
             match waited {
                 Ok(()) => {}
-                Err(Stop::Timeout(Timeout::Drain)) => break Ok(()),
-                Err(stop) => break Err(stop),
+                Err(Stop::Timeout(Timeout::Drain)) => break,
+                Err(stop) => return Err(stop),
             }
-        };
-        if ended.is_ok() && framing == Framing::Chunked {
-            return (end(visit, coded).await, keep);
         }
-        (ended, keep)
+        end(coded, reader).await
     }
 
     /// Whether one of them has something that can be told now, or all are over.
@@ -202,10 +182,10 @@ impl Followers {
     }
 
     /// What comes before all else: where the reader is to go on, and when to come again.
-    fn first(&mut self, visit: &Visit<'_>) -> Events {
+    fn first(&mut self, reader: &Reader) -> Events {
         let mut events = Events::default();
-        events.retry(retry_ms(visit.core));
-        let (epoch, _) = visit.streams().place();
+        events.retry(retry_ms(&reader.core));
+        let (epoch, _) = reader.streams().place();
         match self.reset.take() {
             Some((reason, requested, order)) => {
                 events.reset(reason, &requested, Offset { epoch, position: order });
@@ -242,19 +222,19 @@ impl Followers {
     }
 
     /// The same with their bytes.
-    async fn next(&mut self, visit: &Visit<'_>) -> Result<Vec<Part>, Stop> {
+    async fn next(&mut self, reader: &Reader) -> Result<Vec<Part>, Stop> {
         loop {
-            while visit.streams().freshen(self.each.iter().map(|(seat, _)| seat.stream())).await.is_err() {
-                let stopped = poll_fn(|cx| poll_news(cx, visit.client, visit.core, || false));
+            while reader.streams().freshen(self.each.iter().map(|(seat, _)| seat.stream())).await.is_err() {
+                let stopped = poll_fn(|cx| poll_news(cx, &reader.client, &reader.core, || false));
                 tokio::select! {
                     stopped = stopped => stopped?,
-                    () = visit.core.shard.pause(AWAY_MS) => {}
+                    () = reader.core.shard.pause(AWAY_MS) => {}
                 }
             }
             // Given up while it was on its way to them: it is cut, comes back, and is told so.
-            let parts = self.look(visit.streams(), BATCH_BYTES).map_err(|_| Stop::Gone)?;
+            let parts = self.look(reader.streams(), BATCH_BYTES).map_err(|_| Stop::Gone)?;
             let pieces: Vec<Piece> = parts.iter().map(|(_, piece)| piece.clone()).collect();
-            match cold::bytes(visit.streams(), &pieces).await {
+            match cold::bytes(reader.streams(), &pieces).await {
                 Ok(bytes) => {
                     let whole = parts.into_iter().zip(bytes);
                     return Ok(whole.map(|((place, piece), bytes)| (place, piece, bytes)).collect());
@@ -265,8 +245,8 @@ impl Followers {
         }
     }
 
-    fn write(&mut self, events: &mut Events, parts: Vec<Part>, visit: &Visit<'_>) {
-        let (epoch, _) = visit.streams().place();
+    fn write(&mut self, events: &mut Events, parts: Vec<Part>, reader: &Reader) {
+        let (epoch, _) = reader.streams().place();
         let mut parts = parts.into_iter().peekable();
         while let Some((place, piece, bytes)) = parts.next() {
             let (seat, at) = &mut self.each[place];

@@ -1,0 +1,343 @@
+//! The task of a reader of events: all that is kept of a connection while it follows streams.
+//!
+//! ```text
+//!  connection ──a read of events──► works ──told all──► waits ──news that others were told too──┐
+//!      ▲                              ▲                  │ │ ▲─────────written─────────────────┘
+//!      └── last chunk, kept ──ended───┴──────behind──────┘ └─► gone, too late, going down
+//! ```
+//!
+//! The task of a connection has room for a relayed answer, and its request for all fields: a reader that is left to it holds
+//! three times what it needs. So what a reader is (a seat, a position, what its line in the log says) moves into a task of its
+//! own, and back when the answer is over and the connection can carry another.
+//!
+//! While it waits it is polled by hand, and for what is told to many at once that is the whole course: one look at the stream
+//! under its lock, one write. Whatever happens to one reader alone (catching up, the head, the end, compression, several
+//! streams) is work in a box, gone when it is done.
+//!
+//! What may never happen: that it waits without its seat knowing its waker; a heartbeat while a chunk is on its way.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+
+use super::coded::Coded;
+use super::live::{self, Follower, Odd};
+use super::several::Followers;
+use super::{Visit, outcome, read};
+use crate::front::{Lodging, go_on};
+use crate::http::Version;
+use crate::relay::answer;
+use crate::relay::ask::Stop;
+use crate::relay::client::{Beat, Client};
+use crate::relay::core::Core;
+use crate::relay::deadline::Timeout;
+use crate::relay::download::Framing;
+use crate::relay::exchange::{After, millis};
+use crate::relay::memo::Memo;
+use crate::stream::view::payload;
+use crate::stream::{Look, Streams};
+
+/// Who is told, and where.
+pub(super) struct Reader {
+    pub(super) client: Rc<Client>,
+    pub(super) core: Rc<Core>,
+    pub(super) framing: Framing,
+    /// What was told so far: events, and bytes of them.
+    pub(super) told: Cell<(u64, u64)>,
+}
+
+impl Reader {
+    pub(super) fn streams(&self) -> &Arc<Streams> {
+        &self.core.shared.streams
+    }
+
+    pub(super) fn count(&self, events: u64, bytes: u64) {
+        let (all, sum) = self.told.get();
+        self.told.set((all + events, sum + bytes));
+    }
+}
+
+/// How an answer with events begins.
+pub(super) struct Start {
+    pub(super) head: Vec<u8>,
+    pub(super) coded: Option<Box<Coded>>,
+}
+
+/// Whom it is about.
+pub(super) enum Who {
+    One(Follower, Odd),
+    Several(Followers),
+}
+
+/// A reader that is to be left to a task of its own.
+pub struct Held(Box<Inner>);
+
+struct Inner {
+    memo: Box<Memo>,
+    opened: Opened,
+}
+
+/// An answer with events that is ready to begin.
+pub(super) struct Opened {
+    who: Who,
+    start: Start,
+    framing: Framing,
+    keep: bool,
+}
+
+impl Opened {
+    /// To `visit`.
+    pub(super) fn new(visit: &Visit<'_>, who: Who) -> Opened {
+        let framing = match visit.request.version {
+            Version::Http10 => Framing::Close,
+            Version::Http11 => Framing::Chunked,
+        };
+        let keep = visit.keeps(framing, false);
+        let coded = Coded::of_events(visit);
+        let stream = match &who {
+            Who::One(follower, _) => Some(&**follower.seat.stream()),
+            Who::Several(_) => None,
+        };
+        let lines = read::events_head(visit, stream, coded.as_deref());
+        let head = answer::begin(200, &lines, None, framing, visit.request, keep, visit.core);
+        Opened { who, start: Start { head, coded }, framing, keep }
+    }
+
+    /// All that is left of the request is `memo`.
+    pub(super) fn held(self, memo: Box<Memo>) -> Held {
+        Held(Box::new(Inner { memo, opened: self }))
+    }
+}
+
+/// What came of a piece of work: a reader that has been told all and waits, or the end.
+pub(super) type Worked = Result<Option<Follower>, Stop>;
+
+enum State {
+    Works(Pin<Box<dyn Future<Output = (Worked, u64, u64)>>>),
+    Waits(Follower),
+    /// Only while it changes from one to another.
+    Changes,
+}
+
+/// What is to be done about a reader that waited.
+enum Step {
+    /// There is news that is not ready to be sent to everyone.
+    Behind,
+    /// It is over.
+    Over(Result<(), Stop>),
+}
+
+/// The task.
+pub struct Following {
+    state: State,
+    client: Rc<Client>,
+    core: Rc<Core>,
+    memo: Option<Box<Memo>>,
+    lodging: Option<Lodging>,
+    framing: Framing,
+    keep: bool,
+}
+
+impl Following {
+    /// For the connection `client`, which has that lodging.
+    pub(in crate::front) fn new(
+        held: Held,
+        client: Rc<Client>,
+        core: Rc<Core>,
+        lodging: Lodging,
+    ) -> Following {
+        let Inner { memo, opened: Opened { who, start, framing, keep } } = *held.0;
+        let mut following = Following {
+            state: State::Changes,
+            client,
+            core,
+            memo: Some(memo),
+            lodging: Some(lodging),
+            framing,
+            keep,
+        };
+        following.state = match who {
+            Who::One(follower, odd) => following
+                .work(async move |reader: &Reader| live::tell(follower, odd, Some(start), reader).await),
+            Who::Several(followers) => {
+                following.work(async move |reader: &Reader| followers.run(start, reader).await.map(|()| None))
+            }
+        };
+        following
+    }
+
+    fn work(&self, work: impl AsyncFnOnce(&Reader) -> Worked + 'static) -> State {
+        let reader = Reader {
+            client: Rc::clone(&self.client),
+            core: Rc::clone(&self.core),
+            framing: self.framing,
+            told: Cell::default(),
+        };
+        self.client.set_beat(Beat::Hold);
+        State::Works(Box::pin(async move {
+            let worked = work(&reader).await;
+            let (events, bytes) = reader.told.get();
+            (worked, events, bytes)
+        }))
+    }
+
+    /// It has been told all: heartbeats are the wheel's from here.
+    fn wait(&mut self, mut follower: Follower, cx: &Context<'_>) {
+        follower.seat.listen(cx);
+        let client = &self.client;
+        let every = millis(self.core.shared.settings.load().config.heartbeat);
+        client.deadlines.heartbeat(self.core.shard.clock.millis(), every);
+        client.arm();
+        follower.left = None;
+        self.beat();
+        self.state = State::Waits(follower);
+    }
+
+    fn beat(&self) {
+        self.client.set_beat(if self.framing == Framing::Close { Beat::Bare } else { Beat::Chunk });
+    }
+
+    /// Tells one who waits what all are told.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        let over = |stop| Poll::Ready(Step::Over(Err(stop)));
+        let State::Waits(follower) = &mut self.state else { return over(Stop::Gone) };
+        let (client, core) = (&*self.client, &*self.core);
+        // One waker serves the seat and the connection: who knows one knows both.
+        if !client.is_known(cx.waker()) {
+            follower.seat.listen(cx);
+        }
+        if let Poll::Ready(timeout) = client.poll_expired(cx) {
+            return over(Stop::Timeout(timeout));
+        }
+        let mut wrote = false;
+        if let Some(mut left) = follower.left.take() {
+            match poll_write(client, cx, &mut left) {
+                Poll::Ready(Ok(())) => wrote = true,
+                Poll::Ready(Err(())) => return over(Stop::Gone),
+                Poll::Pending => {
+                    follower.left = Some(left);
+                    return Poll::Pending;
+                }
+            }
+        }
+        match follower.seat.stream().look(follower.view as usize, follower.position, follower.floor) {
+            Look::Nothing => {}
+            // The first is told when to come again, and the last that it is the last.
+            Look::Frame(frame) if !frame.closed && !follower.is_fresh() => {
+                let memo = self.memo.as_mut().expect("until it is over");
+                memo.events += 1;
+                memo.bytes_out += frame.bytes.len() as u64;
+                core.metrics.stream_deliveries.add(frame.appends.into());
+                follower.position = frame.next;
+                client.deadlines.active(core.shard.clock.millis());
+                let bytes = match self.framing {
+                    Framing::Close => frame.bytes.slice(payload(&frame.bytes)),
+                    _ => frame.bytes,
+                };
+                let mut left = (bytes, 0);
+                match poll_write(client, cx, &mut left) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(())) => return over(Stop::Gone),
+                    Poll::Pending => {
+                        client.set_beat(Beat::Hold);
+                        follower.left = Some(Box::new(left));
+                        return Poll::Pending;
+                    }
+                }
+            }
+            _ => return Poll::Ready(Step::Behind),
+        }
+        if core.shared.is_draining() {
+            // Between two events, and to be told apart from an end: it comes back and reads on.
+            let stop = if client.is_blocked() { Err(Stop::Timeout(Timeout::Drain)) } else { Ok(()) };
+            return Poll::Ready(Step::Over(stop));
+        }
+        // A heartbeat, or a record of TLS, of which the socket has not taken all.
+        if (wrote || client.is_blocked()) && ready!(client.poll_pending(cx)).is_err() {
+            return over(Stop::Gone);
+        }
+        if wrote {
+            self.beat();
+        }
+        self.client.poll_gone(cx).map(|()| Step::Over(Err(Stop::Gone)))
+    }
+
+    /// The books are closed, and the connection goes on, if it does.
+    fn close(&mut self, written: Result<(), Stop>) {
+        let (client, core) = (Rc::clone(&self.client), Rc::clone(&self.core));
+        core.metrics.heartbeats.add(client.take_beats().into());
+        client.set_beat(Beat::Hold);
+        client.deadlines.reset();
+        if let (Some(memo), Some(lodging)) = (self.memo.take(), self.lodging.take()) {
+            let peer = memo.peer();
+            memo.close(outcome(&written, true, None), &core);
+            go_on(After::written(&written, self.keep), client, core, peer, lodging);
+        }
+    }
+}
+
+/// Writes what is left of bytes that others are told too.
+fn poll_write(client: &Client, cx: &mut Context<'_>, left: &mut (Bytes, usize)) -> Poll<Result<(), ()>> {
+    let (bytes, written) = left;
+    while *written < bytes.len() {
+        match ready!(client.poll_write(cx, &bytes[*written..])) {
+            Ok(more) => *written += more,
+            Err(_) => return Poll::Ready(Err(())),
+        }
+    }
+    Poll::Ready(Ok(()))
+}
+
+impl Future for Following {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        loop {
+            let ended = match &mut this.state {
+                State::Waits(_) => match ready!(this.poll_waiting(cx)) {
+                    Step::Over(ended) => ended,
+                    Step::Behind => {
+                        let State::Waits(follower) = std::mem::replace(&mut this.state, State::Changes)
+                        else {
+                            return Poll::Ready(());
+                        };
+                        this.state = this.work(async move |reader: &Reader| {
+                            live::tell(follower, Odd::default(), None, reader).await
+                        });
+                        continue;
+                    }
+                },
+                State::Works(work) => {
+                    let (worked, events, bytes) = ready!(work.as_mut().poll(cx));
+                    if let Some(memo) = &mut this.memo {
+                        (memo.events, memo.bytes_out) = (memo.events + events, memo.bytes_out + bytes);
+                    }
+                    match worked {
+                        Ok(Some(follower)) => {
+                            this.wait(follower, cx);
+                            continue;
+                        }
+                        Ok(None) => {
+                            this.close(Ok(()));
+                            return Poll::Ready(());
+                        }
+                        Err(stop) => Err(stop),
+                    }
+                }
+                State::Changes => return Poll::Ready(()),
+            };
+            if ended.is_ok() && this.framing == Framing::Chunked {
+                this.state = this.work(async |reader: &Reader| live::end(None, reader).await.map(|()| None));
+                continue;
+            }
+            this.close(ended);
+            return Poll::Ready(());
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What is kept of a request whose answer may go on for days: what its line in the log says, and nothing else.
+
+use std::net::IpAddr;
+
+use super::core::Core;
+use super::ledger::Ledger;
+use super::request::Request;
+use crate::guard::account::Account;
+use crate::observe::{Outcome, TraceContext};
+use crate::shard::clock::Micros;
+
+/// What is kept of a GET that is being answered with events.
+pub struct Memo {
+    began: Micros,
+    /// Payload bytes to the client so far.
+    pub bytes_out: u64,
+    /// Events to the client so far.
+    pub events: u64,
+    id: Box<str>,
+    /// Without its query, which is not logged.
+    path: Box<str>,
+    trace: TraceContext,
+    peer: IpAddr,
+    client: Option<IpAddr>,
+    account: Option<Box<Account>>,
+}
+
+impl Memo {
+    /// Of `request`, which came from `peer` at `began`; everything else of it is let go of.
+    pub fn of(mut request: Request, peer: IpAddr, began: Micros) -> Box<Memo> {
+        debug_assert_eq!(&*request.method, "GET", "only reads are answered with events");
+        Box::new(Memo {
+            began,
+            bytes_out: 0,
+            events: 0,
+            path: request.path().into(),
+            id: std::mem::take(&mut request.id),
+            trace: request.trace,
+            peer,
+            client: request.client,
+            account: request.account.take(),
+        })
+    }
+
+    /// Whom it came from.
+    pub fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
+    /// Logs and counts it as answered with 200 and events, however that has ended.
+    pub fn close(self, outcome: Outcome, core: &Core) {
+        let mut ledger = Ledger::new(self.began);
+        (ledger.status, ledger.stream) = (200, true);
+        (ledger.bytes_out, ledger.events) = (self.bytes_out, self.events);
+        let mut request = Request::nothing(self.trace);
+        request.method = "GET".into();
+        request.path_bytes = self.path.len();
+        (request.target, request.id) = (self.path, self.id);
+        (request.client, request.account) = (self.client, self.account);
+        ledger.close(outcome, &request, self.peer, core);
+    }
+}
