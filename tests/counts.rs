@@ -1,5 +1,5 @@
-//! What can be counted is gated: user instructions and system calls for a relayed event and for a stream, and the memory of a
-//! stream that waits. Never time.
+//! What can be counted is gated: user instructions and system calls for a relayed event, for a stream and for telling a
+//! reader of an append, and the memory of a stream and of a reader that wait. Never time.
 //!
 //! The events go one by one, each sent when the one before has arrived, so that each is a wake-up of its own: the dearest way. A
 //! count is the slope between two lengths, so that what is done once, and what the tool itself adds, falls out.
@@ -17,6 +17,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
+use support::streams::{Events, append, create, path};
 use support::{
     Edge, LAST_CHUNK, SSE_HEAD, Upstream, Wire, answer, chunk, edge, relayed, stream_request, streaming,
 };
@@ -37,6 +38,15 @@ const EVENT_SYSTEM_CALLS_MAX: f64 = 3.3;
 
 /// Resident bytes of a stream that waits for its next event. Measured: 2,540.
 const STREAM_BYTES_MAX: f64 = 2760.0;
+
+/// User instructions to tell one more reader of an append, where all of them have told all before. Measured: 1,150.
+const DELIVERY_INSTRUCTIONS_MAX: f64 = 1220.0;
+
+/// System calls for it: one write. Measured: 1.00.
+const DELIVERY_SYSTEM_CALLS_MAX: f64 = 1.05;
+
+/// Resident bytes of a reader of events who has been told all. Measured: 1,170.
+const READER_BYTES_MAX: f64 = 1340.0;
 
 /// One of OpenAI's events, with its blank line.
 const EVENT: &str = "data: {\"id\":\"chatcmpl-01\",\"object\":\"chat.completion.chunk\",\"created\":1767607200,\
@@ -150,6 +160,79 @@ fn a_stream_that_waits_costs_little_memory() {
     };
     let (few, many) = (200, 2000);
     assert_slope("bytes a stream", grow(few), grow(many), many - few, STREAM_BYTES_MAX);
+}
+
+#[test]
+fn a_delivery_costs_few_instructions() {
+    if !can_count("valgrind") {
+        return;
+    }
+    let (few, many) = (20, 120);
+    // What an append costs and what a reader costs each fall out: a delivery is what is left.
+    let run = |readers: usize, appends: usize| {
+        instructions(|edge, _| {
+            create(edge, "a", "text/plain");
+            let mut all: Vec<Events> = (0..readers).map(|_| reader(edge)).collect();
+            deliver(edge, &mut all, appends);
+        })
+    };
+    let short = run(many, few) - run(few, few);
+    let long = run(many, many) - run(few, many);
+    let more = (many - few) * (many - few);
+    assert_slope("instructions a delivery", short, long, more, DELIVERY_INSTRUCTIONS_MAX);
+}
+
+#[test]
+fn a_delivery_costs_one_system_call() {
+    if !can_count("strace") {
+        return;
+    }
+    let edge = Edge::start(&[]);
+    create(&edge, "a", "text/plain");
+    let (few, many, appends) = (20, 120, 50);
+    let mut all = Vec::new();
+    let mut calls = |readers: usize| {
+        all.resize_with(readers, || reader(&edge));
+        deliver(&edge, &mut all, 2);
+        system_calls(edge.pid(), || deliver(&edge, &mut all, appends))
+    };
+    let what = "system calls a delivery";
+    assert_slope(what, calls(few), calls(many), (many - few) * appends, DELIVERY_SYSTEM_CALLS_MAX);
+}
+
+#[test]
+fn a_reader_that_waits_costs_little_memory() {
+    if !is_release() {
+        return;
+    }
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let edge = Edge::start(&[]);
+    create(&edge, "a", "text/plain");
+    let mut all = Vec::new();
+    let mut grow = |readers: usize| {
+        all.resize_with(readers, || reader(&edge));
+        deliver(&edge, &mut all, 1);
+        edge.resident_bytes()
+    };
+    let (few, many) = (500, 3500);
+    assert_slope("bytes a reader", grow(few), grow(many), many - few, READER_BYTES_MAX);
+}
+
+/// One more reader of stream `a`, from now on.
+fn reader(edge: &Edge) -> Events {
+    Events::source(edge, &format!("{}?offset=now", path("a")), None)
+}
+
+/// Appends so often, and each time waits until all `readers` have it.
+fn deliver(edge: &Edge, readers: &mut [Events], appends: usize) {
+    let body = "y".repeat(200);
+    for _ in 0..appends {
+        append(edge, "a", &body);
+        for reader in &mut *readers {
+            assert_eq!(reader.data().data, body);
+        }
+    }
 }
 
 /// Relays `events` events, one after the other.
