@@ -30,10 +30,12 @@ impl Remote {
                 Found::Missing => return Err(NotCreated::NoSource),
             }),
         };
+        if source.is_some()
+            && let Found::Present(there) = self.find(streams, creation.name, false).await.map_err(gone)?
+        {
+            return streams.same(&there, creation, source.as_ref());
+        }
         for _ in 0..ATTEMPTS {
-            if let Found::Present(there) = self.find(streams, creation.name, false).await.map_err(gone)? {
-                return streams.same(&there, creation, source.as_ref());
-            }
             let base = match (&creation.fork, &source) {
                 (Some(fork), Some(source)) => Some(base(fork, Arc::clone(source), creation.kind.as_ref())?),
                 _ => None,
@@ -52,9 +54,10 @@ impl Remote {
             };
             match self.find(streams, creation.name, false).await.map_err(gone)? {
                 Found::Present(stream) if new => return Ok(Created { stream, new, ticket: None }),
+                Found::Present(there) => return streams.same(&there, creation, source.as_ref()),
                 Found::Hidden => return Err(NotCreated::Exists),
-                // Somebody else was faster, to make it or to delete it.
-                _ => {}
+                // Somebody has deleted it meanwhile.
+                Found::Missing => {}
             }
         }
         Err(NotCreated::Exists)
