@@ -39,7 +39,7 @@ const EVENT_SYSTEM_CALLS_MAX: f64 = 3.3;
 /// Resident bytes of a stream that waits for its next event. Measured: 2,540.
 const STREAM_BYTES_MAX: f64 = 2760.0;
 
-/// User instructions to tell one more reader of an append, where all of them have told all before. Measured: 1,150.
+/// User instructions to tell one more reader of an append, where all have been told everything before it. Measured: 1,150.
 const DELIVERY_INSTRUCTIONS_MAX: f64 = 1220.0;
 
 /// System calls for it: one write. Measured: 1.00.
