@@ -551,15 +551,68 @@ fn many_streams_are_reset_together() {
         );
         let told: Vec<_> = (0..3).map(|_| of_several(&events.data())).collect();
         assert_eq!(told, kept, "{reason}");
-        // Cut right after it, it gets the same once more. What was given up stays so until it has gone on to something later: there is
-        // no place yet that stands for all it has to come back to.
+        // Cut after it, or after any event that follows, it goes on from there and is not told again: what it knows to be gone
+        // lies behind some of what is still to come. That is said once more only if more is given up.
         let mut events = Events::source(&edge, target, event.id.as_deref());
-        if reason == "trimmed" {
-            assert_eq!(events.next().name.as_deref(), Some("reset"));
+        for left in (0..kept.len()).rev() {
+            let seen = events.data();
+            assert_eq!(of_several(&seen), kept[kept.len() - 1 - left], "{reason}");
+            events = Events::source(&edge, target, seen.id.as_deref());
         }
-        let told: Vec<_> = (0..3).map(|_| events.data()).collect();
-        assert_eq!(told.iter().map(of_several).collect::<Vec<_>>(), kept, "{reason}");
     }
+    let mut events = Events::source(&edge, target, None);
+    let seen = events.data();
+    assert_eq!(of_several(&seen), kept[0]);
+    for text in ["6", "7", "8"] {
+        append(&edge, "a", text);
+    }
+    let told = Events::source(&edge, target, seen.id.as_deref()).next();
+    assert_eq!((told.name.as_deref(), told.json()["reason"].as_str()), (Some("reset"), Some("trimmed")));
+}
+
+/// An append of several messages had an id at its last one alone: who was cut between them got the first ones twice.
+#[test]
+fn a_cut_between_messages_of_one_append_to_one_of_many_streams_repeats_none() {
+    let directory = directory("messages-of-many");
+    let kinds = ["Content-Type: application/json"];
+    let target = "/v1/stream?name=a&name=b";
+    for arguments in [vec![], vec!["--data-dir", &directory]] {
+        let edge = Edge::start(&arguments);
+        create(&edge, "a", "application/json");
+        create(&edge, "b", "application/json");
+        for (name, body) in
+            [("a", "[1,22,333]"), ("b", "[4,5]"), ("a", "6"), ("b", "[[7],8,9]"), ("a", "[10,11]")]
+        {
+            let (head, _) = edge.ask(&request("POST", &path(name), &kinds, body));
+            assert_eq!(head.status(), 204);
+        }
+        let all = ["1", "22", "333", "4", "5", "6", "[7]", "8", "9", "10", "11"];
+        // Cut after each of so many events, again and again; once right after it has come back.
+        for step in 1..all.len() {
+            let (mut seen, mut id) = (Vec::new(), None);
+            while seen.len() < all.len() {
+                let mut events = Events::source(&edge, target, id.as_deref());
+                let place = events.next();
+                assert_eq!(place.name.as_deref(), Some("control"), "{place:?}");
+                events = Events::source(&edge, target, place.id.as_deref());
+                for _ in 0..step.min(all.len() - seen.len()) {
+                    let event = events.data();
+                    seen.push(event.json()["data"].to_string());
+                    id = Some(event.id.expect("each has an id"));
+                }
+            }
+            assert_eq!(seen, all, "cut after each {step}");
+        }
+        // What is no end of a message is not gone on from: the append comes whole.
+        let mut events = Events::source(&edge, target, None);
+        let id = events.data().id.expect("an id");
+        let (before, _) = id.rsplit_once("-00000002-").expect("two bytes of the first append");
+        for within in ["00000001", "00000003", "00000009", "ffffffff"] {
+            let mut events = Events::source(&edge, target, Some(&format!("{before}-{within}-0")));
+            assert_eq!(events.data().json()["data"], 1, "{within}");
+        }
+    }
+    remove(&directory);
 }
 
 #[test]

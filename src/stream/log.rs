@@ -205,9 +205,10 @@ impl Log {
         }
     }
 
-    /// Where the first record begins that comes after `order` in the order of all appends; `None` if that one was trimmed.
-    pub(super) fn after_order(&self, order: u64) -> Option<u64> {
-        if order < self.lost {
+    /// Where the first record begins that comes after `order` in the order of all appends; `None` if it was trimmed, and that is
+    /// not among what is known to be gone, which reaches up to `told`.
+    pub(super) fn after_order(&self, order: u64, told: u64) -> Option<u64> {
+        if order.max(told) < self.lost {
             return None;
         }
         let at = self.records.partition_point(|record| record.order <= order);
@@ -369,10 +370,11 @@ mod tests {
         let mut pieces = Vec::new();
         log.pieces(2, 12, u64::MAX, &mut pieces);
         assert_eq!((&*pieces[0].ends, &*pieces[1].ends), (&[4][..], &[2, 6][..]));
-        assert_eq!((log.after_order(0), log.after_order(6)), (Some(6), Some(12)));
+        assert_eq!((log.after_order(0, 0), log.after_order(6, 0)), (Some(6), Some(12)));
         log.trim(|_, record| record.start > 0, &mut Vec::new());
-        assert_eq!((log.after_order(0), log.after_order(6)), (Some(6), Some(12)));
+        assert_eq!((log.after_order(0, 0), log.after_order(6, 0)), (Some(6), Some(12)));
         log.trim(|_, _| false, &mut Vec::new());
-        assert_eq!((log.after_order(0), log.after_order(6)), (None, Some(12)));
+        assert_eq!((log.after_order(0, 0), log.after_order(6, 0)), (None, Some(12)));
+        assert_eq!((log.after_order(0, 5), log.after_order(0, 6)), (None, Some(12)));
     }
 }

@@ -213,14 +213,25 @@ impl Stream {
         }
     }
 
-    /// Where the first record begins that comes after `order` in the order of all appends; `None` if it was trimmed.
-    pub fn after_order(&self, order: u64) -> Option<u64> {
-        let mut position = self.lock().log.after_order(order)?;
+    /// The last record that was trimmed of it, or of what it was forked from, in the order of all appends.
+    pub fn lost(&self) -> u64 {
+        let (mut stream, mut lost) = (self, self.lock().log.lost);
+        while let Some(base) = &stream.base {
+            stream = &base.source;
+            lost = lost.max(stream.lock().log.lost);
+        }
+        lost
+    }
+
+    /// Where the first record begins that comes after `order` in the order of all appends; `None` if it was trimmed, unless that
+    /// is known of everything up to `told`.
+    pub fn after_order(&self, order: u64, told: u64) -> Option<u64> {
+        let mut position = self.lock().log.after_order(order, told)?;
         let mut stream = self;
         // What a fork has of its source came before its own.
         while let Some(base) = stream.base.as_ref().filter(|base| position <= base.position) {
             stream = &base.source;
-            position = stream.lock().log.after_order(order)?.min(base.position);
+            position = stream.lock().log.after_order(order, told)?.min(base.position);
         }
         Some(position)
     }

@@ -173,17 +173,23 @@ impl Events {
         self.end();
     }
 
-    /// One record or message of one of several streams, with that stream's name; `id` goes on after it in all of them.
-    pub fn of_several(&mut self, stream: &Stream, piece: &Piece, bytes: &Bytes, id: Offset) {
+    /// One record of one of several streams, or each of its messages, with that stream's name. `id` goes on after it in all of
+    /// them; of a message that is not the last it is asked where that ends in the piece, and may have none.
+    pub fn of_several(
+        &mut self,
+        stream: &Stream,
+        piece: &Piece,
+        bytes: &Bytes,
+        id: impl Fn(Option<u32>) -> Option<String>,
+    ) {
         let form = stream.kind.form;
         let ranges: Vec<_> = messages(piece, bytes.len()).collect();
         let last = ranges.len() - 1;
         for (place, (range, end)) in ranges.into_iter().enumerate() {
             let name = piece.event.as_deref().unwrap_or("data");
-            // Who leaves between two messages of one record gets that record again: its id stands on the last.
             let _ = self.field("event", name);
-            if place == last {
-                let _ = self.field("id", &id.to_string());
+            if let Some(id) = id((place < last).then_some((end - piece.start) as u32)) {
+                let _ = self.field("id", &id);
             }
             let data = match form {
                 Form::Json => String::from_utf8_lossy(&bytes[range]).into_owned(),
@@ -219,17 +225,17 @@ impl Events {
     }
 
     /// Tells a reader of several streams where it is.
-    pub fn place(&mut self, place: Offset) {
+    pub fn place(&mut self, place: &str) {
         let _ = self.field("event", "control");
-        let _ = self.field("id", &place.to_string());
+        let _ = self.field("id", place);
         self.line(format!(r#"{{"streamNextOffset":"{place}"}}"#).as_bytes());
         self.end();
     }
 
     /// Tells that what was asked for is not there, and where it goes on instead.
-    pub fn reset(&mut self, reason: &str, requested: &str, earliest: Offset) {
+    pub fn reset(&mut self, reason: &str, requested: &str, earliest: &str) {
         let _ = self.field("event", "reset");
-        let _ = self.field("id", &earliest.to_string());
+        let _ = self.field("id", earliest);
         let requested = Value::from(requested);
         let data = format!(r#"{{"reason":"{reason}","requested":{requested},"earliest":"{earliest}"}}"#);
         self.line(data.as_bytes());

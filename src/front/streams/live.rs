@@ -285,7 +285,7 @@ impl Follower {
         let mut events = Events::default();
         let is_reset = odd.reset.is_some();
         if let Some((reason, requested)) = odd.reset.take() {
-            events.reset(reason, &requested, stream.offset(self.position));
+            events.reset(reason, &requested, &stream.offset(self.position).to_string());
         }
         let form: Form = stream.kind.form;
         let mut is_shared = !is_reset;

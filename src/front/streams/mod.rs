@@ -20,6 +20,7 @@
 //! | `read.rs` | positions, metadata, what there is |
 //! | `live.rs`, `several.rs` | what is yet to come: of one stream, of many on one connection |
 //! | `following.rs` | the task of whoever follows events |
+//! | `place.rs` | where a reader of many is |
 //! | `coded.rs` | which answers are compressed, and how they are written |
 //! | `signed.rs` | addresses that need no key |
 //! | `cursor.rs` | what keeps caches from serving one answer for ever |
@@ -31,6 +32,7 @@ mod control;
 mod cursor;
 mod following;
 mod live;
+mod place;
 mod read;
 mod reply;
 mod several;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::following::{Reader, Start as Begin, Who};
 use super::live::{end, poll_news, retry_ms, send};
+use super::place::{self, Place};
 use super::reply::Reply;
 use super::target::Query;
 use super::write::{bad, field};
@@ -38,7 +39,11 @@ pub(super) struct Followers {
     each: Vec<(Seat, u64)>,
     /// Up to where it has had everything.
     order: u64,
-    reset: Option<(&'static str, String, u64)>,
+    /// It has had so many bytes of the append in this place.
+    part: (u64, u32),
+    /// Up to here it knows that there is nothing any more but what is told.
+    told: u64,
+    reset: Option<(&'static str, String)>,
 }
 
 /// Events of all streams that are named, from where the reader was.
@@ -56,12 +61,14 @@ pub(super) async fn follow(visit: &Visit<'_>, query: &Query) -> Result<Answer, A
     let header = field(visit.request, "last-event-id")?;
     let last_event = header.or(query.last_event_id.as_deref()).filter(|id| !id.is_empty());
     let asked = last_event.or(query.offset.as_deref());
-    let start = match asked.map(str::parse::<Start>) {
-        None => Start::Beginning,
-        Some(Ok(start)) => start,
+    let (start, within, told) = match asked.map(place::read) {
+        None => (Start::Beginning, 0, 0),
+        Some(Ok(place)) => place,
         Some(Err(error)) => return Err(bad("offset", &format!("cannot be used: {error}"))),
     };
-    let mut followers = Followers { each: Vec::new(), order: 0, reset: None };
+    let mut followers = Followers { each: Vec::new(), order: 0, part: (0, 0), told, reset: None };
+    // Asked before it is looked where they begin: what is given up in between is told.
+    let gone = streams.iter().map(|stream| stream.lost()).max().unwrap_or(0);
     let (epoch, order) = visit.streams().place();
     let after = match start {
         Start::Beginning => Some(0),
@@ -75,8 +82,8 @@ pub(super) async fn follow(visit: &Visit<'_>, query: &Query) -> Result<Answer, A
         _ => "epoch",
     });
     for stream in streams {
-        let at = after.filter(|&after| after > 0).map(|after| stream.after_order(after));
-        let position = match at {
+        let at = after.filter(|&after| after > 0).map(|after| stream.after_order(after, told));
+        let mut position = match at {
             Some(Some(position)) => position,
             Some(None) => {
                 lost.get_or_insert("trimmed");
@@ -84,18 +91,33 @@ pub(super) async fn follow(visit: &Visit<'_>, query: &Query) -> Result<Answer, A
             }
             None => stream.status().start,
         };
+        if let Some(after) = after.filter(|_| within > 0)
+            && ends_message(&stream, position, after.saturating_add(1), within)
+        {
+            position += u64::from(within);
+            followers.part = (after + 1, within);
+        }
         followers.each.push((visit.hub().sit(&stream), position));
     }
     followers.order = after.unwrap_or(0);
-    if let Some(reason) = lost {
-        followers.reset = Some((reason, asked.unwrap_or_default().to_owned(), followers.order));
+    if start == Start::Beginning || lost.is_some() || followers.order == 0 {
+        followers.told = gone;
     }
+    followers.reset = lost.map(|reason| (reason, asked.unwrap_or_default().to_owned()));
     let over =
         followers.reset.is_none() && followers.each.iter().all(|(seat, at)| is_over(seat.stream(), *at));
     if over {
         return Ok(Answer::Reply(Reply::new(204).field("Cache-Control", "no-store")));
     }
     Ok(Answer::Events(Box::new(Who::Several(followers))))
+}
+
+/// Whether what is in this place of all appends comes at `position`, and a message of it that is not the last ends so far into it.
+fn ends_message(stream: &Stream, position: u64, order: u64, within: u32) -> bool {
+    stream.page(position, u64::MAX, 1).is_ok_and(|page| {
+        let piece = page.pieces.first().filter(|piece| piece.order == order);
+        piece.is_some_and(|piece| piece.ends.contains(&within) && u64::from(within) < piece.end - piece.start)
+    })
 }
 
 /// Whether there is nothing to come.
@@ -186,13 +208,18 @@ impl Followers {
         let mut events = Events::default();
         events.retry(retry_ms(&reader.core));
         let (epoch, _) = reader.streams().place();
+        let within = if self.part.0 == self.order + 1 { self.part.1 } else { 0 };
+        let id = self.id(epoch, self.order, within);
         match self.reset.take() {
-            Some((reason, requested, order)) => {
-                events.reset(reason, &requested, Offset { epoch, position: order });
-            }
-            None => events.place(Offset { epoch, position: self.order }),
+            Some((reason, requested)) => events.reset(reason, &requested, &id),
+            None => events.place(&id),
         }
         events
+    }
+
+    /// Stands for all up to a place among all appends, and a part of the next one.
+    fn id(&self, epoch: u64, order: u64, within: u32) -> String {
+        Place { offset: Offset { epoch, position: order }, within, told: self.told }.to_string()
     }
 
     /// The next records of all streams together, in their order: of each up to `max` bytes.
@@ -248,16 +275,21 @@ impl Followers {
     fn write(&mut self, events: &mut Events, parts: Vec<Part>, reader: &Reader) {
         let (epoch, _) = reader.streams().place();
         let mut parts = parts.into_iter().peekable();
+        let mut last = 0;
         while let Some((place, piece, bytes)) = parts.next() {
-            let (seat, at) = &mut self.each[place];
-            let stream = seat.stream();
             // What a fork has of its source is one record in two streams: only after both it counts as told.
-            if parts.peek().is_none_or(|(_, next, _)| next.order != piece.order) {
+            let comes_again = parts.peek().is_some_and(|(_, next, _)| next.order == piece.order);
+            let is_one = !comes_again && last != piece.order;
+            last = piece.order;
+            if !comes_again {
                 self.order = piece.order;
             }
-            let id = Offset { epoch, position: self.order };
-            events.of_several(stream, &piece, &bytes, id);
-            *at = piece.end;
+            let had = if self.part.0 == piece.order { self.part.1 } else { 0 };
+            events.of_several(self.each[place].0.stream(), &piece, &bytes, |end| match end {
+                None => Some(self.id(epoch, self.order, 0)),
+                Some(end) => is_one.then(|| self.id(epoch, piece.order - 1, had + end)),
+            });
+            self.each[place].1 = piece.end;
         }
     }
 }
