@@ -21,7 +21,7 @@ impl Streams {
         let sum = |read: fn(&CoreMetrics) -> u64| registry.sum(read);
         page.gauge(
             "sedge_durable_readers",
-            "Readers that follow a durable stream, once for each stream.",
+            "Connections that wait for what is appended, as events or in a long poll, once for each stream.",
             sum(|core| core.stream_readers.get()),
         );
         page.counter(
@@ -36,11 +36,15 @@ impl Streams {
         );
         page.counter(
             "sedge_durable_deliveries_total",
-            "Appends told to readers that follow, once for each reader.",
+            "Appends written to connections that get events, once for each; other reads are not counted.",
             sum(|core| core.stream_deliveries.get()),
         );
         let name = "sedge_durable_appends_refused_total";
-        page.family(name, "counter", "Appends that durable streams have not taken.");
+        page.family(
+            name,
+            "counter",
+            "Appends that a durable stream was asked for and has not taken; duplicates are taken.",
+        );
         for reason in AppendRefusal::ALL {
             let refused = registry.sum(|core| core.appends_refused(reason));
             page.labelled(name, &[("reason", reason.label())], refused);
