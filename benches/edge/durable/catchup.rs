@@ -41,7 +41,7 @@ pub fn run(kind: Kind, site: &Site<'_>, ask: Option<Ask>) -> Result<Sample, Stri
     for piece in script.chunks(APPEND_BYTES) {
         caller.call((&head, piece), &mut room, |_| Ok(()))?;
     }
-    drop(peer);
+    peer.kill();
     peer = Peer::start(kind, &site);
     caller = Caller::connect(peer.addr)?;
     let mut read = || {

@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::process::{is_installed, stay_on};
 use super::scenes::Certificate;
 
@@ -111,7 +113,10 @@ pub struct Site<'a> {
     pub role: Role<'a>,
 }
 
-/// A peer that accepts connections; killed when dropped.
+/// How long a peer may take to end once it was told to, likewise.
+const END_TRIES: u32 = 500;
+
+/// A peer that accepts connections; told to end when dropped, so that one that takes a profile of itself can write it.
 pub struct Peer {
     child: Child,
     /// Where it listens.
@@ -139,10 +144,27 @@ impl Peer {
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
+
+    /// Ends it as a crash would.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Drop for Peer {
+    #[expect(clippy::disallowed_methods, reason = "a process that is ending tells nobody when it has")]
     fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        for _ in 0..END_TRIES {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
