@@ -10,12 +10,15 @@ let turn = 0;
 const server = http.createServer((request, response) => {
   const node = nodes[turn++ % nodes.length];
   const { method, headers } = request;
+  let answered = false;
   const onward = http.request(new URL(request.url, node), { method, headers, setHost: false, agent: false }, (answer) => {
+    answered = true;
     response.writeHead(answer.statusCode, answer.rawHeaders);
     answer.pipe(response);
     answer.on("error", () => response.destroy());
   });
-  onward.on("error", () => response.destroy());
+  // An answer may come before the request was sent to its end, which is then cut off: the answer is whole all the same.
+  onward.on("error", () => answered || response.destroy());
   response.on("close", () => onward.destroy());
   request.pipe(onward);
 });
