@@ -80,10 +80,12 @@ fn pouring(wire: Vec<u8>, ended: &Arc<AtomicUsize>) -> (String, Receiver<usize>)
             let mut peer = Wire::new(stream);
             let (blocked, wire, ended) = (blocked.clone(), Arc::clone(&wire), Arc::clone(&ended));
             thread::spawn(move || {
-                let head = peer.read_head();
-                peer.read_request_body(&head);
-                let stream = peer.stream().try_clone().expect("a handle");
-                let _ = pour(stream, &wire, &blocked);
+                // A client that leaves at once may be gone before its request was sent on.
+                if let Ok(head) = peer.try_read_head() {
+                    peer.read_request_body(&head);
+                    let stream = peer.stream().try_clone().expect("a handle");
+                    let _ = pour(stream, &wire, &blocked);
+                }
                 ended.fetch_add(1, Ordering::Relaxed);
             });
         }
