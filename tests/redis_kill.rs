@@ -190,6 +190,7 @@ fn what_was_answered_survives_kills_of_nodes_and_of_redis() {
     let before = shared.answers.load(Ordering::Acquire);
     wait_until("it goes on after the last", || shared.answers.load(Ordering::Acquire) > before + 100);
     shared.over.store(true, Ordering::Release);
+    nodes.iter().for_each(|node| node.wait_metric("sedge_redis_up", &[], 1.0));
     producers.into_iter().for_each(|producer| producer.join().expect("a producer"));
     let texts: Vec<String> = (0..STREAMS)
         .map(|stream| {
