@@ -9,6 +9,7 @@ pub mod first;
 pub mod fixed;
 mod key;
 pub mod peek;
+mod scalar;
 pub mod sideband;
 mod text;
 mod usage;

@@ -15,6 +15,7 @@
 
 use std::ops::Range;
 
+use super::scalar::Scalar;
 use super::text::{Fed, STRUCTURAL, Text, string_end};
 
 /// The longest model name that is kept, in decoded bytes.
@@ -50,6 +51,10 @@ pub struct Peek {
     offset: u64,
     /// The key or the model that is being read.
     text: Text,
+    /// The number or word that is being read.
+    scalar: Scalar,
+    /// Where the quote of the model that is being read stands.
+    quote: u64,
     model: Field<String>,
     model_span: Option<Range<u64>>,
     model_too_long: bool,
@@ -123,7 +128,13 @@ impl Peek {
             At::Key => {
                 if let Some(name) = self.text.whole(rest, MAX_KEY_BYTES) {
                     self.end_key(name);
-                    return at + name.len() + 1;
+                    let end = name.len() + 1;
+                    // As nearly everyone writes it: the colon right behind.
+                    if rest.get(end) == Some(&b':') {
+                        self.at = At::Value;
+                        return at + end + 1;
+                    }
+                    return at + end;
                 }
                 match self.text.feed(rest, MAX_KEY_BYTES) {
                     Fed::More => piece.len(),
@@ -136,7 +147,8 @@ impl Peek {
                     }
                 }
             }
-            At::Model { start } => {
+            At::Model => {
+                let start = self.quote;
                 let end_of = |end: usize| self.offset.saturating_add((at + end) as u64);
                 if let Some(name) = self.text.whole(rest, MAX_MODEL_BYTES) {
                     self.end_model(Some(name), start..end_of(name.len() + 1));
@@ -154,53 +166,75 @@ impl Peek {
                     }
                 }
             }
-            At::Skipped { depth } => match string_end(rest) {
-                None => piece.len(),
-                Some(end) => {
-                    self.at = match (rest[end], depth) {
-                        (b'\\', _) => At::SkippedEscape { depth },
-                        (_, 0) => At::AfterValue,
-                        _ => At::Nested { depth },
-                    };
-                    at + end + 1
-                }
-            },
+            At::Skipped { depth } => at + self.skip(rest, depth),
             At::SkippedEscape { depth } => {
                 self.at = At::Skipped { depth };
                 at + 1
             }
-            At::Nested { depth } => match rest.iter().position(|&byte| STRUCTURAL[usize::from(byte)]) {
-                None => piece.len(),
-                Some(end) => {
-                    self.at = match rest[end] {
-                        b'"' => At::Skipped { depth },
-                        b'{' | b'[' if depth < MAX_DEPTH => At::Nested { depth: depth + 1 },
-                        b'{' | b'[' => At::Malformed,
-                        _ if depth == 1 => At::AfterValue,
-                        _ => At::Nested { depth: depth - 1 },
-                    };
-                    at + end + 1
+            At::Nested { depth } => at + self.nested(rest, depth),
+            At::Scalar => {
+                let Some(end) = rest.iter().position(|&byte| !self.scalar.take(byte)) else {
+                    return piece.len();
+                };
+                match self.key {
+                    Key::Stream => self.stream.value = self.scalar.as_bool(),
+                    Key::MaxTokens => self.max_tokens = self.max_tokens.max(self.scalar.as_tokens()),
+                    Key::Model | Key::Other => {}
                 }
-            },
-            At::Scalar(scalar) => {
-                let mut scalar = scalar;
-                let end = rest.iter().position(|&byte| !scalar.take(byte));
-                self.at = At::Scalar(scalar);
-                match end {
-                    None => piece.len(),
-                    Some(end) => {
-                        match self.key {
-                            Key::Stream => self.stream.value = scalar.as_bool(),
-                            Key::MaxTokens => self.max_tokens = self.max_tokens.max(scalar.as_tokens()),
-                            Key::Model | Key::Other => {}
-                        }
-                        self.at = At::AfterValue;
-                        at + end
-                    }
-                }
+                self.at = At::AfterValue;
+                at + end
             }
             At::Done | At::NotObject | At::Malformed => piece.len(),
         }
+    }
+
+    /// Goes through a string that nobody asked for, up to its end or that of `rest`; returns how much it took.
+    fn skip(&mut self, rest: &[u8], depth: u32) -> usize {
+        let mut at = 0;
+        while let Some(end) = string_end(&rest[at..]) {
+            at += end + 1;
+            if rest[at - 1] == b'"' {
+                self.at = if depth == 0 { At::AfterValue } else { At::Nested { depth } };
+                return at;
+            }
+            if at == rest.len() {
+                self.at = At::SkippedEscape { depth };
+                return at;
+            }
+            // Whatever is escaped, it does not end the string.
+            at += 1;
+        }
+        self.at = At::Skipped { depth };
+        rest.len()
+    }
+
+    /// Goes through a nested value, strings included, up to its end or that of `rest`; returns how much it took. In one loop:
+    /// a chat is hundreds of short strings and brackets, and a turn of the machine for each is what would cost most.
+    fn nested(&mut self, rest: &[u8], mut depth: u32) -> usize {
+        let mut at = 0;
+        while let Some(found) = rest[at..].iter().position(|&byte| STRUCTURAL[usize::from(byte)]) {
+            at += found + 1;
+            match rest[at - 1] {
+                b'"' => {
+                    at += self.skip(&rest[at..], depth);
+                    if !matches!(self.at, At::Nested { .. }) {
+                        return at;
+                    }
+                }
+                b'{' | b'[' if depth < MAX_DEPTH => depth += 1,
+                b'{' | b'[' => {
+                    self.at = At::Malformed;
+                    return at;
+                }
+                _ if depth == 1 => {
+                    self.at = At::AfterValue;
+                    return at;
+                }
+                _ => depth -= 1,
+            }
+        }
+        self.at = At::Nested { depth };
+        rest.len()
     }
 
     /// One byte of the top level that is no white space, at `offset` of the body.
@@ -217,7 +251,8 @@ impl Peek {
             (At::AfterValue, b',') => At::NextKey,
             (At::Value, b'"') if self.key == Key::Model => {
                 self.text.clear();
-                At::Model { start: offset }
+                self.quote = offset;
+                At::Model
             }
             (At::Value, b'"' | b'{' | b'[') => {
                 if self.key == Key::MaxTokens {
@@ -226,9 +261,9 @@ impl Peek {
                 if byte == b'"' { At::Skipped { depth: 0 } } else { At::Nested { depth: 1 } }
             }
             (At::Value, b'-' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z') => {
-                let mut scalar = Scalar::default();
-                scalar.take(byte);
-                At::Scalar(scalar)
+                self.scalar = Scalar::default();
+                self.scalar.take(byte);
+                At::Scalar
             }
             _ => At::Malformed,
         };
@@ -284,10 +319,8 @@ enum At {
     Key,
     Colon,
     Value,
-    /// In the string that is the model; `start` is where its quote stands.
-    Model {
-        start: u64,
-    },
+    /// In the string that is the model.
+    Model,
     /// In a string that nobody asked for; `depth` is 0 for one at the top.
     Skipped {
         depth: u32,
@@ -297,7 +330,7 @@ enum At {
         depth: u32,
     },
     /// In a number, `true`, `false`, `null`, or what poses as one.
-    Scalar(Scalar),
+    Scalar,
     Nested {
         depth: u32,
     },
@@ -326,46 +359,5 @@ struct Field<T> {
 impl<T> Default for Field<T> {
     fn default() -> Self {
         Field { seen: 0, value: None }
-    }
-}
-
-/// The first bytes of a scalar: enough to tell `true` and `false` from anything else, and to read a number of tokens.
-#[derive(Clone, Copy, Debug, Default)]
-struct Scalar {
-    bytes: [u8; 14],
-    len: u8,
-}
-
-impl Scalar {
-    /// `false` if `byte` cannot belong to a scalar: then it is the first after it.
-    fn take(&mut self, byte: u8) -> bool {
-        if !matches!(byte, b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z') {
-            return false;
-        }
-        if let Some(slot) = self.bytes.get_mut(usize::from(self.len)) {
-            *slot = byte;
-            self.len += 1;
-        }
-        true
-    }
-
-    fn as_bool(self) -> Option<bool> {
-        match &self.bytes[..usize::from(self.len)] {
-            b"true" => Some(true),
-            b"false" => Some(false),
-            _ => None,
-        }
-    }
-
-    /// A number of tokens; what is too long to be kept, or is no number, counts as the largest there is.
-    fn as_tokens(self) -> Option<u64> {
-        let bytes = &self.bytes[..usize::from(self.len)];
-        if bytes == b"null" {
-            return None;
-        }
-        let text = std::str::from_utf8(bytes).ok().filter(|_| bytes.len() < self.bytes.len());
-        // Some write 1e3; below nothing it is nothing.
-        let number = text.and_then(|text| text.parse::<f64>().ok()).filter(|number| number.is_finite());
-        Some(number.map_or(u64::MAX, |number| number.ceil() as u64))
     }
 }
