@@ -1,5 +1,7 @@
 //! Fields of a head: which of them end at this hop, and how they are written out again.
 
+use std::ops::Range;
+
 use super::line;
 
 /// A field as it stands in a head's buffer. The name is a token, the value carries no control byte but HTAB and no
@@ -182,6 +184,56 @@ pub fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Copies fields of one head as lines. What the sender wrote as it would be written here, `name: value` CRLF, is copied as it
+/// stands, and lines that follow each other in one piece: most of what SDKs send is passed on whole.
+#[derive(Debug)]
+pub struct Lines<'b> {
+    head: &'b [u8],
+    /// Lines to be copied.
+    run: Range<usize>,
+}
+
+impl<'b> Lines<'b> {
+    /// For fields that stand in `head`.
+    pub fn of(head: &'b [u8]) -> Lines<'b> {
+        Lines { head, run: 0..0 }
+    }
+
+    /// Appends a field, now or with the next ones.
+    #[inline]
+    pub fn push(&mut self, out: &mut Vec<u8>, field: Field<'b>) {
+        match self.line(field) {
+            Some(line) if line.start == self.run.end => self.run.end = line.end,
+            Some(line) => {
+                self.flush(out);
+                self.run = line;
+            }
+            None => {
+                self.flush(out);
+                write_field(out, field.name, field.value);
+            }
+        }
+    }
+
+    /// Appends what is still to be appended.
+    #[inline]
+    pub fn flush(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head[std::mem::take(&mut self.run)]);
+    }
+
+    /// Where the field's line stands, if it is written as we would.
+    #[inline]
+    fn line(&self, field: Field<'_>) -> Option<Range<usize>> {
+        let start = field.name.as_ptr().addr().wrapping_sub(self.head.as_ptr().addr());
+        let value = start.wrapping_add(field.name.len() + 2);
+        let end = value.wrapping_add(field.value.len());
+        let stands = field.value.as_ptr().addr().wrapping_sub(self.head.as_ptr().addr()) == value
+            && self.head.get(value.wrapping_sub(2)..value) == Some(b": ")
+            && self.head.get(end..end.wrapping_add(2)) == Some(b"\r\n");
+        stands.then_some(start..end + 2)
+    }
+}
+
 /// Appends `name: number` CRLF.
 pub fn write_number(out: &mut Vec<u8>, name: &str, number: u64) {
     write_field(out, name, itoa::Buffer::new().format(number).as_bytes());
@@ -194,6 +246,35 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn lines_are_what_their_fields_are_written_as(
+            lines in prop::collection::vec(
+                ("[A-Za-z-]{1,9}", " {0,2}", "[!-~]?[ -~]{0,6}", "[ \t]{0,1}", any::<bool>()), 0..9),
+        ) {
+            let mut head = String::from("GET / HTTP/1.1\r\n");
+            let mut places = Vec::new();
+            for (name, before, value, behind, is_kept) in &lines {
+                let start = head.len();
+                head += name;
+                head.push(':');
+                head += before;
+                let from = head.len();
+                head += value;
+                places.push((start..start + name.len(), from..head.len(), *is_kept));
+                head += behind;
+                head += "\r\n";
+            }
+            let (mut copied, mut written) = (Vec::new(), Vec::new());
+            let mut copies = Lines::of(head.as_bytes());
+            for (name, value, _) in places.into_iter().filter(|(.., is_kept)| *is_kept) {
+                let field = Field { name: &head[name], value: head[value].trim_ascii().as_bytes() };
+                copies.push(&mut copied, field);
+                write_field(&mut written, field.name, field.value);
+            }
+            copies.flush(&mut copied);
+            prop_assert_eq!(copied, written);
+        }
+
         #[test]
         fn a_name_is_called_what_it_is_called_in_any_case(
             known in "[a-z0-9_-]{1,20}",

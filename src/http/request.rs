@@ -74,6 +74,8 @@ pub struct RequestHead<'b> {
     pub version: Version,
     /// All fields in order, those of this hop included.
     pub fields: Vec<Field<'b>>,
+    /// The bytes they stand in.
+    pub bytes: &'b [u8],
     /// How long the body is.
     pub body: RequestBody,
     /// Whether the sender means to send another request after this one (RFC 9112, 9.3).
@@ -143,6 +145,7 @@ pub fn parse(head: &[u8]) -> Result<RequestHead<'_>, Reject> {
         target: target.origin,
         version,
         fields: list,
+        bytes: head,
         body,
         keep_alive: !connection.close && (version == Version::Http11 || connection.keep_alive),
         expect_continue: seen.expect_continue

@@ -55,6 +55,8 @@ pub struct ResponseHead<'b> {
     pub version: Version,
     /// All fields in order, those of this hop included.
     pub fields: Vec<Field<'b>>,
+    /// The bytes they stand in.
+    pub bytes: &'b [u8],
     /// How long the body is.
     pub body: ResponseBody,
     /// Whether the connection can carry another request once the body has ended.
@@ -146,6 +148,7 @@ impl CheckedHead {
             reason: text(self.reason),
             version: self.version,
             fields: self.fields.iter().map(field).collect(),
+            bytes: head,
             body: self.body,
             keep_alive: self.keep_alive,
             connection: self.connection,

@@ -4,7 +4,7 @@ use super::core::Core;
 use super::download::Framing;
 use super::request::{Request, essence};
 use crate::http::Version;
-use crate::http::fields::{write_field, write_number};
+use crate::http::fields::{Lines, write_field, write_number};
 use crate::http::response::{ResponseBody, ResponseHead};
 use crate::openai::ApiError;
 
@@ -82,6 +82,7 @@ pub fn relayed(
     let mut out = Vec::with_capacity(1024);
     status_line(&mut out, head.status, head.reason);
     let mut dated = false;
+    let mut lines = Lines::of(head.bytes);
     for field in head.forwarded() {
         dated |= field.is("date");
         let ours = learnt.events && (field.is(CACHE_CONTROL.0) || field.is(NO_BUFFERING.0))
@@ -89,9 +90,10 @@ pub fn relayed(
             || request.cross_origin.is_some() && is_cross_origin(field.name)
             || request.degraded.is_some() && field.is("sedge-degraded");
         if !ours {
-            write_field(&mut out, field.name, field.value);
+            lines.push(&mut out, field);
         }
     }
+    lines.flush(&mut out);
     if !dated {
         write_field(&mut out, "Date", &core.date());
     }

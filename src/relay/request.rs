@@ -1,6 +1,7 @@
 //! A request as it is kept while it is on its way: what must be forwarded, already written out, and what is needed to
 //! decide, count and log. Made in one pass over the head, which can then be forgotten.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::guard::account::Account;
 use crate::guard::holder::Holder;
 use crate::http::Version;
 use crate::http::coding::{Coding, negotiate};
-use crate::http::fields::{is_called, is_of_a_proxy, write_field, write_number};
+use crate::http::fields::{Lines, is_called, is_of_a_proxy, write_field, write_number};
 use crate::http::request::{RequestBody, RequestHead};
 use crate::observe::{Degraded, Ids, TraceContext, valid_request_id};
 use crate::shard::clock::Millis;
@@ -21,8 +22,8 @@ const OF_EVERY_REQUEST: &[u8] = b"Accept-Encoding: identity\r\nVia: 1.1 sedge\r\
 
 /// A request that has passed the parser.
 pub struct Request {
-    /// The method.
-    pub method: Box<str>,
+    /// The method. Those that nearly everybody uses are not copied.
+    pub method: Cow<'static, str>,
     /// Path and query, as they came.
     pub target: Box<str>,
     /// Where the path ends in it.
@@ -73,16 +74,29 @@ pub struct Request {
     sending: Option<Box<Sending>>,
 }
 
+/// What becomes of a field of the head.
+enum Taken {
+    /// It goes to the upstream as it is.
+    PassedOn,
+    /// It is kept here, or dropped.
+    Kept,
+    /// It continued a trace.
+    Continued,
+    /// It goes to the upstream as it is, if a trace was continued.
+    State,
+}
+
 /// What of a request is of use until it has been sent.
 struct Sending {
-    /// The server that the client meant.
-    host: Vec<u8>,
     /// What the client says who it is.
     authorization: Option<Vec<u8>>,
     /// The same in the fields that Anthropic's and Azure's SDKs use: each with its name.
     api_keys: Vec<(&'static str, Vec<u8>)>,
-    /// The fields to forward, as lines, without those that are written for each upstream.
-    fields: Vec<u8>,
+    /// The server that the client meant, and right behind it the fields to forward, as lines, without those that are written for
+    /// each upstream.
+    lines: Vec<u8>,
+    /// Where the fields begin.
+    host_bytes: usize,
     /// Which codings the client takes, for an answer that is made here; upstreams are asked for none.
     accepted: Vec<u8>,
 }
@@ -92,7 +106,7 @@ impl Request {
     /// otherwise: from here on it would be taken for our word.
     pub fn new(head: &RequestHead<'_>, from_trusted_proxy: bool, ids: &mut Ids) -> Request {
         let mut request = Request {
-            method: head.method.into(),
+            method: method(head.method),
             target: head.target.into(),
             path_bytes: memchr(b'?', head.target.as_bytes()).unwrap_or(head.target.len()),
             version: head.version,
@@ -103,20 +117,28 @@ impl Request {
             ..Request::nothing(TraceContext::begin(ids))
         };
         request.read_as_json = reads_json(request.path());
-        let mut sending = Box::new(Sending {
-            fields: Vec::with_capacity(
-                head.fields.iter().map(|field| field.name.len() + field.value.len() + 4).sum(),
-            ),
-            ..Sending::NOTHING
-        });
-        sending.host = head.field("host").unwrap_or_default().to_vec();
-        let mut traced = false;
+        // Its fields, but for spaces, are all that is written down.
+        let mut sending =
+            Box::new(Sending { lines: Vec::with_capacity(head.bytes.len()), ..Sending::NOTHING });
+        sending.lines.extend_from_slice(head.field("host").unwrap_or_default());
+        sending.host_bytes = sending.lines.len();
+        let (mut traced, mut state) = (false, false);
+        let mut lines = Lines::of(head.bytes);
         for field in head.forwarded() {
             if from_trusted_proxy || !is_of_a_proxy(field.name) {
-                traced |= request.field(field.name, field.value, ids, &mut sending);
+                match request.field(field.name, field.value, ids, &mut sending) {
+                    Taken::PassedOn => lines.push(&mut sending.lines, field),
+                    Taken::State => {
+                        state = true;
+                        lines.push(&mut sending.lines, field);
+                    }
+                    Taken::Kept => {}
+                    Taken::Continued => traced = true,
+                }
             }
         }
-        if !traced {
+        lines.flush(&mut sending.lines);
+        if state && !traced {
             // A tracestate belongs to a traceparent; without a valid one it means nothing (W3C Trace Context, 3.3).
             sending.forget_tracestate();
         }
@@ -166,54 +188,55 @@ impl Request {
         }
     }
 
-    /// Takes one field in. Says whether it continued a trace.
-    fn field(&mut self, name: &str, value: &[u8], ids: &mut Ids, sending: &mut Sending) -> bool {
+    /// Takes one field in, and says what becomes of it.
+    fn field(&mut self, name: &str, value: &[u8], ids: &mut Ids, sending: &mut Sending) -> Taken {
         let is = |other: &str| is_called(name, other);
         // The first letter rules out nearly all comparisons.
         match name.as_bytes()[0] | 0x20 {
-            b'h' if is("host") => return false,
+            b'h' if is("host") => return Taken::Kept,
             b'a' if is("accept-encoding") => {
                 // Nothing else is compressed here.
                 if &*self.method == "GET" {
                     sending.accepted.extend_from_slice(value);
                     sending.accepted.push(b',');
                 }
-                return false;
+                return Taken::Kept;
             }
             b'a' if is("authorization") => {
                 sending.authorization = Some(value.to_vec());
-                return false;
+                return Taken::Kept;
             }
             b'a' if is("api-key") => {
                 sending.api_keys.push(("Api-Key", value.to_vec()));
-                return false;
+                return Taken::Kept;
             }
             b'x' if is("x-api-key") => {
                 sending.api_keys.push(("X-Api-Key", value.to_vec()));
-                return false;
+                return Taken::Kept;
             }
             b'x' if is("x-request-id") => {
                 if self.id.is_empty() && valid_request_id(value) {
                     self.id = String::from_utf8_lossy(value).into();
                 }
-                return false;
+                return Taken::Kept;
             }
             b't' if is("traceparent") => {
                 let parent = TraceContext::parse(value);
                 if let Some(parent) = &parent {
                     self.trace = parent.child(ids);
                 }
-                return parent.is_some();
+                return if parent.is_some() { Taken::Continued } else { Taken::Kept };
             }
+            b't' if is("tracestate") => return Taken::State,
             // Both are written anew for each upstream: what is left of them.
             b'x' if is("x-request-timeout-ms") => {
                 self.timeout_ms = number(value);
-                return false;
+                return Taken::Kept;
             }
             b'x' if is("x-stainless-timeout") => {
                 self.answer_timeout_ms = seconds(value);
                 if self.answer_timeout_ms.is_some() {
-                    return false;
+                    return Taken::Kept;
                 }
             }
             b'c' if is("content-type") => {
@@ -225,13 +248,12 @@ impl Request {
             b'c' if is("content-encoding") => self.encoded = !value.eq_ignore_ascii_case(b"identity"),
             b's' if is("sedge-durable") => {
                 self.durable = value.eq_ignore_ascii_case(b"true");
-                return false;
+                return Taken::Kept;
             }
             b'i' if is("idempotency-key") => self.repeatable = true,
             _ => {}
         }
-        write_field(&mut sending.fields, name, value);
-        false
+        Taken::PassedOn
     }
 
     /// Whether somebody may read its body as JSON.
@@ -246,7 +268,7 @@ impl Request {
 
     /// The fields to forward, as lines.
     pub fn fields(&self) -> &[u8] {
-        &self.sending().fields
+        self.sending().fields()
     }
 
     /// Whose key it came with, where keys are asked for.
@@ -271,7 +293,7 @@ impl Request {
 
     /// The values of all fields of that name, likewise.
     pub fn field_values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.sending().fields.split(|&byte| byte == b'\n').filter_map(move |line| {
+        self.fields().split(|&byte| byte == b'\n').filter_map(move |line| {
             let (field, value) = line.split_at_checked(name.len())?;
             field.eq_ignore_ascii_case(name.as_bytes()).then_some(value.strip_prefix(b":")?.trim_ascii())
         })
@@ -290,7 +312,8 @@ impl Request {
 
     /// The server that the client meant, as it called it.
     pub fn host(&self) -> &[u8] {
-        &self.sending().host
+        let Sending { lines, host_bytes, .. } = self.sending();
+        &lines[..*host_bytes]
     }
 
     /// What the client says who it is: `Authorization`, and the first of the fields that others use for it.
@@ -344,7 +367,9 @@ impl Request {
     /// The head for `target`, normalised: one form for everything that can be said in several.
     pub fn write(&self, target: &Target, framing: &RequestBody, left: Left) -> Vec<u8> {
         let (prefix, rest) = target.path(&self.target);
-        let Sending { authorization, api_keys, fields, .. } = self.sending();
+        let sending = self.sending();
+        let Sending { authorization, api_keys, .. } = sending;
+        let fields = sending.fields();
         let mut head = Vec::with_capacity(fields.len() + self.target.len() + 512);
         for part in [&self.method, " ", prefix, rest, " HTTP/1.1\r\n"] {
             head.extend_from_slice(part.as_bytes());
@@ -382,19 +407,34 @@ impl Request {
 
 impl Sending {
     const NOTHING: Sending = Sending {
-        host: Vec::new(),
         authorization: None,
         api_keys: Vec::new(),
-        fields: Vec::new(),
+        lines: Vec::new(),
+        host_bytes: 0,
         accepted: Vec::new(),
     };
 
+    fn fields(&self) -> &[u8] {
+        &self.lines[self.host_bytes..]
+    }
+
     fn forget_tracestate(&mut self) {
-        let lines = self.fields.split_inclusive(|&byte| byte == b'\n');
+        let (host, fields) = self.lines.split_at(self.host_bytes);
         let is_state = |line: &&[u8]| line.len() > 11 && line[..11].eq_ignore_ascii_case(b"tracestate:");
-        if lines.clone().any(|line| is_state(&line)) {
-            self.fields = lines.filter(|line| !is_state(line)).collect::<Vec<_>>().concat();
-        }
+        let kept = fields.split_inclusive(|&byte| byte == b'\n').filter(|line| !is_state(line));
+        self.lines = [host].into_iter().chain(kept).collect::<Vec<_>>().concat();
+    }
+}
+
+/// A method, without a copy of those that are known.
+fn method(name: &str) -> Cow<'static, str> {
+    match name {
+        "POST" => "POST".into(),
+        "GET" => "GET".into(),
+        "HEAD" => "HEAD".into(),
+        "PUT" => "PUT".into(),
+        "DELETE" => "DELETE".into(),
+        other => other.to_owned().into(),
     }
 }
 
