@@ -127,6 +127,10 @@ impl AccessLog {
             self.metrics.access_log_dropped.inc();
             return;
         }
+        if self.buffer.capacity() == 0 {
+            // All at once: what grows by doubling is copied each time.
+            self.buffer.reserve(LOG_BATCH_BYTES + USUAL_LINE_BYTES);
+        }
         write_line(&mut self.buffer, &mut self.clock, record);
         self.lines += 1;
     }

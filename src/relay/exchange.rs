@@ -12,10 +12,9 @@ use super::answer::{self, Learnt};
 use super::ask::{Answered, Stop};
 use super::client::{Beat, Client};
 use super::core::Core;
-use super::deadline::Timeout;
 use super::decides::Decides;
 use super::download::{Download, Ending, Framing, Look};
-use super::ledger::{Ledger, outcome_of};
+use super::ledger::Ledger;
 use super::refusal::Failure;
 use super::request::Request;
 use super::settings::Settings;
@@ -24,10 +23,10 @@ use crate::config::Route;
 use crate::http::body::BodyDecoder;
 use crate::http::response::ResponseHead;
 use crate::net::stream::Stream;
-use crate::observe::{CoreMetrics, Gauge, Outcome};
+use crate::observe::{CoreMetrics, Gauge};
 use crate::openai::{ApiError, Sideband};
 use crate::shard::block::Block;
-use crate::shard::clock::{Micros, Millis};
+use crate::shard::clock::Micros;
 use crate::sse::Scanner;
 use crate::stream::journal::Ticket;
 use crate::upstream::call::Call;
@@ -103,7 +102,10 @@ pub fn relay<'a>(
                     None => poll_fn(|cx| answer.download.poll(cx, client, core, &mut exchange.upload)).await,
                 };
                 drop(streaming);
-                Box::pin(exchange.finish(answer, ending)).await
+                match exchange.finished(answer, ending) {
+                    Ok(over) => over,
+                    Err(open) => Box::pin(exchange.finish(open)).await,
+                }
             }
             Err(failure) => Box::pin(exchange.refuse(*failure)).await,
         };
@@ -259,56 +261,6 @@ impl Exchange<'_> {
         answer.events.then(|| Counted::new(core, |metrics| &metrics.streams_open))
     }
 
-    /// Tells the client how it ended, and keeps what can be used again.
-    async fn finish(&mut self, mut answer: Box<Answer>, ending: Ending) -> (Outcome, After) {
-        let (outcome, after) = match answer.download.tee {
-            Some(_) => self.end_kept(&mut answer, ending).await,
-            None => self.end(&mut answer, ending).await,
-        };
-        let Answer { mut call, download, reusable, keep_alive, .. } = *answer;
-        self.conclude(&mut call, outcome);
-        if let Some(stream) = download.into_reusable().filter(|_| reusable && self.upload.reached()) {
-            let keep_alive = keep_alive.map(Millis::from);
-            self.core.pool.put(call.target(), stream, self.core.shard.clock.millis(), keep_alive);
-        }
-        (outcome, after)
-    }
-
-    /// Tells the client of the end, or reads on for nobody.
-    pub(super) async fn end(&mut self, answer: &mut Answer, ending: Ending) -> (Outcome, After) {
-        let Answer { download, limits, keep, .. } = answer;
-        self.ledger.answer(download);
-        let gone = matches!(ending, Ending::Gone);
-        if self.left || gone && limits.read_on > 0 && self.upload.sent && !download.terminal() {
-            match ending {
-                Ending::Gone => drop(self.read_on(download, limits).await),
-                // All of it came at once, and was written before anyone looked whether somebody is there.
-                Ending::Finished => self.core.metrics.answers_drained.inc(),
-                Ending::Cut(_) | Ending::Timeout(_) | Ending::Deleted => {}
-            }
-            return (Outcome::ClientGone, After::Abort);
-        }
-        match ending {
-            Ending::Finished => {
-                let outcome = if download.error_seen() { Outcome::UpstreamError } else { Outcome::Finished };
-                let complete = self.upload.sent && self.upload.ended;
-                (outcome, if *keep && complete { After::Next } else { After::Close })
-            }
-            // The stream has said that it is over. Whatever came between it and its last chunk, nothing is missing; and a last
-            // chunk that was not sent is not made up.
-            Ending::Gone | Ending::Cut(_) | Ending::Timeout(_) if download.terminal() => {
-                (Outcome::Finished, After::Close)
-            }
-            Ending::Gone | Ending::Deleted => (Outcome::ClientGone, After::Abort),
-            Ending::Cut(cut) => self.part(download, &cut.error(), Outcome::UpstreamCut).await,
-            Ending::Timeout(Timeout::ClientStall) => (Outcome::ClientStalled, After::Abort),
-            Ending::Timeout(timeout) => {
-                let error = self.timeout_error(timeout);
-                self.part(download, &error, outcome_of(timeout)).await
-            }
-        }
-    }
-
     /// Writes to the client and waits until it is written.
     pub(super) async fn write(&self, bytes: Vec<u8>) -> Result<(), Stop> {
         super::client::write_all(self.client, &self.core.shard, &bytes).await
@@ -317,7 +269,7 @@ impl Exchange<'_> {
 
 /// An answer that has begun.
 pub(super) struct Answer {
-    call: Call,
+    pub(super) call: Call,
     pub(super) download: Download,
     /// It ended with its first bytes: they were broken, or the client had left when they were written.
     over: Option<Ending>,
@@ -327,11 +279,11 @@ pub(super) struct Answer {
     events: bool,
     pub(super) limits: Limits,
     /// The client's connection can carry another request.
-    keep: bool,
+    pub(super) keep: bool,
     /// So can the upstream's.
-    reusable: bool,
+    pub(super) reusable: bool,
     /// For how long the upstream said that it keeps it, in milliseconds.
-    keep_alive: Option<u32>,
+    pub(super) keep_alive: Option<u32>,
 }
 
 /// A route's limits on a stream, in milliseconds.

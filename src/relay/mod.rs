@@ -27,6 +27,7 @@
 //! | `pick` | who of a route's upstreams is asked, and what is learnt from it |
 //! | [`decides`] | what of a request is decided by its body |
 //! | `prepare` | what is decided before an upstream is asked |
+//! | `ending` | how an answer ends, and what can be used again |
 //! | `abandoned` | an answer whose client has left |
 //! | `fallback` | what is answered when no upstream of a route does |
 //! | `limits` | whether it may be asked at all, by the limits of keys, routes and upstreams |
@@ -49,6 +50,7 @@ pub mod decides;
 pub mod desk;
 pub mod download;
 pub mod ear;
+mod ending;
 pub mod exchange;
 mod fallback;
 pub mod framing;
