@@ -10,8 +10,10 @@ pub mod cors;
 pub mod local;
 pub mod streams;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -80,18 +82,34 @@ async fn accept(core: Rc<Core>, bound: Bound, door: Door) -> io::Result<()> {
     let listener = bound.into_tokio()?;
     let reserve = Rc::new(Reserve::default());
     // The admin's door is open to the end, unless there is another process behind it by now.
-    while !core.shared.is_draining() || door == Door::Admin && !core.shared.is_succeeded() {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((socket, peer)) => {
-                    let visit = if reserve.hold() || door == Door::Public { Visit::Stay } else { Visit::One };
-                    admit(&core, socket, peer, door, visit, &reserve);
+    let is_open = || !core.shared.is_draining() || door == Door::Admin && !core.shared.is_succeeded();
+    let mut draining = pin!(core.draining.notified());
+    let mut is_heard = false;
+    while is_open() {
+        let accepted = poll_fn(|cx| {
+            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                return Poll::Ready(Some(accepted));
+            }
+            // Once is enough until the process goes down: who is accepted need not pay for it.
+            while !is_heard || core.shared.is_draining() {
+                is_heard = true;
+                if draining.as_mut().poll(cx).is_pending() {
+                    break;
                 }
-                // The peer gave up while it waited; nothing to do with us.
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(_) => shed(&core, &listener, &reserve, door).await,
-            },
-            () = core.draining.notified() => {}
+                draining.set(core.draining.notified());
+                is_heard = false;
+            }
+            if is_open() { Poll::Pending } else { Poll::Ready(None) }
+        });
+        match accepted.await {
+            Some(Ok((socket, peer))) => {
+                let visit = if reserve.hold() || door == Door::Public { Visit::Stay } else { Visit::One };
+                admit(&core, socket, peer, door, visit, &reserve);
+            }
+            // The peer gave up while it waited; nothing to do with us.
+            Some(Err(error)) if is_of_one_connection(&error) => {}
+            Some(Err(_)) => shed(&core, &listener, &reserve, door).await,
+            None => {}
         }
     }
     Ok(())
@@ -111,7 +129,8 @@ fn admit(
         core.metrics.connection_refused(Refusal::Limit);
         return;
     };
-    let welcome = welcome(Rc::clone(core), socket, peer, seat, door, visit);
+    // Boxed: tokio moves a task about when it begins and when it ends, and this one is large.
+    let welcome = Box::pin(welcome(Rc::clone(core), socket, peer, seat, door, visit));
     if visit == Visit::Stay {
         tokio::task::spawn_local(welcome);
         return;
