@@ -11,6 +11,7 @@ mod key;
 pub mod peek;
 mod scalar;
 pub mod sideband;
+mod skip;
 mod text;
 mod usage;
 

@@ -1,14 +1,14 @@
 //! The top-level `model`, `stream` and the most tokens of a JSON request body that arrives in pieces, found without parsing
 //! the rest.
 //!
-//! One pass, no recursion, and memory that does not grow with the body: nesting is a counter, strings are skipped from
-//! quote to quote. Only what is needed to know *which keys stand at the top* is checked; garbage inside a value is the
+//! One pass, no recursion, and memory that does not grow with the body: nesting is a counter, and what is skipped is skipped in
+//! chunks ([`skip`](super::skip)). Only what is needed to know *which keys stand at the top* is checked; garbage inside a value is the
 //! upstream's business. What readers disagree about is not resolved here but told: two `model` keys ([`Peek::duplicate`]),
 //! or a key or model that different readers would decode differently ([`PeekState::Malformed`]), could otherwise send
 //! one model past our checks and another one to the upstream.
 //!
 //! ```text
-//! Start -{-> FirstKey -"-> Key -"-> Colon -:-> Value -> (Model | Skipped | Scalar | Nested) -> AfterValue -}-> Done
+//! Start -{-> FirstKey -"-> Key -"-> Colon -:-> Value -> (Model | String | Skipped | Scalar) -> AfterValue -}-> Done
 //!                |                    ^                                                          |
 //!                `-}-> Done           `-"- NextKey <------------------------ , -------------------'
 //! ```
@@ -16,7 +16,8 @@
 use std::ops::Range;
 
 use super::scalar::Scalar;
-use super::text::{Fed, STRUCTURAL, Text, string_end};
+use super::skip::{Skip, Skipped};
+use super::text::{Fed, Text, string_end};
 
 /// The longest model name that is kept, in decoded bytes.
 pub const MAX_MODEL_BYTES: usize = 256;
@@ -26,8 +27,6 @@ const MAX_KEY_BYTES: usize = 24;
 const MAX_TOKENS: [&[u8]; 3] = [b"max_tokens", b"max_completion_tokens", b"max_output_tokens"];
 /// Less, and a key is none of these.
 const MAX_TOKENS_KEY_BYTES: usize = 10;
-/// Deeper nesting than this is refused: no real request has it.
-const MAX_DEPTH: u32 = 1 << 31;
 
 /// How far the reading has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,12 +165,12 @@ impl Peek {
                     }
                 }
             }
-            At::Skipped { depth } => at + self.skip(rest, depth),
-            At::SkippedEscape { depth } => {
-                self.at = At::Skipped { depth };
-                at + 1
+            At::String if let Some(end) = string_end(rest).filter(|&end| rest[end] == b'"') => {
+                self.at = At::AfterValue;
+                at + end + 1
             }
-            At::Nested { depth } => at + self.nested(rest, depth),
+            At::String => self.skip(piece, at, Skip::STRING),
+            At::Skipped(skip) => self.skip(piece, at, skip),
             At::Scalar => {
                 let Some(end) = rest.iter().position(|&byte| !self.scalar.take(byte)) else {
                     return piece.len();
@@ -188,53 +187,14 @@ impl Peek {
         }
     }
 
-    /// Goes through a string that nobody asked for, up to its end or that of `rest`; returns how much it took.
-    fn skip(&mut self, rest: &[u8], depth: u32) -> usize {
-        let mut at = 0;
-        while let Some(end) = string_end(&rest[at..]) {
-            at += end + 1;
-            if rest[at - 1] == b'"' {
-                self.at = if depth == 0 { At::AfterValue } else { At::Nested { depth } };
-                return at;
-            }
-            if at == rest.len() {
-                self.at = At::SkippedEscape { depth };
-                return at;
-            }
-            // Whatever is escaped, it does not end the string.
-            at += 1;
-        }
-        self.at = At::Skipped { depth };
-        rest.len()
-    }
-
-    /// Goes through a nested value, strings included, up to its end or that of `rest`; returns how much it took. In one loop:
-    /// a chat is hundreds of short strings and brackets, and a turn of the machine for each is what would cost most.
-    fn nested(&mut self, rest: &[u8], mut depth: u32) -> usize {
-        let mut at = 0;
-        while let Some(found) = rest[at..].iter().position(|&byte| STRUCTURAL[usize::from(byte)]) {
-            at += found + 1;
-            match rest[at - 1] {
-                b'"' => {
-                    at += self.skip(&rest[at..], depth);
-                    if !matches!(self.at, At::Nested { .. }) {
-                        return at;
-                    }
-                }
-                b'{' | b'[' if depth < MAX_DEPTH => depth += 1,
-                b'{' | b'[' => {
-                    self.at = At::Malformed;
-                    return at;
-                }
-                _ if depth == 1 => {
-                    self.at = At::AfterValue;
-                    return at;
-                }
-                _ => depth -= 1,
-            }
-        }
-        self.at = At::Nested { depth };
-        rest.len()
+    fn skip(&mut self, piece: &[u8], at: usize, mut skip: Skip) -> usize {
+        let (state, end) = match skip.feed(&piece[at..]) {
+            Skipped::More => (At::Skipped(skip), piece.len()),
+            Skipped::Ended(end) => (At::AfterValue, at + end),
+            Skipped::TooDeep => (At::Malformed, piece.len()),
+        };
+        self.at = state;
+        end
     }
 
     /// One byte of the top level that is no white space, at `offset` of the body.
@@ -258,7 +218,7 @@ impl Peek {
                 if self.key == Key::MaxTokens {
                     self.max_tokens = Some(u64::MAX);
                 }
-                if byte == b'"' { At::Skipped { depth: 0 } } else { At::Nested { depth: 1 } }
+                if byte == b'"' { At::String } else { At::Skipped(Skip::NESTED) }
             }
             (At::Value, b'-' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z') => {
                 self.scalar = Scalar::default();
@@ -321,19 +281,12 @@ enum At {
     Value,
     /// In the string that is the model.
     Model,
-    /// In a string that nobody asked for; `depth` is 0 for one at the top.
-    Skipped {
-        depth: u32,
-    },
-    /// After a backslash in it.
-    SkippedEscape {
-        depth: u32,
-    },
+    /// At the beginning of a string that nobody asked for.
+    String,
+    /// Further on in it, or in an object or array.
+    Skipped(Skip),
     /// In a number, `true`, `false`, `null`, or what poses as one.
     Scalar,
-    Nested {
-        depth: u32,
-    },
     AfterValue,
     Done,
     NotObject,
