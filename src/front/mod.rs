@@ -1,4 +1,5 @@
-//! The front door: connections are accepted here, one listener a core, and live in [`connection`] until they end.
+//! The front door: connections are accepted here, one listener a core, and live in [`connection`] until they end. Where another
+//! core has clearly fewer they are handed to it, once, before the first byte.
 //!
 //! A door is public, where requests are relayed, or the admin's, where only answers of our own are given; the admin's has a
 //! core of its own, so that it answers when the others are busy.
@@ -28,7 +29,7 @@ use crate::net::reserve::Reserve;
 use crate::net::stream::Stream;
 use crate::observe::Refusal;
 use crate::relay::client::Client;
-use crate::relay::core::{Core, Present};
+use crate::relay::core::{Arrival, Core, Present};
 use crate::relay::exchange::{After, millis};
 use crate::relay::{desk, probing};
 use crate::shard::clock::Millis;
@@ -66,9 +67,15 @@ pub async fn serve(core: Rc<Core>, bound: Vec<Bound>, door: Door) -> io::Result<
     if core.shard.index == 0 && door == Door::Public {
         tokio::task::spawn_local(streams::sweep(Rc::clone(&core)));
     }
+    if door == Door::Public {
+        tokio::task::spawn_local(receive(Rc::clone(&core)));
+    }
     let accept = |bound| tokio::task::spawn_local(accept(Rc::clone(&core), bound, door));
     for accepting in bound.into_iter().map(accept).collect::<Vec<_>>() {
         accepting.await??;
+    }
+    if door == Door::Public {
+        core.shared.inboxes[core.shard.index].close().into_iter().for_each(|arrival| settle(&core, arrival));
     }
     core.pool.clear();
     while core.clients() > 0 && door == Door::Public {
@@ -124,11 +131,20 @@ fn admit(
     reserve: &Rc<Reserve>,
 ) {
     core.metrics.connections_accepted.inc();
-    let Some(seat) = core.shared.seats.take(peer.ip(), &core.settings().config.limits, door == Door::Admin)
+    let Some(mut seat) =
+        core.shared.seats.take(peer.ip(), &core.settings().config.limits, door == Door::Admin)
     else {
         core.metrics.connection_refused(Refusal::Limit);
         return;
     };
+    if door == Door::Public {
+        let own = core.shard.index;
+        let at = if visit == Visit::Stay { core.shared.seats.lighter(own, core.chance()) } else { own };
+        seat.at(at);
+        if at != own {
+            return hand(core, at, socket, peer, seat);
+        }
+    }
     // Boxed: tokio moves a task about when it begins and when it ends, and this one is large.
     let welcome = Box::pin(welcome(Rc::clone(core), socket, peer, seat, door, visit));
     if visit == Visit::Stay {
@@ -141,6 +157,40 @@ fn admit(
         // At once: the public door waits for any descriptor as well.
         reserve.hold();
     });
+}
+
+/// Hands a connection to the core at `at`, or keeps it if that one is going down.
+fn hand(core: &Rc<Core>, at: usize, socket: TcpStream, peer: SocketAddr, seat: Seat) {
+    // Fails only where the socket was not this runtime's.
+    let Ok(socket) = socket.into_std() else { return };
+    match core.shared.inboxes[at].put(Arrival { socket, peer, seat }) {
+        Ok(()) => core.metrics.connections_handed.inc(),
+        Err(mut arrival) => {
+            arrival.seat.at(core.shard.index);
+            settle(core, arrival);
+        }
+    }
+}
+
+/// Serves what other cores hand over.
+async fn receive(core: Rc<Core>) {
+    loop {
+        let arrivals = core.shared.inboxes[core.shard.index].take().await;
+        arrivals.into_iter().for_each(|arrival| settle(&core, arrival));
+    }
+}
+
+/// Serves a connection that was accepted by another core.
+fn settle(core: &Rc<Core>, arrival: Arrival) {
+    let Arrival { socket, peer, seat } = arrival;
+    match TcpStream::from_std(socket) {
+        Ok(socket) => {
+            let welcome = welcome(Rc::clone(core), socket, peer, seat, Door::Public, Visit::Stay);
+            tokio::task::spawn_local(Box::pin(welcome));
+        }
+        // The kernel has no room to watch it.
+        Err(_) => core.metrics.connection_refused(Refusal::NoFd),
+    }
 }
 
 /// The process is out of descriptors. The public door uses its reserve to accept one client and close at once, so that it

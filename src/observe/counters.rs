@@ -114,6 +114,8 @@ pub struct CoreMetrics {
 
     /// Client connections accepted.
     pub connections_accepted: Counter,
+    /// Those handed to a core that had fewer, by the one that has accepted them.
+    pub connections_handed: Counter,
     /// Client connections open.
     pub connections_open: Gauge,
     /// Requests between their head and the end of their answer.

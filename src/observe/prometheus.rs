@@ -42,7 +42,17 @@ fn connections(registry: &Registry, page: &mut Page<'_>) {
         "Client connections accepted.",
         sum(|core| core.connections_accepted.get()),
     );
+    page.counter(
+        "sedge_connections_handed_total",
+        "Client connections that the core which accepted them has handed to one with fewer.",
+        sum(|core| core.connections_handed.get()),
+    );
     page.gauge("sedge_connections_open", "Client connections open.", sum(|core| core.connections_open.get()));
+    let name = "sedge_core_connections_open";
+    page.family(name, "gauge", "Client connections open, by core.");
+    for (index, core) in registry.cores().iter().enumerate() {
+        page.labelled(name, &[("core", &index.to_string())], core.connections_open.get());
+    }
     let name = "sedge_connections_refused_total";
     page.family(name, "counter", "Client connections closed before they could carry a request.");
     for reason in Refusal::ALL {

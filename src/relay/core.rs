@@ -1,9 +1,11 @@
 //! What the tasks of one core share, and what the cores share with each other.
 //!
 //! The cores have two things in common: the settings, which are swapped whole, and the word that the process is going down.
-//! Each looks at both when it has something to do anyway, on its tick or at the start of a request; nobody is woken.
+//! Each looks at both when it has something to do anyway, on its tick or at the start of a request; nobody is woken. Only a
+//! connection that another core has accepted wakes the one that gets it.
 
 use std::cell::{Cell, RefCell};
+use std::net::{SocketAddr, TcpStream};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,11 +22,12 @@ use super::desk::Desk;
 use super::hedge::Recent;
 use super::settings::Settings;
 use crate::guard::meters::Meters;
-use crate::guard::seats::Seats;
+use crate::guard::seats::{Seat, Seats};
 use crate::http::date::imf_fixdate;
 use crate::observe::{AccessLog, CoreMetrics, Ids, LabelId, Registry};
 use crate::shard::Shard;
 use crate::shard::clock::{Millis, unix_millis};
+use crate::shard::inbox::Inbox;
 use crate::shard::wheel::{Timed, Timer};
 use crate::stream::{Hub, Streams};
 use crate::upstream::dial::Resolver;
@@ -39,6 +42,16 @@ const SWEEP_MS: Millis = 1000;
 
 const DATE_BYTES: usize = 29;
 
+/// A connection that one core has accepted for another.
+pub struct Arrival {
+    /// Of no runtime.
+    pub socket: TcpStream,
+    /// Whom it comes from.
+    pub peer: SocketAddr,
+    /// Its place, at the core that is to serve it.
+    pub seat: Seat,
+}
+
 /// What all cores share.
 pub struct Shared {
     /// The settings in force.
@@ -47,6 +60,8 @@ pub struct Shared {
     pub registry: Arc<Registry>,
     /// Client connections that may be open, over all cores.
     pub seats: Arc<Seats>,
+    /// Connections for each core that another one has accepted.
+    pub inboxes: Box<[Inbox<Arrival>]>,
     /// What was used of all limits; goes on over reloads.
     pub meters: Meters,
     /// What is known of the upstreams; goes on over reloads.
@@ -72,8 +87,9 @@ impl Shared {
     ) -> Arc<Shared> {
         Arc::new(Shared {
             settings: Arc::new(ArcSwap::from_pointee(settings)),
+            seats: Seats::new(registry.cores().len()),
+            inboxes: registry.cores().iter().map(|_| Inbox::default()).collect(),
             registry,
-            seats: Arc::default(),
             meters,
             healths,
             streams: Arc::clone(&desk.streams),

@@ -1,11 +1,12 @@
 //! One per core: runtime, buffer pool, timer wheel, clock.
 //!
-//! A core shares nothing with another while bytes flow. What is here is `Rc` and `Cell`, never `Arc` and `Mutex`, and a
-//! task that was spawned on a core stays there. A stream that waits owns no buffer ([`block`]) and no timer of its own
+//! A core shares nothing with another while bytes flow. What is here is `Rc` and `Cell`, never `Arc` and `Mutex` (but for the
+//! [`inbox`], by which it is handed a connection before the first byte), and a task that was spawned on a core stays there. A stream that waits owns no buffer ([`block`]) and no timer of its own
 //! ([`wheel`]).
 
 pub mod block;
 pub mod clock;
+pub mod inbox;
 pub mod runtime;
 pub mod wheel;
 
