@@ -1,6 +1,6 @@
 //! What the black-box tests stand on: the real binary as a child process ([`edge`]), both ends of a connection held in
 //! the test's own hands ([`wire`]), and an upstream that does exactly what the test says, when it says so ([`upstream`]);
-//! for what takes many, a [`crowd`].
+//! for what takes many, a [`crowd`]; what is counted, under [`callgrind`].
 //!
 //! A test holds the client's socket and the upstream's socket and moves them in turn, on one thread. So "this segment
 //! reached the client before the upstream sent the next one" needs no clock: had the edge kept it back, the
@@ -18,6 +18,7 @@
 )]
 
 pub mod base64;
+pub mod callgrind;
 pub mod chaos;
 pub mod config;
 pub mod crowd;
