@@ -9,6 +9,9 @@
 //!   the stream stands between events;
 //! - a second block held for a client that does not read: while bytes are pending the pump does not read its upstream;
 //! - a buffer held by a silent connection: the inbound block goes back when it is empty.
+//!
+//! Every connection has one of these for as long as it is open, so what is rare is boxed, and what can be told from something
+//! else is not kept: with the counts of its `Rc` it is 256 bytes, a class of the allocator's.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::poll_fn;
@@ -36,9 +39,14 @@ const HEARTBEAT_CHUNK: &[u8] = b"2\r\n:\n\r\n";
 pub struct Client {
     stream: RefCell<Stream>,
     inbound: RefCell<Inbound>,
-    pending: RefCell<Pending>,
-    waker: RefCell<Option<Waker>>,
-    ear: RefCell<Option<(Arc<Ear>, Waker)>>,
+    /// What waits to be written. Boxed: nearly every client reads what it gets.
+    unwritten: RefCell<Option<Box<Unwritten>>>,
+    /// What is left of a heartbeat that the socket took a part of.
+    unbeaten: Cell<Unbeaten>,
+    /// A TLS session still holds ciphertext.
+    unflushed: Cell<bool>,
+    waker: Cell<Option<Waker>>,
+    ear: Cell<Option<Arc<Ear>>>,
     /// The ear's waker is the one that the socket calls when there is something to read.
     listening: Cell<bool>,
     shard: Rc<Shard>,
@@ -61,15 +69,38 @@ pub enum Beat {
     Bare,
 }
 
+const _: () = assert!(size_of::<Client>() <= 240, "with two counts it fits a class of the allocator's");
+
 /// Bytes that were accepted for the client and not written yet.
-#[derive(Default)]
-struct Pending {
-    block: Option<Block>,
+struct Unwritten {
+    block: Block,
     span: Span,
-    /// What is left of a heartbeat that the socket took a part of.
-    beat: &'static [u8],
-    /// A TLS session still holds ciphertext.
-    flush: bool,
+}
+
+/// The last bytes of a heartbeat.
+#[derive(Clone, Copy)]
+struct Unbeaten {
+    of: Beat,
+    bytes: u8,
+}
+
+impl Unbeaten {
+    const NOTHING: Unbeaten = Unbeaten { of: Beat::Hold, bytes: 0 };
+
+    fn bytes(self) -> &'static [u8] {
+        let whole = self.of.bytes();
+        &whole[whole.len() - usize::from(self.bytes)..]
+    }
+}
+
+impl Beat {
+    fn bytes(self) -> &'static [u8] {
+        match self {
+            Beat::Hold => &[],
+            Beat::Chunk => HEARTBEAT_CHUNK,
+            Beat::Bare => crate::sse::HEARTBEAT,
+        }
+    }
 }
 
 impl Client {
@@ -78,9 +109,11 @@ impl Client {
         Rc::new_cyclic(|weak: &Weak<Client>| Client {
             stream: RefCell::new(stream),
             inbound: RefCell::default(),
-            pending: RefCell::default(),
-            waker: RefCell::default(),
-            ear: RefCell::default(),
+            unwritten: RefCell::default(),
+            unbeaten: Cell::new(Unbeaten::NOTHING),
+            unflushed: Cell::new(false),
+            waker: Cell::default(),
+            ear: Cell::default(),
             listening: Cell::new(false),
             shard: Rc::clone(shard),
             timer: shard.wheel.timer(weak.clone()),
@@ -113,7 +146,7 @@ impl Client {
 
     /// Makes the wheel look at the deadlines no later than the nearest of them.
     pub fn arm(&self) {
-        if let Some(at) = self.deadlines.next() {
+        if let Some(at) = self.deadlines.next(self.shard.ends_at.get()) {
             self.timer.arm(at);
         }
     }
@@ -135,17 +168,17 @@ impl Client {
         if let Some(timeout) = self.deadlines.expired.take() {
             return Poll::Ready(timeout);
         }
-        let mut waker = self.waker.borrow_mut();
-        match &mut *waker {
-            Some(known) => known.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
+        let known = self.waker.take().filter(|known| known.will_wake(cx.waker()));
+        self.waker.set(Some(known.unwrap_or_else(|| cx.waker().clone())));
         Poll::Pending
     }
 
     /// Whether `waker` is the one that is woken when a deadline passes.
     pub fn is_known(&self, waker: &Waker) -> bool {
-        self.waker.borrow().as_ref().is_some_and(|known| known.will_wake(waker))
+        let known = self.waker.take();
+        let is_known = known.as_ref().is_some_and(|known| known.will_wake(waker));
+        self.waker.set(known);
+        is_known
     }
 
     /// Reads more into [`Client::inbound`], up to `limit` bytes held there. `Ok(0)` is the end, or a buffer that is full.
@@ -176,19 +209,16 @@ impl Client {
     /// Ready when the client has left: its end of stream counts, as it does for nginx and Go's server, because a close and
     /// a half-close look alike until it is too late. Bytes of a next request are kept, one block of them.
     pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut ears = self.ear.borrow_mut();
-        let (ear, waker) = match &mut *ears {
-            Some((ear, waker)) if ear.is_of(cx.waker()) => (ear, waker),
-            none => {
-                let ear = Ear::new(cx.waker());
-                let (ear, waker) = none.insert((Arc::clone(&ear), Waker::from(ear)));
-                (ear, waker)
-            }
-        };
-        if !ear.take() && self.listening.get() {
-            return Poll::Pending;
-        }
-        let cx = &mut Context::from_waker(waker);
+        let known = self.ear.take().filter(|ear| ear.is_of(cx.waker()));
+        let ear = known.unwrap_or_else(|| Ear::new(cx.waker()));
+        let gone = if ear.take() || !self.listening.get() { self.listen(&ear) } else { Poll::Pending };
+        self.ear.set(Some(ear));
+        gone
+    }
+
+    fn listen(&self, ear: &Arc<Ear>) -> Poll<()> {
+        let waker = Waker::from(Arc::clone(ear));
+        let cx = &mut Context::from_waker(&waker);
         self.listening.set(true);
         loop {
             if self.stream.borrow().poll_read_ready(cx).is_pending() {
@@ -213,8 +243,10 @@ impl Client {
         block: &mut Option<Block>,
         range: Range<usize>,
     ) -> io::Result<()> {
-        let mut pending = self.pending.borrow_mut();
-        debug_assert!(pending.block.is_none() && pending.beat.is_empty(), "sent while blocked");
+        debug_assert!(
+            self.unwritten.borrow().is_none() && self.unbeaten.get().bytes == 0,
+            "sent while blocked"
+        );
         let mut stream = self.stream.borrow_mut();
         let Some(bytes) = block.as_deref().map(|block| &block[range.clone()]) else { return Ok(()) };
         let wanted = bytes.len();
@@ -227,12 +259,13 @@ impl Client {
                 Poll::Pending => break,
             }
         }
-        pending.flush = stream.is_tls() && stream.poll_flush(cx)?.is_pending();
+        let is_flushed = !stream.is_tls() || stream.poll_flush(cx)?.is_ready();
+        self.unflushed.set(!is_flushed);
         if written < wanted {
-            pending.span = Span::new(range.start + written, range.end);
-            pending.block = block.take();
+            let span = Span::new(range.start + written, range.end);
+            *self.unwritten.borrow_mut() = block.take().map(|block| Box::new(Unwritten { block, span }));
         }
-        if written < wanted || pending.flush {
+        if written < wanted || !is_flushed {
             self.deadlines.blocked(self.shard.clock.millis());
             self.arm();
         }
@@ -251,7 +284,7 @@ impl Client {
             Poll::Pending => true,
         };
         if full {
-            self.pending.borrow_mut().flush |= written.is_ready();
+            self.unflushed.set(self.unflushed.get() || written.is_ready());
             self.deadlines.blocked(self.shard.clock.millis());
             self.arm();
         }
@@ -260,35 +293,37 @@ impl Client {
 
     /// Nobody will read what waits to be written.
     pub fn forget_pending(&self) {
-        *self.pending.borrow_mut() = Pending::default();
+        *self.unwritten.borrow_mut() = None;
+        self.unbeaten.set(Unbeaten::NOTHING);
+        self.unflushed.set(false);
         self.deadlines.unblocked(self.shard.clock.millis());
     }
 
     /// Whether something waits to be written.
     pub fn is_blocked(&self) -> bool {
-        let pending = self.pending.borrow();
-        pending.block.is_some() || pending.flush || !pending.beat.is_empty()
+        self.unwritten.borrow().is_some() || self.unflushed.get() || self.unbeaten.get().bytes > 0
     }
 
     /// Ready when everything that was sent has been written.
     pub fn poll_pending(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut pending = self.pending.borrow_mut();
         let mut stream = self.stream.borrow_mut();
-        while !pending.beat.is_empty() {
-            let written = ready!(stream.poll_write(cx, pending.beat))?;
-            pending.beat = &pending.beat[written..];
+        while self.unbeaten.get().bytes > 0 {
+            let Unbeaten { of, bytes } = self.unbeaten.get();
+            let written = ready!(stream.poll_write(cx, self.unbeaten.get().bytes()))?;
+            self.unbeaten.set(Unbeaten { of, bytes: bytes - written as u8 });
         }
-        while let Some(block) = &pending.block {
-            let written = ready!(stream.poll_write(cx, &block[pending.span.range()]))?;
+        let mut unwritten = self.unwritten.borrow_mut();
+        while let Some(Unwritten { block, span }) = unwritten.as_deref_mut() {
+            let written = ready!(stream.poll_write(cx, &block[span.range()]))?;
             self.deadlines.blocked(self.shard.clock.millis());
-            pending.span = Span::new(pending.span.start() + written, pending.span.end());
-            if pending.span.is_empty() {
-                pending.block = None;
+            *span = Span::new(span.start() + written, span.end());
+            if span.is_empty() {
+                *unwritten = None;
             }
         }
-        if pending.flush {
+        if self.unflushed.get() {
             ready!(stream.poll_flush(cx))?;
-            pending.flush = false;
+            self.unflushed.set(false);
         }
         if self.deadlines.unblocked(self.shard.clock.millis()) {
             // The wheel may have been set to the client's limit, which lies behind the upstream's.
@@ -308,12 +343,9 @@ impl Client {
     }
 
     fn write_heartbeat(&self) {
-        let bytes = match self.beat.get() {
-            Beat::Hold => return,
-            Beat::Chunk => HEARTBEAT_CHUNK,
-            Beat::Bare => crate::sse::HEARTBEAT,
-        };
-        if self.is_blocked() {
+        let of = self.beat.get();
+        let bytes = of.bytes();
+        if bytes.is_empty() || self.is_blocked() {
             return;
         }
         let mut cx = Context::from_waker(Waker::noop());
@@ -322,8 +354,8 @@ impl Client {
         match stream.poll_write(&mut cx, bytes) {
             Poll::Ready(Ok(written)) => {
                 let flush = stream.is_tls() && !matches!(stream.poll_flush(&mut cx), Poll::Ready(Ok(())));
-                let mut pending = self.pending.borrow_mut();
-                (pending.beat, pending.flush) = (&bytes[written..], flush);
+                self.unbeaten.set(Unbeaten { of, bytes: (bytes.len() - written) as u8 });
+                self.unflushed.set(flush);
                 self.beats.set(self.beats.get() + 1);
                 if written < bytes.len() || flush {
                     self.deadlines.blocked(self.shard.clock.millis());
@@ -338,15 +370,17 @@ impl Client {
 
     /// Makes the task look around.
     pub fn wake(&self) {
-        if let Some(waker) = &*self.waker.borrow() {
+        let waker = self.waker.take();
+        if let Some(waker) = &waker {
             waker.wake_by_ref();
         }
+        self.waker.set(waker);
     }
 }
 
 impl Timed for Client {
     fn fire(&self, now: Millis) {
-        match self.deadlines.check(now) {
+        match self.deadlines.check(now, self.shard.ends_at.get()) {
             Some(Due::Timeout(timeout)) => {
                 self.deadlines.expired.set(Some(timeout));
                 self.wake();

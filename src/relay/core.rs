@@ -250,10 +250,9 @@ impl Core {
     /// Tells everyone that the process is going down, once.
     fn begin_drain(&self, until: u64) {
         let left = until.saturating_sub(unix_millis());
-        let at = self.shard.clock.millis() + left;
+        self.shard.ends_at.set(self.shard.clock.millis() + left);
         for (_, client) in self.clients.borrow().iter() {
             if let Some(client) = client.upgrade() {
-                client.deadlines.drain(at);
                 client.arm();
                 client.wake();
             }

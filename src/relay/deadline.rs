@@ -49,7 +49,6 @@ pub struct Deadlines {
     pub expired: Cell<Option<Timeout>>,
     phase: Cell<Option<(Timeout, Millis)>>,
     total: Cell<Millis>,
-    drain: Cell<Millis>,
     /// When the upstream last said something.
     activity: Cell<Millis>,
     idle: Cell<u32>,
@@ -86,11 +85,6 @@ impl Deadlines {
     /// When the request must be over; 0 for never.
     pub fn until(&self) -> Millis {
         self.total.get()
-    }
-
-    /// The process ends at `at`.
-    pub fn drain(&self, at: Millis) {
-        self.drain.set(at);
     }
 
     /// How long the client may read nothing.
@@ -159,9 +153,9 @@ impl Deadlines {
         self.early(0);
     }
 
-    /// What is due at `now`; a heartbeat that is due counts as given.
-    pub fn check(&self, now: Millis) -> Option<Due> {
-        let (at, timeout) = self.nearest_timeout().unwrap_or((Millis::MAX, Timeout::Total));
+    /// What is due at `now`; a heartbeat that is due counts as given. `drain` is when the process ends; 0 while it serves.
+    pub fn check(&self, now: Millis, drain: Millis) -> Option<Due> {
+        let (at, timeout) = self.nearest_timeout(drain).unwrap_or((Millis::MAX, Timeout::Total));
         if at <= now {
             return Some(Due::Timeout(timeout));
         }
@@ -177,8 +171,8 @@ impl Deadlines {
     }
 
     /// When to look again.
-    pub fn next(&self) -> Option<Millis> {
-        let mut next = self.nearest_timeout().map_or(Millis::MAX, |(at, _)| at);
+    pub fn next(&self, drain: Millis) -> Option<Millis> {
+        let mut next = self.nearest_timeout(drain).map_or(Millis::MAX, |(at, _)| at);
         if self.early.get() > 0 {
             next = next.min(self.early.get());
         }
@@ -189,7 +183,7 @@ impl Deadlines {
     }
 
     /// The limit that passes first; of two at the same time, the one that is more closely about what is going on.
-    fn nearest_timeout(&self) -> Option<(Millis, Timeout)> {
+    fn nearest_timeout(&self, drain: Millis) -> Option<(Millis, Timeout)> {
         let mut nearest =
             self.phase.get().map_or((Millis::MAX, Timeout::Total), |(timeout, at)| (at, timeout));
         let mut consider = |at: Millis, timeout| {
@@ -200,7 +194,7 @@ impl Deadlines {
         // 0 is none.
         let absolute = |at: Millis| if at == 0 { Millis::MAX } else { at };
         consider(absolute(self.total.get()), Timeout::Total);
-        consider(absolute(self.drain.get()), Timeout::Drain);
+        consider(absolute(drain), Timeout::Drain);
         let (blocked, stall) = (self.blocked_since.get(), self.stall.get());
         let idle = self.idle.get();
         if blocked == 0 && idle > 0 {
@@ -227,23 +221,25 @@ mod tests {
         let limits = Deadlines::default();
         limits.phase(Timeout::FirstByte, 1000, 500);
         limits.total(1200);
-        assert_eq!(limits.next(), Some(1200));
-        assert_eq!(limits.check(1199), None);
-        assert_eq!(limits.check(1200), Some(Due::Timeout(Timeout::Total)));
+        assert_eq!(limits.next(0), Some(1200));
+        assert_eq!(limits.check(1199, 0), None);
+        assert_eq!(limits.check(1200, 0), Some(Due::Timeout(Timeout::Total)));
         limits.total(0);
-        assert_eq!(limits.check(1500), Some(Due::Timeout(Timeout::FirstByte)));
+        assert_eq!(limits.check(1500, 0), Some(Due::Timeout(Timeout::FirstByte)));
+        assert_eq!(limits.next(1100), Some(1100));
+        assert_eq!(limits.check(1100, 1100), Some(Due::Timeout(Timeout::Drain)));
     }
 
     #[test]
     fn silence_brings_heartbeats_and_then_the_end() {
         let limits = Deadlines::default();
         limits.streaming(1000, 1000, 300);
-        assert_eq!(limits.check(1299), None);
-        assert_eq!(limits.check(1300), Some(Due::Heartbeat));
-        assert_eq!(limits.next(), Some(1600));
+        assert_eq!(limits.check(1299, 0), None);
+        assert_eq!(limits.check(1300, 0), Some(Due::Heartbeat));
+        assert_eq!(limits.next(0), Some(1600));
         limits.active(1500);
-        assert_eq!(limits.next(), Some(1800));
-        assert_eq!(limits.check(2500), Some(Due::Timeout(Timeout::Idle)));
+        assert_eq!(limits.next(0), Some(1800));
+        assert_eq!(limits.check(2500, 0), Some(Due::Timeout(Timeout::Idle)));
     }
 
     #[test]
@@ -252,12 +248,12 @@ mod tests {
         limits.stall(700);
         limits.streaming(1000, 500, 0);
         limits.blocked(1400);
-        assert_eq!(limits.check(1600), None);
-        assert_eq!(limits.check(2100), Some(Due::Timeout(Timeout::ClientStall)));
+        assert_eq!(limits.check(1600, 0), None);
+        assert_eq!(limits.check(2100, 0), Some(Due::Timeout(Timeout::ClientStall)));
         assert!(limits.unblocked(2050));
         assert!(!limits.unblocked(2060));
-        assert_eq!(limits.check(2549), None);
-        assert_eq!(limits.check(2550), Some(Due::Timeout(Timeout::Idle)));
+        assert_eq!(limits.check(2549, 0), None);
+        assert_eq!(limits.check(2550, 0), Some(Due::Timeout(Timeout::Idle)));
     }
 
     #[test]
@@ -265,7 +261,7 @@ mod tests {
         let limits = Deadlines::default();
         limits.phase(Timeout::RequestHead, 10, 0);
         limits.streaming(10, 0, 0);
-        assert_eq!(limits.next(), None);
-        assert_eq!(limits.check(Millis::MAX - 1), None);
+        assert_eq!(limits.next(0), None);
+        assert_eq!(limits.check(Millis::MAX - 1, 0), None);
     }
 }

@@ -16,9 +16,9 @@ pub struct Memo {
     pub bytes_out: u64,
     /// Events to the client so far.
     pub events: u64,
-    id: Box<str>,
-    /// Without its query, which is not logged.
-    path: Box<str>,
+    /// Its path, without the query, which is not logged, and its id behind that: one piece of memory for both.
+    text: Box<str>,
+    path_bytes: u32,
     trace: TraceContext,
     peer: IpAddr,
     client: Option<IpAddr>,
@@ -33,8 +33,8 @@ impl Memo {
             began,
             bytes_out: 0,
             events: 0,
-            path: request.path().into(),
-            id: std::mem::take(&mut request.id),
+            text: [request.path(), &request.id].concat().into(),
+            path_bytes: request.path().len() as u32,
             trace: request.trace,
             peer,
             client: request.client,
@@ -54,8 +54,8 @@ impl Memo {
         (ledger.bytes_out, ledger.events) = (self.bytes_out, self.events);
         let mut request = Request::nothing(self.trace);
         request.method = "GET".into();
-        request.path_bytes = self.path.len();
-        (request.target, request.id) = (self.path, self.id);
+        let (path, id) = self.text.split_at(self.path_bytes as usize);
+        (request.target, request.path_bytes, request.id) = (path.into(), path.len(), id.into());
         (request.client, request.account) = (self.client, self.account);
         ledger.close(outcome, &request, self.peer, core);
     }

@@ -26,6 +26,8 @@ pub struct Shard {
     pub wheel: wheel::Wheel,
     /// Time.
     pub clock: clock::Clock,
+    /// When what is in flight has to be over; 0 while the process serves.
+    pub ends_at: Cell<clock::Millis>,
 }
 
 impl Shard {

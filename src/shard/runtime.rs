@@ -3,6 +3,7 @@
 //! Only I/O is enabled on it. Time comes from the wheel, which a timerfd drives; tokio's timers would make each park ask
 //! for the next deadline under a lock.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
@@ -51,6 +52,7 @@ where
             heads: Rc::new(Pool::without_reserve()),
             wheel: super::wheel::Wheel::default(),
             clock: super::clock::Clock::default(),
+            ends_at: Cell::new(0),
         });
         shard.clock.micros();
         let ticker = Ticker::new(Duration::from_millis(TICK_MS))?;
