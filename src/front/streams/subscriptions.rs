@@ -7,20 +7,21 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::control::Control;
+use super::write::unavailable;
 use crate::front::body::{self, Failure};
 use crate::observe::Outcome;
 use crate::openai::ApiError;
 use crate::relay::answer::{self, Local};
 use crate::relay::client::{Client, write_all};
 use crate::relay::core::Core;
-use crate::relay::desk::Asked;
+use crate::relay::desk::NotKept;
 use crate::relay::download::Framing;
 use crate::relay::exchange::After;
 use crate::relay::ledger::Ledger;
 use crate::relay::request::Request;
 use crate::shard::clock::Micros;
 use crate::stream::journal::AppendError;
-use crate::stream::subscription::{BODY_BYTES_MAX, Code, Refusal, Reply};
+use crate::stream::subscription::{BODY_BYTES_MAX, Code, Question, Refusal, Reply};
 
 const JSON: &str = "application/json";
 
@@ -86,31 +87,32 @@ async fn given(
         given.fields.push(("Allow", control.methods()));
         return Ok(given);
     }
-    if core.shared.streams.remote().is_some() {
-        let message = "Subscriptions are not there while streams are in Redis: follow the streams instead.";
-        return Ok(refusal(&ApiError::new(501, "not_supported", message)));
-    }
     if request.encoded {
         let message = "The body is compressed. Send it without Content-Encoding.";
         return Err((ApiError::new(415, "unsupported_content_encoding", message).into(), false));
     }
     let body = body::receive(client, core, request, BODY_BYTES_MAX as u64, ledger).await;
     let body = body.map_err(|failure| (failure, false))?;
-    if control == Control::Keys {
+    let desk = &core.shared.desk;
+    let tls = client.stream().is_tls();
+    let Some((id, question)) = question(core, request, tls, control, body.to_vec()) else {
+        let keys = desk.keys().await.map_err(|error| (unavailable(&error).into(), true))?;
         return Ok(Given {
             status: 200,
             content_type: "application/jwk-set+json",
-            body: core.shared.desk.signer.jwks(),
+            body: keys.signer.jwks(),
             fields: vec![("Cache-Control", "public, max-age=300"), NOSNIFF],
             error: None,
         });
-    }
-    let tls = client.stream().is_tls();
-    let Asked { answer, stored } = ask(core, request, tls, &control, &body);
-    // Whatever is said, a refusal as well, rests on what was kept before.
-    let stored = stored.map_err(|error| (storage(&error).into(), true))?;
-    let durable = core.hub.durable(stored).await;
-    durable.map_err(|failure| (storage(&AppendError::Stopped(failure)).into(), true))?;
+    };
+    let now = core.shard.clock.micros() / 1000;
+    let answer = desk.answer(&core.hub, now, &id, question).await.map_err(|error| {
+        let error = match error {
+            NotKept::Store(error) => storage(&error),
+            NotKept::Unavailable(error) => unavailable(&error),
+        };
+        (error.into(), true)
+    })?;
     Ok(match answer {
         Ok(Reply { status, body }) => {
             Given { status, content_type: JSON, body, fields: vec![FRESH, NOSNIFF], error: None }
@@ -119,33 +121,36 @@ async fn given(
     })
 }
 
-fn ask(
+/// What is asked, and of which subscription; none, if it is the keys.
+fn question(
     core: &Core,
     request: &Request,
     tls: bool,
-    control: &Control,
-    body: &[u8],
-) -> Asked<Result<Reply, Refusal>> {
-    let settings = core.shared.settings.load();
-    let token = request.credentials().0.and_then(bearer);
-    let now = core.shard.clock.micros() / 1000;
-    core.shared.desk.ask(now, |subscriptions, scene| match control {
-        Control::Keys => Err(Refusal::not_found()),
-        Control::Subscription(id) => match &*request.method {
-            "PUT" => {
-                let origin = request.origin(tls);
-                let origin = origin.unwrap_or_else(|| format!("http://{}", settings.config.listen));
-                subscriptions.put(id, body, &origin, settings.local_webhooks(), scene)
-            }
-            "DELETE" => Ok(subscriptions.delete(id)),
-            _ => subscriptions.get(id, scene),
-        },
-        Control::Streams(id) => subscriptions.add_streams(id, body, scene),
-        Control::Stream(id, path) => subscriptions.remove_stream(id, path, scene),
-        Control::Callback(id) => subscriptions.callback(id, token, body, scene),
-        Control::Claim(id) => subscriptions.claim(id, body, scene),
-        Control::Ack(id) => subscriptions.ack(id, token, body, scene),
-        Control::Release(id) => subscriptions.release(id, token, body, scene),
+    control: Control,
+    body: Vec<u8>,
+) -> Option<(String, Question)> {
+    let token = || request.credentials().0.and_then(bearer).map(str::to_owned);
+    Some(match control {
+        Control::Keys => return None,
+        Control::Subscription(id) => {
+            let question = match &*request.method {
+                "PUT" => {
+                    let settings = core.shared.settings.load();
+                    let origin = request.origin(tls);
+                    let origin = origin.unwrap_or_else(|| format!("http://{}", settings.config.listen));
+                    Question::Put { body, origin, local: settings.local_webhooks() }
+                }
+                "DELETE" => Question::Delete,
+                _ => Question::Show,
+            };
+            (id, question)
+        }
+        Control::Streams(id) => (id, Question::Add(body)),
+        Control::Stream(id, path) => (id, Question::Remove(path)),
+        Control::Callback(id) => (id, Question::Callback { token: token(), body }),
+        Control::Claim(id) => (id, Question::Claim(body)),
+        Control::Ack(id) => (id, Question::Ack { token: token(), body }),
+        Control::Release(id) => (id, Question::Release { token: token(), body }),
     })
 }
 

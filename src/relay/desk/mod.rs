@@ -15,10 +15,12 @@
 //! | --- | --- |
 //! | `mod.rs` | the lock, and what goes in and out of it |
 //! | `task.rs` | orders carried out, leases that end |
+//! | `shared.rs` | the same where subscriptions are in Redis, see `stream/redis/subscriptions.rs`: nothing of them is kept here then |
 //! | `webhook.rs` | one webhook sent |
 //! | `metrics.rs` | what is counted |
 
 mod metrics;
+mod shared;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -33,10 +35,11 @@ use crate::observe::Ids;
 use crate::shard::clock::{Millis, unix_millis};
 use crate::stream::journal::{AppendError, Ticket};
 use crate::stream::subscription::{
-    Action, Announcement, BadRecord, Delivery, Extents, SECRET_BYTES, Scene, Secret, Signer, Subscriptions,
-    UnixMillis,
+    Action, Announcement, BadRecord, Delivery, Extents, Keys, Question, Refusal, Reply, SECRET_BYTES, Scene,
+    Secret, Subscriptions, UnixMillis,
 };
-use crate::stream::{Notes, Streams, Tiding};
+use crate::stream::redis::Unavailable;
+use crate::stream::{Hub, Notes, Streams, Tiding};
 
 use metrics::Webhooks;
 pub use task::run;
@@ -51,8 +54,7 @@ const NOTE_PREFIX: &str = "subscription/";
 pub struct Desk {
     /// What they are about.
     pub streams: Arc<Streams>,
-    /// What signs their webhooks.
-    pub signer: Signer,
+    keys: Arc<Keys>,
     inner: Mutex<Inner>,
     bell: Notify,
     webhooks: Webhooks,
@@ -87,6 +89,15 @@ pub struct Asked<R> {
     pub answer: R,
     /// Why it does not hold: what it rests on could not be kept.
     pub stored: Result<Option<Ticket>, AppendError>,
+}
+
+/// Why what was asked of a subscription is not answered.
+#[derive(Debug)]
+pub enum NotKept {
+    /// The journal cannot keep it.
+    Store(AppendError),
+    /// Redis cannot be asked.
+    Unavailable(Unavailable),
 }
 
 /// Why subscriptions cannot go on where they were.
@@ -147,7 +158,7 @@ impl Desk {
         let inner = Inner { subscriptions, notes, orders: VecDeque::new(), latest: None, lost: Vec::new() };
         let desk = Desk {
             streams,
-            signer: Signer::new(&secret),
+            keys: Arc::new(Keys::new(&secret)),
             inner: Mutex::new(inner),
             bell: Notify::new(),
             webhooks: Webhooks::default(),
@@ -157,10 +168,47 @@ impl Desk {
         Ok(desk)
     }
 
+    /// Answers what is asked of a subscription at `now` on the monotonic clock, once what the answer rests on is kept: a
+    /// refusal rests on what was kept before, too.
+    ///
+    /// # Errors
+    /// If it is not kept.
+    pub async fn answer(
+        &self,
+        hub: &Hub,
+        now: Millis,
+        id: &str,
+        question: Question,
+    ) -> Result<Result<Reply, Refusal>, NotKept> {
+        if let Some(remote) = self.streams.remote() {
+            return remote.answer_for(id.to_owned(), question).await.map_err(NotKept::Unavailable);
+        }
+        let Asked { answer, stored } =
+            self.ask(now, |subscriptions, scene| subscriptions.answer(id, &question, scene));
+        let durable = hub.durable(stored.map_err(NotKept::Store)?).await;
+        durable.map_err(|failure| NotKept::Store(AppendError::Stopped(failure)))?;
+        Ok(answer)
+    }
+
+    /// The keys of all nodes.
+    ///
+    /// # Errors
+    /// If they are in Redis, and that cannot be asked.
+    pub async fn keys(&self) -> Result<Arc<Keys>, Unavailable> {
+        match self.streams.remote() {
+            Some(remote) => remote.keys().await,
+            None => Ok(Arc::clone(&self.keys)),
+        }
+    }
+
     /// How many subscriptions there are, and how often a stream was left out of one.
-    fn totals(&self) -> (usize, u64) {
+    fn totals(&self) -> (u64, u64) {
+        if let Some(remote) = self.streams.remote() {
+            let [subscriptions, unlinked] = remote.subscriptions();
+            return (subscriptions, unlinked);
+        }
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        (inner.subscriptions.len(), inner.subscriptions.unlinked())
+        (inner.subscriptions.len() as u64, inner.subscriptions.unlinked())
     }
 
     /// The time on the wall, by the monotonic clock.

@@ -4,21 +4,24 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 
-use super::{Desk, Order, Task, webhook};
+use super::{Desk, Order, Task, shared, webhook};
 use crate::relay::core::Core;
 use crate::shard::clock::{Millis, unix_millis};
 use crate::stream::subscription::{Announcement, Delivered};
-use crate::stream::{Append, Form, Found, Hub, Messages};
+use crate::stream::{Append, Found, Hub};
 
 /// Webhooks that are under way at a time; the others wait for their turn.
-const DELIVERIES_MAX: usize = 256;
+pub(super) const DELIVERIES_MAX: usize = 256;
 
 /// The clock is looked at after this long at the latest.
-const REST_MS_MAX: Millis = 1000;
+pub(super) const REST_MS_MAX: Millis = 1000;
 
 /// Carries out orders until the process goes down.
 pub async fn run(core: Rc<Core>) {
     let (desk, hub) = (Arc::clone(&core.shared.desk), Rc::clone(&core.hub));
+    if let Some(remote) = desk.streams.remote().cloned() {
+        return shared::run(core, desk, remote).await;
+    }
     let under_way = Rc::new(Cell::new(0));
     while !core.shared.is_draining() {
         let now = core.shard.clock.millis();
@@ -78,8 +81,9 @@ async fn carry_out(core: &Rc<Core>, desk: &Desk, hub: &Rc<Hub>, order: Order) {
     }
     match order.task {
         Task::Deliver(delivery) => {
+            let unix = desk.unix(core.shard.clock.millis());
             let outcome = tokio::select! {
-                outcome = Box::pin(webhook::send(core, desk, &delivery)) => outcome,
+                outcome = Box::pin(webhook::send(core, &desk.keys.signer, unix, &delivery)) => outcome,
                 () = core.shard.pause(delivery.timeout_ms) => Delivered::Failed,
             };
             desk.webhooks.count(outcome);
@@ -96,7 +100,7 @@ async fn carry_out(core: &Rc<Core>, desk: &Desk, hub: &Rc<Hub>, order: Order) {
     }
 }
 
-/// Appends the event of a wake. A stream of JSON gets a message, any other a line.
+/// Appends the event of a wake.
 async fn announce(desk: &Desk, hub: &Rc<Hub>, announcement: &Announcement) -> bool {
     let now = unix_millis();
     let Found::Present(stream) = desk.streams.find(&announcement.stream, now) else { return false };
@@ -104,17 +108,7 @@ async fn announce(desk: &Desk, hub: &Rc<Hub>, announcement: &Announcement) -> bo
     if stream.owner.is_some() {
         return false;
     }
-    let mut event = announcement.event.clone();
-    let (bytes, ends) = match stream.kind.form {
-        Form::Json => match Messages::read(&event) {
-            Ok(Messages { bytes, ends }) => (bytes, ends),
-            Err(_) => return false,
-        },
-        _ => {
-            event.push(b'\n');
-            (event.into(), Box::default())
-        }
-    };
+    let Some((bytes, ends)) = announcement.messages(&stream.kind) else { return false };
     let append = Append { bytes, ends, content_type: Some(stream.kind.as_str()), ..Append::default() };
     let outcome = hub.append(&stream, &append, now);
     hub.durable(outcome.ticket).await.is_ok() && outcome.result.is_ok()

@@ -160,7 +160,7 @@ fn durable(desk: &Desk) {
 fn a_restart_keeps_subscriptions_and_keys() {
     let directory = Directory::new("restart");
     let (desk, keeper) = directory.open();
-    let kid = desk.signer.kid().to_owned();
+    let kid = desk.keys.signer.kid().to_owned();
     let stream = create(&desk, "events/a", b"old");
     durable(&desk);
     put(&desk, "kept");
@@ -173,7 +173,7 @@ fn a_restart_keeps_subscriptions_and_keys() {
     drop((stream, desk, keeper));
     for _ in 0..2 {
         let (desk, keeper) = directory.open();
-        assert_eq!(desk.signer.kid(), kid);
+        assert_eq!(desk.keys.signer.kid(), kid);
         assert_eq!(get(&desk, "kept"), made);
         assert_eq!(get(&desk, "deleted"), Value::Null);
         // What was appended wakes, if it was not told before; and if it was, it is told again under the same wake.

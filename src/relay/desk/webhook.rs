@@ -9,17 +9,18 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 
-use super::Desk;
 use crate::http::body::BodyDecoder;
 use crate::http::fields::{write_field, write_number};
 use crate::net::stream::Stream;
 use crate::relay::ask::Asking;
 use crate::relay::core::Core;
-use crate::stream::subscription::{ANSWER_BYTES_MAX, Delivered, Delivery, WebhookUrl};
+use crate::stream::subscription::{
+    ANSWER_BYTES_MAX, Delivered, Delivery, Signer, UnixMillis, WebhookUrl,
+};
 use crate::upstream::dial::{Place, dial_place};
 
-/// Sends it. The caller keeps the time.
-pub(super) async fn send(core: &Rc<Core>, desk: &Desk, delivery: &Delivery) -> Delivered {
+/// Sends it, signed for the time that it is on the wall. The caller keeps the time that it takes.
+pub(super) async fn send(core: &Rc<Core>, signer: &Signer, unix: UnixMillis, delivery: &Delivery) -> Delivered {
     // It was checked when it was configured; what is allowed may have changed.
     let settings = core.settings();
     let Ok(url) = WebhookUrl::parse(&delivery.url, settings.local_webhooks()) else {
@@ -47,7 +48,7 @@ pub(super) async fn send(core: &Rc<Core>, desk: &Desk, delivery: &Delivery) -> D
     };
     let now = core.shard.clock.millis();
     let Ok(stream) = dial_place(&place, &core.resolver, now, |_| {}).await else { return Delivered::Failed };
-    let request = request(&url, &desk.signer.sign(desk.unix(now), &delivery.body), &delivery.body);
+    let request = request(&url, &signer.sign(unix, &delivery.body), &delivery.body);
     answer(core, stream, &request).await.unwrap_or(Delivered::Failed)
 }
 

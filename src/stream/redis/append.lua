@@ -75,7 +75,5 @@ if close == '1' then
   if meta.node then redis.call('SREM', key('g', meta.node), name) end
 end
 redis.call('HSET', key('s', name), unpack(fields))
-trim(meta, NOW, keep_bytes, keep_records, keep_ms)
-if meta.ttl or keep_ms > 0 and not redis.call('ZSCORE', P .. 'due', name) then schedule(meta, keep_ms) end
-tell(name, meta.tail, meta.closed or '0')
+follow_up(meta, keep_bytes, keep_records, keep_ms)
 return { 'ok', before, meta.tail, order, text(NOW), meta.closed or '0', meta.start, meta.lost }

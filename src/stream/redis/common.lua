@@ -11,11 +11,20 @@
 --   sedge:nodes             when each node was last heard of (sorted set)
 --   sedge:since             since when it has been heard of without a gap (hash)
 --   sedge:g:NODE            the answers that it is writing (set)
+--   sedge:secret            what the keys of subscriptions are made of
+--   sedge:u:ID              a subscription (hash); see commit.lua
+--   sedge:k:ID              its streams (hash): path, and which link that is; see `is_done`
+--   sedge:w:NAME            the subscriptions that have this stream (set)
+--   sedge:globs             the patterns of subscriptions (hash): id, and pattern, line break, wake stream
+--   sedge:wakes             when to look at which subscription (sorted set); `inf` is when something happens
+--   sedge:versions          versions of subscriptions: none is given twice
+--   sedge:left              how often a subscription that was full has missed a stream
 --
 -- ARGV[1] is the life of the store that the caller knows: of another one it knows nothing.
 
 local P = 'sedge:'
 local EPOCH = ARGV[1]
+local NOW
 
 local function key(kind, name) return P .. kind .. ':' .. name end
 
@@ -36,9 +45,30 @@ local function load(name)
   return meta
 end
 
+-- Somebody has to look at a subscription, now: `! ! id` tells all nodes, and one of them takes it.
+local function call_for(id)
+  redis.call('ZADD', P .. 'wakes', 'LT', text(NOW), id)
+  redis.call('PUBLISH', P .. EPOCH .. ':wake', '! ! ' .. id)
+end
+
+-- A subscription that rests (`1`) is called for when one of its streams has more, once (`2` from then on); when it has less, one
+-- that is at work (`0`), too: its work may be gone.
+local function rouse(name, has_more)
+  for _, id in ipairs(redis.call('SMEMBERS', key('w', name))) do
+    local rests = redis.call('HGET', key('u', id), 'rests')
+    if rests == '1' then
+      redis.call('HSET', key('u', id), 'rests', '2')
+      call_for(id)
+    elseif rests and not has_more then
+      call_for(id)
+    end
+  end
+end
+
 -- Wakes whoever follows: `tail closed name`, or `- - name` of one that is gone or hidden.
 local function tell(name, tail, closed)
   redis.call('PUBLISH', P .. EPOCH .. ':wake', (tail or '-') .. ' ' .. (closed or '-') .. ' ' .. name)
+  rouse(name, tail)
 end
 
 -- All of it goes, and the sources that only it has kept.
@@ -139,5 +169,31 @@ local function put(meta, bytes, now, extra)
   return order
 end
 
+-- What comes of an append: old records go, and it is told.
+local function follow_up(meta, keep_bytes, keep_records, keep_ms)
+  trim(meta, NOW, keep_bytes, keep_records, keep_ms)
+  if meta.ttl or keep_ms > 0 and not redis.call('ZSCORE', P .. 'due', meta.name) then schedule(meta, keep_ms) end
+  tell(meta.name, meta.tail, meta.closed or '0')
+end
+
+-- A stream as subscriptions see it, if they do: one that belongs to somebody is nobody else's.
+local function extent(name)
+  local it = redis.call(
+    'HMGET', key('s', name), 'id', 'epoch', 'start', 'tail', 'presence', 'owner', 'ttl', 'used', 'until'
+  )
+  if it[5] ~= 'p' or it[6] then return nil end
+  local at = over_at({ ttl = it[7], used = it[8], ['until'] = it[9] })
+  if at and at <= NOW then return nil end
+  return { id = it[1], epoch = it[2], start = it[3], tail = it[4] }
+end
+
+-- Whether a subscription has nothing to do for a stream, and nothing to note. A link is `FLAGS`, or `FLAGS NUMBER OFFSET`: `e` if
+-- a client has named the stream, `g` if the pattern has found it; the stream that was there, and how far that was processed.
+local function is_done(link, it)
+  local flags, id, epoch, position = string.match(link, '^(%a+) ?(%d*) ?(%x*)%-?(%d*)$')
+  if not it then return id == '' and string.find(flags, 'e', 1, true) ~= nil end
+  return id == it.id and epoch == it.epoch and tonumber(position) == tonumber(it.tail)
+end
+
 if not is_current() then return { 'epoch' } end
-local NOW = clock()
+NOW = clock()

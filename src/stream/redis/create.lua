@@ -1,9 +1,69 @@
 -- Makes a stream, unless there is one of that name.
 -- ARGV: name, kind, epoch, ttl, until, until as it was said, owner, closed, bytes, ends, node, source, number of the source,
--- position in it, depth, bound on streams, age that is kept in ms.
+-- position in it, depth, bound on streams, age that is kept in ms, bound on streams of a subscription.
 local name, kind, epoch, ttl, until_at, until_text, owner = unpack(ARGV, 2, 8)
 local closed, bytes, ends, node, source, source_id, position, depth = unpack(ARGV, 9, 16)
-local max, keep_ms = tonumber(ARGV[17]), tonumber(ARGV[18])
+local max, keep_ms, max_links = tonumber(ARGV[17]), tonumber(ARGV[18]), tonumber(ARGV[19])
+
+local function segments(path)
+  local found, from = {}, 1
+  while true do
+    local slash = string.find(path, '/', from, true)
+    found[#found + 1] = string.sub(path, from, (slash or 0) - 1)
+    if not slash then return found end
+    from = slash + 1
+  end
+end
+
+-- As `Glob::matches` in glob.rs, which see.
+local function matches(glob, path)
+  local g, p = 1, 1
+  local retry_g, retry_p
+  while true do
+    if glob[g] == '**' then
+      g = g + 1
+      retry_g, retry_p = g, p
+    elseif g > #glob and p > #path then
+      return true
+    elseif g <= #glob and p <= #path and (glob[g] == '*' or glob[g] == path[p]) then
+      g, p = g + 1, p + 1
+    elseif retry_g and retry_p <= #path then
+      retry_p = retry_p + 1
+      g, p = retry_g, retry_p
+    else
+      return false
+    end
+  end
+end
+
+-- The stream becomes one of the subscription's, new from its beginning on.
+local function link(id)
+  local links = key('k', id)
+  local there = redis.call('HGET', links, name)
+  if there then
+    if string.find(there, '^%a*g') then return end
+    redis.call('HSET', links, name, (string.gsub(there, '^%a+', '%0g')))
+    -- Whoever is writing that link just now has to look again.
+    redis.call('HSET', key('u', id), 'version', text(redis.call('INCR', P .. 'versions')))
+  elseif redis.call('HLEN', links) >= max_links then
+    redis.call('INCR', P .. 'left')
+  else
+    redis.call('HSET', links, name, 'g')
+    redis.call('SADD', key('w', name), id)
+  end
+end
+
+-- Tells the subscriptions whose it is to be, and those whose it was before there was one.
+local function discover()
+  local globs = redis.call('HGETALL', P .. 'globs')
+  local path = #globs > 0 and segments(name)
+  for i = 1, #globs, 2 do
+    local glob, wake = string.match(globs[i + 1], '^(.-)\n(.*)$')
+    -- Each wake would be new work, and each work another wake.
+    if wake ~= name and matches(segments(glob), path) then link(globs[i]) end
+  end
+  rouse(name, true)
+end
 
 if find(name, NOW) then return { 'there' } end
 if tonumber(redis.call('GET', P .. 'count') or '0') >= max then return { 'full' } end
@@ -51,4 +111,5 @@ if node ~= '' then
   redis.call('SADD', key('g', node), name)
 end
 schedule(meta, keep_ms)
+if owner == '' then discover() end
 return { 'made' }

@@ -10,6 +10,7 @@ use crate::stream::kind::DEFAULT_CONTENT_TYPE;
 use crate::stream::lifetime::Lifetime;
 use crate::stream::stream::Base;
 use crate::stream::streams::{Found, Streams};
+use crate::stream::subscription::STREAMS_MAX;
 
 /// How often something that has changed under our hands is looked at again.
 const ATTEMPTS: usize = 5;
@@ -93,5 +94,6 @@ impl Remote {
             .number(base.map_or(0, |base| base.depth).into())
             .number(bounds.streams as u64)
             .number(bounds.keep_ms)
+            .number(STREAMS_MAX as u64)
     }
 }

@@ -33,6 +33,7 @@
 //! | `remote.rs` | all of it: finding, ending, staying alive |
 //! | `creation.rs`, `append.rs`, `payload.rs` | making a stream, appending, reading what is not held here |
 //! | `writer.rs` | an answer on its way there |
+//! | `subscriptions.rs` | subscriptions that all nodes share |
 
 mod append;
 mod creation;
@@ -42,6 +43,7 @@ mod mirror;
 mod payload;
 mod remote;
 mod scripts;
+mod subscriptions;
 mod writer;
 
 pub use link::{AddressError, LinkMetrics, Unavailable, check_address};

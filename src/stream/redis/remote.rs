@@ -14,6 +14,7 @@ use super::link::{Ears, Link, pause};
 use super::meta::{number, text};
 use super::mirror::{Fetches, fetched};
 use super::scripts::{self, Call};
+use super::subscriptions::Wakes;
 use super::{LinkMetrics, Unavailable};
 use crate::observe::Ids;
 use crate::stream::bounds::Bounds;
@@ -41,6 +42,7 @@ pub struct Remote {
     /// Answers that are being written.
     pub(super) writers: AtomicUsize,
     pub(super) written: Notify,
+    pub(super) wakes: Wakes,
 }
 
 impl Remote {
@@ -60,6 +62,7 @@ impl Remote {
             fetches: Fetches::default(),
             writers: AtomicUsize::new(0),
             written: Notify::new(),
+            wakes: Wakes::default(),
         };
         let thread = std::thread::Builder::new().name("sedge-redis".into());
         thread.spawn(move || runtime.block_on(std::future::pending::<()>()))?;
@@ -81,7 +84,7 @@ impl Remote {
         let _ = is_up.recv_timeout(patience);
     }
 
-    fn seed(&self) -> [u8; 32] {
+    pub(super) fn seed(&self) -> [u8; 32] {
         let mut seed = [0; 32];
         seed.chunks_mut(8).for_each(|word| word.copy_from_slice(&self.number().to_le_bytes()));
         seed
@@ -246,6 +249,7 @@ impl Remote {
 impl Ears for Remote {
     fn connected(self: &Arc<Self>, epoch: u64) {
         let Some(streams) = self.streams() else { return };
+        self.wakes.ring();
         let mirrors: Vec<_> = streams.read().values().cloned().collect();
         let is_other = streams.epoch.swap(epoch, Ordering::AcqRel) != epoch;
         if is_other {
@@ -267,6 +271,9 @@ impl Ears for Remote {
         let (Some(tail), Some(closed), Some(name)) = (words.next(), words.next(), words.next()) else {
             return;
         };
+        if tail == "!" {
+            return self.wakes.ring();
+        }
         let Some(stream) = streams.read().get(name).cloned() else {
             // What is on its way may be older than what was heard: the two come over different connections.
             if guard(&self.fetches).contains_key(name) {

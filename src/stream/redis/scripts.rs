@@ -16,6 +16,11 @@ pub(super) static READ: LazyLock<Script> = script!("read.lua");
 pub(super) static DELETE: LazyLock<Script> = script!("delete.lua");
 pub(super) static NAME: LazyLock<Script> = script!("name.lua");
 pub(super) static SWEEP: LazyLock<Script> = script!("sweep.lua");
+pub(super) static LOAD: LazyLock<Script> = script!("load.lua");
+pub(super) static COMMIT: LazyLock<Script> = script!("commit.lua");
+pub(super) static FORGET: LazyLock<Script> = script!("forget.lua");
+pub(super) static DUE: LazyLock<Script> = script!("due.lua");
+pub(super) static SECRET: LazyLock<Script> = script!("secret.lua");
 
 /// A script and what it is given.
 pub(super) struct Call {

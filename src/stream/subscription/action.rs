@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
+
+use crate::stream::json::Messages;
+use crate::stream::kind::{Form, Kind};
 
 /// Something to be done, in the order in which it was asked for.
 ///
@@ -56,6 +60,16 @@ pub struct Announcement {
     pub stream: String,
     /// The event, one JSON object.
     pub event: Vec<u8>,
+}
+
+impl Announcement {
+    /// The event as a stream of this kind takes it: one of JSON a message, any other a line.
+    pub fn messages(&self, kind: &Kind) -> Option<(Bytes, Box<[u32]>)> {
+        if kind.form == Form::Json {
+            return Messages::read(&self.event).ok().map(|Messages { bytes, ends }| (bytes, ends));
+        }
+        Some(([&self.event[..], b"\n"].concat().into(), Box::default()))
+    }
 }
 
 /// What came of a webhook.

@@ -104,6 +104,22 @@ impl Signer {
     }
 }
 
+/// All keys of a server.
+#[derive(Debug)]
+pub struct Keys {
+    /// What signs webhooks.
+    pub signer: Signer,
+    /// What makes tokens.
+    pub(super) tokens: Tokens,
+}
+
+impl Keys {
+    /// Of a server's secret.
+    pub fn new(secret: &Secret) -> Keys {
+        Keys { signer: Signer::new(secret), tokens: secret.tokens() }
+    }
+}
+
 /// The thumbprint of RFC 7638: the hash of the members that make the key, in the order of their names.
 fn kid(public: &[u8]) -> String {
     let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, URL_SAFE_NO_PAD.encode(public));

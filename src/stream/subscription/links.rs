@@ -189,10 +189,10 @@ impl Links {
         link.cursor = match (before, extent) {
             (_, None) => None,
             (Some(cursor), Some(extent)) if cursor.life == extent.life => {
-                // A log that has lost its end goes on from there.
-                let acked =
-                    if cursor.acked.position > extent.tail.position { extent.tail } else { cursor.acked };
-                Some(Cursor { acked, ..cursor })
+                // A log that has lost its end goes on from there, under another epoch if Redis has lost it: what was
+                // acknowledged up to here is still what stands before it, for both were lost back to one moment.
+                let position = cursor.acked.position.min(extent.tail.position);
+                Some(Cursor { acked: Offset { epoch: extent.tail.epoch, position }, ..cursor })
             }
             (_, Some(extent)) => Some(Cursor { life: extent.life, acked: extent.start }),
         };
@@ -251,6 +251,16 @@ impl Links {
             self.changed.insert(Arc::clone(path));
             self.note_pending(path);
         }
+    }
+
+    /// The last that a wake has shown for its work.
+    pub(super) fn shown(&self) -> Option<&str> {
+        self.shown.as_deref()
+    }
+
+    /// The same, as it was stored.
+    pub(super) fn restore_shown(&mut self, shown: Option<&str>) {
+        self.shown = shown.map(Into::into);
     }
 
     /// What a wake shows: those with work, in turn, then the others, as many as it has room for.

@@ -40,6 +40,7 @@
 //! | `keys.rs`, `token.rs` | signatures and tokens |
 //! | `action.rs`, `backoff.rs` | what is to be done outside, and when again |
 //! | `record.rs` | what is kept beyond the process |
+//! | `question.rs`, `copy.rs` | what is asked by its doors; one that many nodes share, judged on a copy |
 //! | `source.rs`, `extents.rs` | what is asked of the streams, and what they say |
 
 #![forbid(unsafe_code)]
@@ -47,6 +48,7 @@
 mod action;
 mod address;
 mod backoff;
+mod copy;
 mod extents;
 mod glob;
 mod keys;
@@ -54,6 +56,7 @@ mod links;
 mod path;
 mod phase;
 mod progress;
+mod question;
 mod record;
 mod refusal;
 mod registry;
@@ -73,11 +76,14 @@ mod webhook_url;
 mod world;
 
 pub use action::{Action, Announcement, Delivered, Delivery};
+pub use copy::Errand;
+pub(in crate::stream) use copy::{Change, Judged, Linked, Snapshot, Step};
 pub use extents::Extents;
 pub use glob::{BadGlob, Glob};
-pub use keys::{SECRET_BYTES, Secret, Signer};
+pub use keys::{Keys, SECRET_BYTES, Secret, Signer};
 pub use path::{BadPath, PATH_BYTES_MAX, RESERVED};
 pub use progress::WORKER_BYTES_MAX;
+pub use question::Question;
 pub use record::BadRecord;
 pub use refusal::{Code, Refusal};
 pub use registry::{Scene, Subscriptions};

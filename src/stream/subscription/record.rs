@@ -51,6 +51,9 @@ pub(super) struct Record<'a> {
     generation: u64,
     phase: Cow<'a, Phase>,
     failures: u32,
+    /// The last stream that a wake has shown for its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shown: Option<Cow<'a, str>>,
     streams: Vec<Stream<'a>>,
 }
 
@@ -105,6 +108,17 @@ impl Subscription {
             true => self.links.iter().map(|(path, link)| stream(path, link)).collect(),
             false => changes.iter().map(|(path, link)| stream(path, link)).collect(),
         };
+        let bytes = self.record(whole, streams);
+        self.written.note(whole, bytes.len());
+        Some((bytes, whole))
+    }
+
+    /// All of it but its streams.
+    pub(super) fn head(&self) -> Vec<u8> {
+        self.record(true, Vec::new())
+    }
+
+    fn record(&self, whole: bool, streams: Vec<Stream<'_>>) -> Vec<u8> {
         let made = whole.then(|| Made {
             settings: Cow::Borrowed(&self.settings),
             origin: Cow::Borrowed(&self.origin),
@@ -117,12 +131,10 @@ impl Subscription {
             generation: self.generation,
             phase: Cow::Borrowed(&self.phase),
             failures: self.failures,
+            shown: self.links.shown().map(Cow::Borrowed),
             streams,
         };
-        let bytes =
-            serde_json::to_vec(&record).expect("a record has neither maps nor what cannot be written");
-        self.written.note(whole, bytes.len());
-        Some((bytes, whole))
+        serde_json::to_vec(&record).expect("a record has neither maps nor what cannot be written")
     }
 }
 
@@ -158,6 +170,7 @@ impl Record<'_> {
         };
         (subscription.generation, subscription.failures) = (self.generation, self.failures);
         subscription.phase = self.phase.into_owned();
+        subscription.links.restore_shown(self.shown.as_deref());
         for stream in self.streams {
             let link = stream.link();
             subscription.links.restore(&stream.path, link);

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use super::SUBSCRIPTIONS_MAX;
+
 /// What went wrong, by the protocol's name for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -117,6 +119,14 @@ impl Refusal {
     /// No subscription has this id.
     pub fn not_found() -> Refusal {
         Refusal::new(Code::NotFound, "There is no subscription with this id. Create it with PUT.")
+    }
+
+    /// There are as many as there may be.
+    pub(in crate::stream) fn full() -> Refusal {
+        Refusal::new(
+            Code::LimitReached,
+            format!("There are {SUBSCRIPTIONS_MAX} subscriptions already. Delete one that is not needed."),
+        )
     }
 
     /// The wake is over.

@@ -7,13 +7,14 @@ use super::action::{Action, Delivered};
 use super::keys::{Secret, Signer};
 use super::phase::Phase;
 use super::record::{BadRecord, Record, Written};
-use super::refusal::{Code, Refusal};
+use super::question::Question;
+use super::refusal::Refusal;
 use super::settings::{Kind, Settings};
 use super::source::Source;
 use super::subscription::{Subscription, Turn};
 use super::token::Tokens;
 use super::webhook_url::Local;
-use super::{ID_BYTES_MAX, Reply, SUBSCRIPTIONS_MAX, UnixMillis, path, view};
+use super::{Reply, SUBSCRIPTIONS_MAX, UnixMillis, view};
 use crate::observe::Ids;
 
 /// What there is when something is asked: the time, and the streams.
@@ -93,29 +94,12 @@ impl Subscriptions {
         local: Local,
         scene: Scene<'_>,
     ) -> Result<Reply, Refusal> {
-        if id.is_empty() || id.len() > ID_BYTES_MAX || id.chars().any(char::is_control) {
-            return Err(Refusal::field(
-                "id",
-                format_args!("must have 1 to {ID_BYTES_MAX} bytes without control characters"),
-            ));
-        }
-        let settings = Settings::parse(body, local)?;
+        let settings = Settings::of(id, body, local)?;
         if let Some(known) = self.all.get(id) {
-            return match known.hash == settings.hash() {
-                true => Ok(Reply { status: 200, body: view::subscription(known, &self.kid) }),
-                false => Err(Refusal::new(
-                    Code::AlreadyExists,
-                    "There is a subscription with this id and another configuration. Delete it first, or take another id.",
-                )),
-            };
+            return known.confirm(&settings, &self.kid);
         }
         if self.all.len() >= SUBSCRIPTIONS_MAX {
-            return Err(Refusal::new(
-                Code::LimitReached,
-                format!(
-                    "There are {SUBSCRIPTIONS_MAX} subscriptions already. Delete one that is not needed."
-                ),
-            ));
+            return Err(Refusal::full());
         }
         let id: Arc<str> = id.into();
         let mut turn = turn(scene, &self.tokens, &mut self.ids);
@@ -125,6 +109,24 @@ impl Subscriptions {
         self.all.insert(Arc::clone(&id), subscription);
         self.after(&id, None, actions, watched);
         Ok(Reply { status: 201, body })
+    }
+
+    /// Answers whatever is asked of a subscription.
+    ///
+    /// # Errors
+    /// If it is refused; see the questions.
+    pub fn answer(&mut self, id: &str, question: &Question, scene: Scene<'_>) -> Result<Reply, Refusal> {
+        match question {
+            Question::Put { body, origin, local } => self.put(id, body, origin, *local, scene),
+            Question::Show => self.get(id, scene),
+            Question::Delete => Ok(self.delete(id)),
+            Question::Add(body) => self.add_streams(id, body, scene),
+            Question::Remove(path) => self.remove_stream(id, path, scene),
+            Question::Claim(body) => self.claim(id, body, scene),
+            Question::Ack { token, body } => self.ack(id, token.as_deref(), body, scene),
+            Question::Callback { token, body } => self.callback(id, token.as_deref(), body, scene),
+            Question::Release { token, body } => self.release(id, token.as_deref(), body, scene),
+        }
     }
 
     /// Shows a subscription.
@@ -164,13 +166,7 @@ impl Subscriptions {
     /// # Errors
     /// If there is no such subscription.
     pub fn remove_stream(&mut self, id: &str, path: &str, scene: Scene<'_>) -> Result<Reply, Refusal> {
-        self.step(id, scene, |subscription, turn| {
-            // What cannot be a path was never added.
-            if let Ok(path) = path::normalize(path) {
-                subscription.remove_stream(&path, turn);
-            }
-            Reply::empty()
-        })
+        self.step(id, scene, |subscription, turn| subscription.remove_stream(path, turn))
     }
 
     /// A worker claims the wake of a pull-wake subscription.

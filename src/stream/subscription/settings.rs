@@ -8,7 +8,7 @@ use super::glob::Glob;
 use super::path;
 use super::refusal::{Code, Refusal};
 use super::webhook_url::{self, Local};
-use super::{LEASE_DEFAULT_MS, LEASE_MAX_MS, LEASE_MIN_MS, STREAMS_MAX};
+use super::{ID_BYTES_MAX, LEASE_DEFAULT_MS, LEASE_MAX_MS, LEASE_MIN_MS, STREAMS_MAX};
 
 /// The longest description, in bytes.
 pub const DESCRIPTION_BYTES_MAX: usize = 1024;
@@ -39,6 +39,17 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// Reads a PUT.
+    pub(super) fn of(id: &str, body: &[u8], local: Local) -> Result<Settings, Refusal> {
+        if id.is_empty() || id.len() > ID_BYTES_MAX || id.chars().any(char::is_control) {
+            return Err(Refusal::field(
+                "id",
+                format_args!("must have 1 to {ID_BYTES_MAX} bytes without control characters"),
+            ));
+        }
+        Settings::parse(body, local)
+    }
+
     /// Reads the body of a PUT.
     pub(super) fn parse(body: &[u8], local: Local) -> Result<Settings, Refusal> {
         let body = object(body)?;

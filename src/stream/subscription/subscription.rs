@@ -13,7 +13,7 @@ use super::refusal::{Code, Refusal};
 use super::settings::{self, Kind, Settings};
 use super::source::{Extent, Source};
 use super::token::Tokens;
-use super::{Reply, STREAMS_MAX, UnixMillis, view};
+use super::{Reply, STREAMS_MAX, UnixMillis, path, view};
 use crate::observe::Ids;
 use crate::stream::offset::Offset;
 
@@ -83,6 +83,17 @@ impl Subscription {
         Ok(subscription)
     }
 
+    /// Somebody wants to make one, as it is.
+    pub(super) fn confirm(&self, settings: &Settings, kid: &str) -> Result<Reply, Refusal> {
+        match self.hash == settings.hash() {
+            true => Ok(Reply { status: 200, body: view::subscription(self, kid) }),
+            false => Err(Refusal::new(
+                Code::AlreadyExists,
+                "There is a subscription with this id and another configuration. Delete it first, or take another id.",
+            )),
+        }
+    }
+
     fn link_explicitly(&mut self, path: Arc<str>, turn: &mut Turn<'_>) -> Result<(), Refusal> {
         let extent = turn.source.extent(&path);
         let link = self.links.link(&path, How::Explicit, extent, |extent| extent.tail);
@@ -118,7 +129,7 @@ impl Subscription {
         // Each wake would be new work, and each work another wake.
         let wakes_itself = self.settings.wake_stream.as_deref() == Some(path);
         if wakes_itself
-            || super::path::is_reserved(path)
+            || path::is_reserved(path)
             || self.links.get(path).is_some_and(|link| link.glob)
         {
             return Ok(());
@@ -180,11 +191,15 @@ impl Subscription {
     }
 
     /// A stream is not named any more; that it never was is as good.
-    pub(super) fn remove_stream(&mut self, path: &str, turn: &mut Turn<'_>) {
-        if self.links.unlink(path) {
-            turn.watched.push((path.into(), false));
+    pub(super) fn remove_stream(&mut self, path: &str, turn: &mut Turn<'_>) -> Reply {
+        // What cannot be a path was never added.
+        if let Ok(path) = path::normalize(path) {
+            if self.links.unlink(&path) {
+                turn.watched.push((path.into(), false));
+            }
+            self.settle(turn);
         }
-        self.settle(turn);
+        Reply::empty()
     }
 
     /// Does what is due.
@@ -342,7 +357,7 @@ impl Subscription {
     }
 }
 
-fn too_many(_: Full) -> Refusal {
+pub(super) fn too_many(_: Full) -> Refusal {
     Refusal::new(
         Code::LimitReached,
         format!(

@@ -1,0 +1,68 @@
+//! The same where subscriptions are in Redis: this node's share of the work. What is due is taken by whichever node is there
+//! first, and what a node has written down it carries out.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::task::{DELIVERIES_MAX, REST_MS_MAX};
+use super::{Desk, webhook};
+use crate::relay::core::Core;
+use crate::shard::clock::Millis;
+use crate::stream::redis::Remote;
+use crate::stream::subscription::{Delivered, Errand};
+
+/// Subscriptions that are looked at in one go.
+const LOOKS_MAX: usize = 32;
+
+/// What the receiver of a webhook has said is told again after this long, in milliseconds, while Redis is away.
+const AGAIN_MS: Millis = 250;
+
+/// Looks after subscriptions until the process goes down.
+pub(super) async fn run(core: Rc<Core>, desk: Arc<Desk>, remote: Arc<Remote>) {
+    let under_way = Rc::new(Cell::new(0));
+    while !core.shared.is_draining() {
+        // What this node has no room for another one may take.
+        let room = DELIVERIES_MAX - under_way.get();
+        let wait = remote.look_at_due(room.min(LOOKS_MAX)).await;
+        while under_way.get() < DELIVERIES_MAX
+            && let Some(errand) = remote.next_errand()
+        {
+            let (core, desk, remote) = (Rc::clone(&core), Arc::clone(&desk), Arc::clone(&remote));
+            let under_way = Rc::clone(&under_way);
+            under_way.set(under_way.get() + 1);
+            tokio::task::spawn_local(async move {
+                carry_out(&core, &desk, &remote, errand).await;
+                under_way.set(under_way.get() - 1);
+                // Another may be waiting for its place.
+                remote.call();
+            });
+        }
+        let rest = match wait {
+            Ok(Some(wait)) if under_way.get() < DELIVERIES_MAX => wait.clamp(1, REST_MS_MAX),
+            _ => REST_MS_MAX,
+        };
+        tokio::select! {
+            () = remote.called() => {}
+            () = core.shard.pause(rest) => {}
+        }
+    }
+}
+
+async fn carry_out(core: &Rc<Core>, desk: &Desk, remote: &Arc<Remote>, errand: Errand) {
+    let delivery = &errand.delivery;
+    let began = core.shard.clock.millis();
+    let outcome = match remote.keys().await {
+        Err(_) => Delivered::Failed,
+        Ok(keys) => tokio::select! {
+            outcome = Box::pin(webhook::send(core, &keys.signer, desk.unix(began), delivery)) => outcome,
+            () = core.shard.pause(delivery.timeout_ms) => Delivered::Failed,
+        },
+    };
+    desk.webhooks.count(outcome);
+    // When its lease has ended it is somebody else's.
+    let until = began + delivery.timeout_ms;
+    while remote.delivered(errand.clone(), outcome).await.is_err() && core.shard.clock.millis() < until {
+        core.shard.pause(AGAIN_MS).await;
+    }
+}

@@ -1,0 +1,350 @@
+//! A subscription that many nodes share: taken from where it is kept, judged here, and put back if nobody has changed it
+//! meanwhile.
+//!
+//! ```text
+//!  snapshot: the record, and its streams as they are, at one moment ──► the machine, one step ──► answer, change
+//!      ▲                                                                                              │
+//!      └──────────────────── somebody else was faster: all of it again ──────────────────────── put back ──► what it asks for is
+//!                                                                                                            done, and it is told
+//! ```
+//!
+//! Nothing of it stays here: not even what a webhook has shown, which travels with the [`Errand`]. The event of a wake is
+//! appended by the store in the same step as it is written down that it is there, so it is never missing and never doubled.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::action::{Action, Delivered, Delivery};
+use super::glob::Glob;
+use super::keys::Keys;
+use super::links::{Cursor, Link, Tails};
+use super::phase::Phase;
+use super::question::Question;
+use super::record::{BadRecord, Record};
+use super::refusal::Refusal;
+use super::settings::{Kind, Settings};
+use super::source::{Extent, Source};
+use super::subscription::{Subscription, Turn, too_many};
+use super::{Reply, UnixMillis, view};
+use crate::observe::Ids;
+use crate::stream::kind;
+
+/// A subscription as it is kept, and streams as they were at the same moment.
+#[derive(Debug)]
+pub(in crate::stream) struct Snapshot {
+    pub(in crate::stream) now: UnixMillis,
+    /// Which version of it this is; none if there is no such subscription.
+    pub(in crate::stream) version: Box<str>,
+    pub(in crate::stream) head: Vec<u8>,
+    /// The streams that its pattern matches have been found.
+    pub(in crate::stream) filled: bool,
+    /// The stream that the event of a wake would go to, by its number, and what it holds.
+    pub(in crate::stream) wake: Option<(Box<str>, kind::Kind)>,
+    pub(in crate::stream) streams: Vec<Linked>,
+}
+
+/// A stream of a subscription, or one that may become its own.
+#[derive(Debug)]
+pub(in crate::stream) struct Linked {
+    pub(in crate::stream) path: Arc<str>,
+    /// How it is its own; empty if it is not.
+    pub(in crate::stream) link: Box<str>,
+    pub(in crate::stream) extent: Option<Extent>,
+}
+
+/// What happens to it.
+#[derive(Debug)]
+pub(in crate::stream) enum Step {
+    /// Something is asked of it.
+    Asked(Question),
+    /// It was due.
+    Look,
+    /// The streams that its pattern may match are in the snapshot.
+    Fill,
+    /// A webhook was sent.
+    Delivered(Errand, Delivered),
+}
+
+/// A webhook to be sent, and what is done when its receiver says so.
+#[derive(Clone, Debug)]
+pub struct Errand {
+    /// The webhook.
+    pub delivery: Delivery,
+    shown: Tails,
+}
+
+/// What is said of a step, once the change is put back.
+#[derive(Debug)]
+pub(in crate::stream) struct Judged {
+    pub(in crate::stream) answer: Result<Reply, Refusal>,
+    pub(in crate::stream) change: Option<Change>,
+    /// The pattern whose streams are still to be found.
+    pub(in crate::stream) unfilled: Option<Glob>,
+}
+
+/// What has become of it.
+#[derive(Debug)]
+pub(in crate::stream) struct Change {
+    /// The version that was judged.
+    pub(in crate::stream) version: Box<str>,
+    pub(in crate::stream) head: Vec<u8>,
+    pub(in crate::stream) idle: bool,
+    pub(in crate::stream) due: Option<UnixMillis>,
+    pub(in crate::stream) filled: bool,
+    pub(in crate::stream) glob: String,
+    pub(in crate::stream) wake_stream: String,
+    /// The links that have changed; empty is none any more.
+    pub(in crate::stream) links: Vec<(Arc<str>, String)>,
+    /// It was looked at, and there was nothing to change.
+    pub(in crate::stream) in_vain: bool,
+    pub(in crate::stream) event: Option<Event>,
+    pub(in crate::stream) errand: Option<Errand>,
+}
+
+/// The event of a wake, as its stream takes it.
+#[derive(Debug)]
+pub(in crate::stream) struct Event {
+    /// The number of that stream.
+    pub(in crate::stream) stream: Box<str>,
+    pub(in crate::stream) bytes: Bytes,
+    pub(in crate::stream) ends: Box<[u32]>,
+}
+
+/// The streams at that moment.
+#[derive(Debug)]
+struct Known(HashMap<Arc<str>, Extent>);
+
+impl Source for Known {
+    fn extent(&self, path: &str) -> Option<Extent> {
+        self.0.get(path).copied()
+    }
+
+    fn matching(&self, glob: &Glob, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>) {
+        for (path, extent) in self.0.iter().filter(|(path, _)| glob.matches(path)) {
+            if visit(path, *extent).is_break() {
+                return;
+            }
+        }
+    }
+}
+
+impl Step {
+    /// Judges it.
+    ///
+    /// # Errors
+    /// If what is kept is not what this version keeps.
+    pub(in crate::stream) fn judge(
+        &self,
+        id: &str,
+        snapshot: Snapshot,
+        keys: &Keys,
+        ids: &mut Ids,
+    ) -> Result<Judged, BadRecord> {
+        let known = subscription(&snapshot)?;
+        let Snapshot { now, version, filled, wake, streams, .. } = snapshot;
+        let streams = streams.into_iter().filter_map(|it| Some((it.path, it.extent?)));
+        let source = Known(streams.collect());
+        let mut turn = Turn {
+            now,
+            source: &source,
+            tokens: &keys.tokens,
+            ids,
+            actions: Vec::new(),
+            watched: Vec::new(),
+        };
+        let (is_new, mut it) = match (self, known) {
+            (Step::Asked(Question::Put { body, origin, local }), known) => {
+                let settings = match Settings::of(id, body, *local) {
+                    Ok(settings) => settings,
+                    Err(refusal) => return Ok(Judged::only(Err(refusal))),
+                };
+                if let Some(known) = known {
+                    let answer = known.confirm(&settings, keys.signer.kid());
+                    let unfilled = known.glob.filter(|_| !filled && answer.is_ok());
+                    return Ok(Judged { answer, change: None, unfilled });
+                }
+                match Subscription::create(&id.into(), settings, origin, &mut turn) {
+                    Ok(made) => (true, made),
+                    Err(refusal) => return Ok(Judged::only(Err(refusal))),
+                }
+            }
+            (_, Some(known)) => (false, known),
+            (_, None) => return Ok(Judged::only(Err(Refusal::not_found()))),
+        };
+        if !is_new {
+            let paths: Vec<_> = it.links.iter().map(|(path, _)| Arc::clone(path)).collect();
+            paths.iter().for_each(|path| it.refresh(path, &mut turn));
+            it.advance(&mut turn);
+        }
+        let answer = self.take(&mut it, keys, is_new, &mut turn);
+        let filled = match self {
+            Step::Fill => true,
+            _ if is_new => it.glob.is_none(),
+            _ => filled,
+        };
+        let unfilled = it.glob.clone().filter(|_| !filled);
+        let (event, errand) = carry(&mut it, wake, &mut turn);
+        let is_changed = it.changed || it.links.has_changed() || event.is_some();
+        let change = (is_changed || matches!(self, Step::Look | Step::Fill)).then(|| Change {
+            version,
+            head: it.head(),
+            idle: it.phase == Phase::Idle,
+            due: it.phase.due(),
+            filled,
+            glob: it.settings.pattern.clone().unwrap_or_default(),
+            wake_stream: it.settings.wake_stream.clone().unwrap_or_default(),
+            links: it
+                .links
+                .take_changed()
+                .into_iter()
+                .map(|(path, link)| (path, link.as_ref().map_or_else(String::new, write)))
+                .collect(),
+            in_vain: !is_changed,
+            event,
+            errand,
+        });
+        Ok(Judged { answer, change, unfilled })
+    }
+
+    fn take(
+        &self,
+        it: &mut Subscription,
+        keys: &Keys,
+        is_new: bool,
+        turn: &mut Turn<'_>,
+    ) -> Result<Reply, Refusal> {
+        let kid = keys.signer.kid();
+        let shown = |status, it: &Subscription| Reply { status, body: view::subscription(it, kid) };
+        match self {
+            Step::Asked(question) => match question {
+                Question::Put { .. } | Question::Show => Ok(shown(if is_new { 201 } else { 200 }, it)),
+                Question::Add(body) => it.add_streams(body, turn),
+                Question::Remove(path) => Ok(it.remove_stream(path, turn)),
+                Question::Claim(body) => it.claim(body, turn),
+                Question::Ack { token, body } => it.progress(Kind::PullWake, token.as_deref(), body, turn),
+                Question::Callback { token, body } => {
+                    it.progress(Kind::Webhook, token.as_deref(), body, turn)
+                }
+                Question::Release { token, body } => it.release(token.as_deref(), body, turn),
+                // It needs no judgement.
+                Question::Delete => Ok(Reply::empty()),
+            },
+            Step::Look => {
+                it.settle(turn);
+                Ok(Reply::empty())
+            }
+            Step::Fill => {
+                let linked = it.link_matching(turn, |extent| extent.tail);
+                it.settle(turn);
+                linked.map(|()| shown(200, it)).map_err(too_many)
+            }
+            Step::Delivered(errand, outcome) => {
+                let wake_id = &*errand.delivery.wake_id;
+                if let Phase::Delivering { wake, tails, .. } = &mut it.phase
+                    && wake.id == wake_id
+                {
+                    tails.clone_from(&errand.shown);
+                }
+                it.delivered(wake_id, *outcome, turn);
+                Ok(Reply::empty())
+            }
+        }
+    }
+}
+
+impl Judged {
+    fn only(answer: Result<Reply, Refusal>) -> Judged {
+        Judged { answer, change: None, unfilled: None }
+    }
+}
+
+/// It, as it is kept, before its streams are looked at.
+fn subscription(snapshot: &Snapshot) -> Result<Option<Subscription>, BadRecord> {
+    if snapshot.version.is_empty() {
+        return Ok(None);
+    }
+    let mut it = Record::read(&snapshot.head)?.apply(None, snapshot.head.len())?;
+    for linked in snapshot.streams.iter().filter(|linked| !linked.link.is_empty()) {
+        it.links.restore(&linked.path, read(&linked.link));
+    }
+    Ok(Some(it))
+}
+
+/// What it asks for, of what is still so at the end of the step: an event for its stream, a webhook.
+fn carry(
+    it: &mut Subscription,
+    wake: Option<(Box<str>, kind::Kind)>,
+    turn: &mut Turn<'_>,
+) -> (Option<Event>, Option<Errand>) {
+    let (mut event, mut errand) = (None, None);
+    for action in std::mem::take(&mut turn.actions) {
+        match action {
+            Action::Deliver(delivery) => match &it.phase {
+                Phase::Delivering { wake, tails, .. } if wake.id == delivery.wake_id => {
+                    errand = Some(Errand { delivery, shown: tails.clone() });
+                }
+                // It is over already.
+                _ => {}
+            },
+            Action::Announce(announcement) => {
+                event = wake.as_ref().and_then(|(stream, kind)| {
+                    let (bytes, ends) = announcement.messages(kind)?;
+                    Some(Event { stream: stream.clone(), bytes, ends })
+                });
+                it.announced(&announcement.wake_id, event.is_some(), turn);
+            }
+            Action::Store { .. } | Action::Forget { .. } => {}
+        }
+    }
+    (event, errand)
+}
+
+/// `e` if a client has named the stream, `g` if the pattern has found it; which stream it was, and how far that was processed.
+fn write(link: &Link) -> String {
+    let mut text = String::new();
+    text.push_str(if link.explicit { "e" } else { "" });
+    text.push_str(if link.glob { "g" } else { "" });
+    if let Some(Cursor { life, acked }) = link.cursor {
+        text.push_str(&format!(" {life} {acked}"));
+    }
+    text
+}
+
+/// None, if it is not one.
+fn read(text: &str) -> Option<Link> {
+    let mut words = text.split(' ');
+    let flags = words.next()?;
+    let (explicit, glob) = (flags.contains('e'), flags.contains('g'));
+    let cursor = match (words.next(), words.next()) {
+        (Some(life), Some(acked)) => Some(Cursor { life: life.parse().ok()?, acked: acked.parse().ok()? }),
+        _ => None,
+    };
+    (explicit || glob).then_some(Link { explicit, glob, cursor, tail: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::offset::Offset;
+
+    #[test]
+    fn a_link_is_read_as_it_was_written() {
+        let cursor = Cursor { life: 7, acked: Offset { epoch: 0xab, position: 42 } };
+        for (explicit, glob) in [(true, false), (false, true), (true, true)] {
+            for cursor in [None, Some(cursor)] {
+                let link = Link { explicit, glob, cursor, tail: None };
+                assert_eq!(read(&write(&link)), Some(link));
+            }
+        }
+        assert_eq!(
+            write(&Link { explicit: true, cursor: Some(cursor), ..Link::default() }),
+            "e 7 00000000000000ab-00000000000000000042"
+        );
+        for text in ["", "x", "e x y", "e 7 y"] {
+            assert_eq!(read(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What is asked of a subscription by its own doors.
+
+use super::webhook_url::Local;
+use super::settings;
+use super::settings::Settings;
+
+/// What is asked. Bodies and tokens are as they came.
+#[derive(Clone, Debug)]
+pub enum Question {
+    /// Make it, or confirm that it is so.
+    Put {
+        /// The configuration.
+        body: Vec<u8>,
+        /// Where clients reach this server, as in `https://edge.example`.
+        origin: String,
+        /// Where its webhook may lead.
+        local: Local,
+    },
+    /// Show it.
+    Show,
+    /// End it.
+    Delete,
+    /// Add streams by name.
+    Add(Vec<u8>),
+    /// Take one of them away again.
+    Remove(String),
+    /// A worker wants the wake.
+    Claim(Vec<u8>),
+    /// A worker says how far it is.
+    Ack {
+        /// The wake's.
+        token: Option<String>,
+        /// What was done.
+        body: Vec<u8>,
+    },
+    /// A receiver says how far it is.
+    Callback {
+        /// The wake's.
+        token: Option<String>,
+        /// What was done.
+        body: Vec<u8>,
+    },
+    /// A worker gives its wake back.
+    Release {
+        /// The wake's.
+        token: Option<String>,
+        /// Which wake.
+        body: Vec<u8>,
+    },
+}
+
+impl Question {
+    /// Streams that it would make the subscription's.
+    pub(in crate::stream) fn names(&self, id: &str) -> Vec<String> {
+        match self {
+            Question::Put { body, local, .. } => {
+                Settings::of(id, body, *local).map(|settings| settings.streams).unwrap_or_default()
+            }
+            Question::Add(body) => {
+                let list = settings::object(body).ok().and_then(|mut body| body.remove("streams"));
+                list.and_then(|list| settings::paths(&list).ok()).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
