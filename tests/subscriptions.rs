@@ -9,91 +9,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use support::edge::scratch;
-use support::{Body, Edge, Head, Upstream, Wire, answer, get, wait_until};
-
-const CONTROL: &str = "/v1/stream/__ds";
-
-/// One request; an answer's body as JSON, or null.
-#[track_caller]
-fn ask(edge: &Edge, method: &str, path: &str, fields: &[&str], body: &str) -> (Head, Value) {
-    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: edge.test\r\n");
-    for field in fields {
-        request += &format!("{field}\r\n");
-    }
-    request += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
-    let (head, body) = edge.ask(request.as_bytes());
-    (head, serde_json::from_slice(&body.bytes()).unwrap_or_default())
-}
-
-#[track_caller]
-fn subscribe(edge: &Edge, id: &str, settings: &Value) -> Value {
-    let (head, body) = ask(edge, "PUT", &subscription(id), &[], &settings.to_string());
-    assert_eq!(head.status(), 201, "{body}");
-    body
-}
-
-fn subscription(id: &str) -> String {
-    format!("{CONTROL}/subscriptions/{id}")
-}
-
-fn show(edge: &Edge, id: &str) -> Value {
-    ask(edge, "GET", &subscription(id), &[], "").1
-}
-
-/// Makes a stream of JSON with one message in it.
-#[track_caller]
-fn create(edge: &Edge, name: &str) {
-    let body = if name.starts_with("wake/") { "[]" } else { r#"{"n":1}"# };
-    let (head, body) =
-        ask(edge, "PUT", &format!("/v1/stream/{name}"), &["Content-Type: application/json"], body);
-    assert_eq!(head.status(), 201, "{body}");
-}
-
-#[track_caller]
-fn append(edge: &Edge, name: &str) {
-    let fields = ["Content-Type: application/json"];
-    let (head, body) = ask(edge, "POST", &format!("/v1/stream/{name}"), &fields, r#"{"n":2}"#);
-    assert_eq!(head.status(), 204, "{body}");
-}
-
-/// The next webhook: its connection, its head, and its body as it came.
-#[track_caller]
-fn webhook(receiver: &Upstream) -> (Wire, Head, Body) {
-    let mut wire = receiver.accept();
-    let head = wire.read_head();
-    let body = wire.read_request_body(&head);
-    (wire, head, body)
-}
-
-fn to(receiver: &Upstream) -> Value {
-    json!({
-        "type": "webhook", "pattern": "events/*", "lease_ttl_ms": 60_000,
-        "webhook": { "url": format!("http://{}/hook?key=a%20b", receiver.addr()) },
-    })
-}
-
-fn pull() -> Value {
-    json!({ "type": "pull-wake", "pattern": "events/*", "wake_stream": "wake/pool", "lease_ttl_ms": 1_000 })
-}
-
-fn json(body: &Body) -> Value {
-    serde_json::from_slice(&body.bytes()).expect("JSON")
-}
-
-fn bearer(token: &Value) -> String {
-    format!("Authorization: Bearer {}", token.as_str().expect("a token"))
-}
-
-fn progress(wake: &Value, done: bool) -> String {
-    let streams = wake["streams"].as_array().expect("streams").iter();
-    let acks: Vec<_> =
-        streams.map(|stream| json!({ "stream": stream["path"], "offset": stream["tail_offset"] })).collect();
-    json!({ "wake_id": wake["wake_id"], "generation": wake["generation"], "acks": acks, "done": done })
-        .to_string()
-}
+use support::subscriptions::{
+    CONTROL, append, ask, bearer, create, json, progress, pull, show, subscribe, subscription, to, webhook,
+};
+use support::{Edge, Upstream, answer, get, wait_until};
 
 #[test]
 fn a_webhook_is_signed_and_its_answer_acks_what_it_was_shown() {

@@ -25,6 +25,7 @@ pub mod crowd;
 pub mod edge;
 pub mod redis;
 pub mod streams;
+pub mod subscriptions;
 pub mod upstream;
 pub mod wire;
 

@@ -1,4 +1,5 @@
-//! The subscriptions at work: one set for all cores, behind one lock, and one task that carries out what it asks for.
+//! The subscriptions at work: one set for all cores, behind one lock, and one task that carries out what it asks for. Where
+//! streams are in Redis the set is there, too, and this is a door to it and what sends its webhooks.
 //!
 //! ```text
 //!  request, on any core ──► lock: news of streams, then the request ──► records into the journal ──durable──► its answer
@@ -15,7 +16,7 @@
 //! | --- | --- |
 //! | `mod.rs` | the lock, and what goes in and out of it |
 //! | `task.rs` | orders carried out, leases that end |
-//! | `shared.rs` | the same where subscriptions are in Redis, see `stream/redis/subscriptions.rs`: nothing of them is kept here then |
+//! | `shared.rs` | orders carried out where subscriptions are in Redis; `stream/redis/subscriptions.rs` has the rest |
 //! | `webhook.rs` | one webhook sent |
 //! | `metrics.rs` | what is counted |
 
@@ -34,11 +35,11 @@ use tokio::sync::Notify;
 use crate::observe::Ids;
 use crate::shard::clock::{Millis, unix_millis};
 use crate::stream::journal::{AppendError, Ticket};
+use crate::stream::redis::Unavailable;
 use crate::stream::subscription::{
     Action, Announcement, BadRecord, Delivery, Extents, Keys, Question, Refusal, Reply, SECRET_BYTES, Scene,
     Secret, Subscriptions, UnixMillis,
 };
-use crate::stream::redis::Unavailable;
 use crate::stream::{Hub, Notes, Streams, Tiding};
 
 use metrics::Webhooks;

@@ -18,13 +18,14 @@ const LOOKS_MAX: usize = 32;
 /// What the receiver of a webhook has said is told again after this long, in milliseconds, while Redis is away.
 const AGAIN_MS: Millis = 250;
 
-/// Looks after subscriptions until the process goes down.
+/// Looks after subscriptions. While the process drains it takes nothing up any more, but what those who still ask have written
+/// down is carried out.
 pub(super) async fn run(core: Rc<Core>, desk: Arc<Desk>, remote: Arc<Remote>) {
     let under_way = Rc::new(Cell::new(0));
-    while !core.shared.is_draining() {
+    loop {
         // What this node has no room for another one may take.
-        let room = DELIVERIES_MAX - under_way.get();
-        let wait = remote.look_at_due(room.min(LOOKS_MAX)).await;
+        let room = (DELIVERIES_MAX - under_way.get()).min(LOOKS_MAX);
+        let wait = remote.look_at_due(if core.shared.is_draining() { 0 } else { room }).await;
         while under_way.get() < DELIVERIES_MAX
             && let Some(errand) = remote.next_errand()
         {
@@ -39,7 +40,7 @@ pub(super) async fn run(core: Rc<Core>, desk: Arc<Desk>, remote: Arc<Remote>) {
             });
         }
         let rest = match wait {
-            Ok(Some(wait)) if under_way.get() < DELIVERIES_MAX => wait.clamp(1, REST_MS_MAX),
+            Ok(Some(wait)) if room > 0 && !core.shared.is_draining() => wait.clamp(1, REST_MS_MAX),
             _ => REST_MS_MAX,
         };
         tokio::select! {

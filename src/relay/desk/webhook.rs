@@ -14,13 +14,16 @@ use crate::http::fields::{write_field, write_number};
 use crate::net::stream::Stream;
 use crate::relay::ask::Asking;
 use crate::relay::core::Core;
-use crate::stream::subscription::{
-    ANSWER_BYTES_MAX, Delivered, Delivery, Signer, UnixMillis, WebhookUrl,
-};
+use crate::stream::subscription::{ANSWER_BYTES_MAX, Delivered, Delivery, Signer, UnixMillis, WebhookUrl};
 use crate::upstream::dial::{Place, dial_place};
 
 /// Sends it, signed for the time that it is on the wall. The caller keeps the time that it takes.
-pub(super) async fn send(core: &Rc<Core>, signer: &Signer, unix: UnixMillis, delivery: &Delivery) -> Delivered {
+pub(super) async fn send(
+    core: &Rc<Core>,
+    signer: &Signer,
+    unix: UnixMillis,
+    delivery: &Delivery,
+) -> Delivered {
     // It was checked when it was configured; what is allowed may have changed.
     let settings = core.settings();
     let Ok(url) = WebhookUrl::parse(&delivery.url, settings.local_webhooks()) else {

@@ -226,7 +226,7 @@ impl Link {
     }
 
     /// Tells of a refusal in the log, but not of each.
-    fn tell_refusal(&self, why: &str) {
+    pub(super) fn tell_refusal(&self, why: &str) {
         let (now, last) = (unix_millis(), self.refusal_told.load(Ordering::Relaxed));
         if last + REFUSAL_MS < now {
             self.refusal_told.store(now, Ordering::Relaxed);

@@ -17,10 +17,13 @@
 //! - **Answers** ([`Writer`]) are appended as a producer with numbers, so that a batch of which it is not known whether it
 //!   was taken is sent again. The node that writes one is on record; when it falls silent another node ends its
 //!   answers with an error.
+//! - **Subscriptions** are records of the same store, judged by any node on a copy and written down if nobody was faster;
+//!   `subscriptions.rs` tells how.
 //!
 //! What may never happen: a node that tells of what Redis has not taken; one that tells other bytes under an offset that it has
 //! told before. Should Redis have lost what it had acknowledged (a failover, a crash between two syncs), a node that knows
-//! more gives the stream another epoch, and readers are told so.
+//! more gives the stream another epoch, and readers are told so. Subscriptions are lost back to the same moment: cursors still
+//! say what was done of what is there, and a wake that is given under a generation that was given before has another id.
 //!
 //! While Redis cannot be reached appends are refused, whoever follows goes on waiting, and nothing is guessed.
 //!

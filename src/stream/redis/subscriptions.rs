@@ -199,7 +199,8 @@ impl Remote {
             Some(Value::BulkString(bytes)) => bytes[..].try_into().ok(),
             _ => None,
         };
-        let secret = secret.ok_or_else(|| garbled("the key sedge:secret holds something that is not ours"))?;
+        let secret =
+            secret.ok_or_else(|| garbled("the key sedge:secret holds something that is not ours"))?;
         let keys = Arc::new(Keys::new(&Secret::from_bytes(secret)));
         *guard(&self.wakes.keys) = Some((epoch, Arc::clone(&keys)));
         Ok(keys)
@@ -276,19 +277,16 @@ impl Remote {
                 return Ok(None);
             };
             let judged = step.judge(id, snapshot, &keys, &mut ids);
-            let mut judged = judged.map_err(|bad| Unavailable {
-                unknown: false,
-                why: format!("what it holds of the subscription `{id}` cannot be used: {bad}").into(),
+            let mut judged = judged.map_err(|bad| {
+                let why = format!("what it holds of the subscription `{id}` cannot be used: {bad}");
+                self.link.tell_refusal(&why);
+                Unavailable { unknown: false, why: why.into() }
             })?;
             let Some(change) = judged.change.take() else { return Ok(Some(judged)) };
             match self.commit(id, change).await? {
                 Committed::Done => return Ok(Some(judged)),
                 Committed::Full => {
-                    return Ok(Some(Judged {
-                        answer: Err(Refusal::full()),
-                        change: None,
-                        unfilled: None,
-                    }));
+                    return Ok(Some(Judged { answer: Err(Refusal::full()), change: None, unfilled: None }));
                 }
                 Committed::Conflict => {}
             }

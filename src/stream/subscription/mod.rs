@@ -17,7 +17,8 @@
 //! ```
 //!
 //! Without socket, clock and task: time and bodies come in, answers and [`Action`]s go out, the streams are asked through
-//! [`Source`]. Who owns it holds a lock around it, and does what it asks for outside of that lock.
+//! [`Source`]. Who owns it holds a lock around it, and does what it asks for outside of that lock; or, where many nodes share one,
+//! takes a copy of it, and does what it asks for once the copy has become the one that counts.
 //!
 //! What may never happen, and the simulation holds it to:
 //!

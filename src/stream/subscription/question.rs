@@ -1,8 +1,8 @@
 //! What is asked of a subscription by its own doors.
 
-use super::webhook_url::Local;
 use super::settings;
 use super::settings::Settings;
+use super::webhook_url::Local;
 
 /// What is asked. Bodies and tokens are as they came.
 #[derive(Clone, Debug)]

@@ -128,10 +128,7 @@ impl Subscription {
     ) -> Result<(), Full> {
         // Each wake would be new work, and each work another wake.
         let wakes_itself = self.settings.wake_stream.as_deref() == Some(path);
-        if wakes_itself
-            || path::is_reserved(path)
-            || self.links.get(path).is_some_and(|link| link.glob)
-        {
+        if wakes_itself || path::is_reserved(path) || self.links.get(path).is_some_and(|link| link.glob) {
             return Ok(());
         }
         let path: Arc<str> = path.into();
