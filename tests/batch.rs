@@ -3,90 +3,19 @@
 
 mod support;
 
-use std::collections::VecDeque;
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use support::batch::{PATH, Reader, told};
 use support::{
     Edge, Head, LAST_CHUNK, OUTCOMES, SSE_HEAD, STREAMS, Upstream, Wire, answer, chunk, config, error_code,
     post, stream_request, wait_until,
 };
 
-const PATH: &str = "/v1/sedge/batch";
 const OPEN: &str = "sedge_requests_open";
-
-/// A batch's answer, event by event.
-struct Reader {
-    client: Wire,
-    text: String,
-    events: VecDeque<(String, String)>,
-}
-
-impl Reader {
-    #[track_caller]
-    fn begin(edge: &Edge, batch: &Value) -> (Reader, Head) {
-        let mut client = edge.connect();
-        client.send(post(PATH, &[], &batch.to_string()));
-        Reader::of(client)
-    }
-
-    #[track_caller]
-    fn of(mut client: Wire) -> (Reader, Head) {
-        let head = client.read_head();
-        (Reader { client, text: String::new(), events: VecDeque::new() }, head)
-    }
-
-    /// The next event: its name and its data.
-    #[track_caller]
-    fn next(&mut self) -> (String, String) {
-        while self.events.is_empty() {
-            let read = self.client.read_chunk();
-            self.text += std::str::from_utf8(&read).expect("UTF-8");
-            while let Some((event, rest)) = self.text.split_once("\n\n") {
-                let field = |name: &str| {
-                    let values: Vec<_> = event.lines().filter_map(|line| line.strip_prefix(name)).collect();
-                    values.join("\n")
-                };
-                self.events.push_back((field("event: "), field("data: ")));
-                self.text = rest.to_owned();
-            }
-        }
-        self.events.pop_front().expect("an event")
-    }
-
-    #[track_caller]
-    fn expect(&mut self, name: &str, data: &str) {
-        assert_eq!(self.next(), (name.to_owned(), data.to_owned()));
-    }
-
-    /// The next event is an outcome; its index, status, and error's code.
-    #[track_caller]
-    fn outcome(&mut self) -> (u64, Option<u64>, Option<String>) {
-        let (name, data) = self.next();
-        assert_eq!(name, "outcome", "{data}");
-        let told = told(&data);
-        let code = told["error"]["code"].as_str().map(str::to_owned);
-        (told["index"].as_u64().expect("an index"), told["status"].as_u64(), code)
-    }
-
-    #[track_caller]
-    fn done(mut self) -> Wire {
-        self.expect("", "[DONE]");
-        self.client.read_last_chunk();
-        self.client
-    }
-}
-
-/// What an outcome tells.
-#[track_caller]
-fn told(data: &str) -> Value {
-    let mut event: Value = serde_json::from_str(data).expect("JSON");
-    assert!(event.get("error").is_none(), "{event}");
-    event["outcome"].take()
-}
 
 /// A request for a stream, by its model.
 fn line(model: &str) -> Value {

@@ -8,13 +8,11 @@ use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 use rustix::process::Signal;
+use support::limits::{REFUSED, REMAINING, number, ok, route, status};
 use support::{
-    Edge, Head, LAST_CHUNK, SSE_HEAD, STREAM_BODY, Upstream, Wire, answer, chunk, error_code, get, post,
-    relayed, stream_request, streaming, timed,
+    Edge, LAST_CHUNK, SSE_HEAD, STREAM_BODY, Upstream, Wire, answer, chunk, error_code, get, post, relayed,
+    stream_request, streaming, timed,
 };
-
-const REFUSED: &str = "sedge_limit_refused_total";
-const REMAINING: &str = "sedge_limit_remaining";
 
 /// Two keys, of which the first has limits.
 fn keys(url: &str, key: &str) -> String {
@@ -29,29 +27,12 @@ fn keys(url: &str, key: &str) -> String {
     )
 }
 
-fn route(url: &str, route: &str) -> String {
-    format!("[[upstream]]\nname = \"u\"\nurl = \"{url}\"\n\n[[route]]\nname = \"r\"\n{route}\n")
-}
-
 fn as_team(body: &str) -> Vec<u8> {
     post("/v1/chat/completions", &["Authorization: Bearer sk-team"], body)
 }
 
 fn as_free(body: &str) -> Vec<u8> {
     post("/v1/chat/completions", &["Authorization: Bearer sk-free"], body)
-}
-
-fn status(edge: &Edge, request: &[u8]) -> u16 {
-    edge.ask(request).0.status()
-}
-
-fn ok(fields: &[&str]) -> Vec<u8> {
-    let fields = [&["Content-Type: application/json"], fields].concat();
-    answer("200 OK", &fields, r#"{"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}"#)
-}
-
-fn number(head: &Head, name: &str) -> u64 {
-    head.get(name).and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {head:?}"))
 }
 
 fn is_near(value: u64, expected: u64) -> bool {
@@ -303,105 +284,6 @@ fn a_key_may_ask_its_models_and_no_others() {
 }
 
 #[test]
-fn an_upstream_that_has_nothing_left_is_passed_over() {
-    let (a, b) = (Upstream::serve(|_, _| ok(&[])), Upstream::serve(|_, _| ok(&[])));
-    let toml = format!(
-        "[[upstream]]\nname = \"a\"\nurl = \"{}\"\nlimits = {{ requests_per_minute = 2 }}\n\n\
-         [[upstream]]\nname = \"b\"\nurl = \"{}\"\nlimits = {{ requests_per_minute = 3, max_tokens = 50 }}\n\n\
-         [[route]]\nupstreams = [{{ name = \"a\", weight = 1000000 }}, {{ name = \"b\", weight = 1 }}]\n",
-        a.url(),
-        b.url()
-    );
-    let edge = Edge::configured(&toml);
-    for _ in 0..5 {
-        assert_eq!(status(&edge, &stream_request()), 200);
-    }
-    assert_eq!((a.requests().len(), b.requests().len()), (2, 3));
-    let (head, body) = edge.ask(&stream_request());
-    let wait = number(&head, "retry-after");
-    // The one that is free first: b earns one in 20 s, a in 30 s.
-    assert!(
-        head.status() == 429 && wait <= 20 && body.text().contains("upstream `b`"),
-        "{head:?} {}",
-        body.text()
-    );
-    // For what b does not do at all there is a alone.
-    let (head, body) = edge.ask(&post("/v1/chat/completions", &[], r#"{"max_tokens":51}"#));
-    assert!(head.status() == 429 && body.text().contains("upstream `a`"), "{head:?} {}", body.text());
-    edge.wait_metric(REFUSED, &["scope=\"upstream\"", "limit=\"requests\""], 2.0);
-}
-
-#[test]
-fn a_retry_is_not_sent_to_an_upstream_that_has_nothing_left() {
-    let a = Upstream::serve(|_, _| answer("503 Busy", &[], "busy"));
-    let b = Upstream::serve(|_, _| ok(&[]));
-    let toml = format!(
-        "[[upstream]]\nname = \"a\"\nurl = \"{}\"\n\n[[upstream]]\nname = \"b\"\nurl = \"{}\"\n\
-         limits = {{ requests_per_minute = 1, tokens_per_minute = 100000 }}\n\n\
-         [[route]]\nupstreams = [{{ name = \"a\", weight = 1000000 }}, {{ name = \"b\", weight = 1 }}]\n\
-         retry = {{ attempts = 2 }}\n",
-        a.url(),
-        b.url()
-    );
-    let edge = Edge::configured(&toml);
-    assert_eq!(status(&edge, &stream_request()), 200);
-    assert_eq!(status(&edge, &stream_request()), 503);
-    assert_eq!(b.requests().len(), 1);
-    // a's failed attempts took nothing of b's, whose usage is known.
-    let left = edge.metric(REMAINING, &["scope=\"upstream\"", "limit=\"tokens\""]);
-    assert!(left >= 99_993.0, "{left}");
-}
-
-#[test]
-fn nobody_falls_back_to_a_route_that_has_nothing_left() {
-    let (a, b) = (Upstream::serve(|_, _| answer("503 Busy", &[], "busy")), Upstream::serve(|_, _| ok(&[])));
-    let edge = Edge::configured(&format!(
-        "[[upstream]]\nname = \"a\"\nurl = \"{}\"\n\n[[upstream]]\nname = \"b\"\nurl = \"{}\"\n\n\
-         [[route]]\nname = \"first\"\nmodels = [\"m\"]\nupstreams = [\"a\"]\nfallback = \"second\"\n\
-         retry = {{ attempts = 1 }}\n\n\
-         [[route]]\nname = \"second\"\nmodels = [\"n\"]\nupstreams = [\"b\"]\nlimits = {{ requests_per_minute = 1 }}\n",
-        a.url(),
-        b.url()
-    ));
-    assert_eq!(status(&edge, &stream_request()), 200);
-    assert_eq!(status(&edge, &stream_request()), 503);
-    assert_eq!((a.requests().len(), b.requests().len()), (2, 1));
-    assert_eq!(status(&edge, &post("/v1/chat/completions", &[], r#"{"model":"n"}"#)), 429);
-}
-
-#[test]
-fn a_slow_upstream_is_not_hedged_by_one_that_has_nothing_left() {
-    let (a, b) = (Upstream::listen(), Upstream::serve(|_, _| ok(&[])));
-    let edge = Edge::configured(&format!(
-        "[[upstream]]\nname = \"a\"\nurl = \"{}\"\n\n[[upstream]]\nname = \"b\"\nurl = \"{}\"\n\
-         limits = {{ requests_per_minute = 1, streams = 9 }}\n\n\
-         [[route]]\nupstreams = [{{ name = \"a\", weight = 1000000 }}, {{ name = \"b\", weight = 1 }}]\n\
-         hedge = {{ after = \"100ms\" }}\n",
-        a.url(),
-        b.url()
-    ));
-    let mut peers = Vec::new();
-    for asked in [1, 1] {
-        let mut client = edge.connect();
-        client.send(stream_request());
-        let mut peer = a.accept();
-        let head = peer.read_head();
-        peer.read_request_body(&head);
-        if peers.is_empty() {
-            assert_eq!(client.read_answer().0.status(), 200, "from the second");
-        } else {
-            assert!(client.silent_for(Duration::from_millis(300)));
-            peer.send(ok(&[]));
-            assert_eq!(client.read_answer().0.status(), 200, "from the first");
-        }
-        assert_eq!(b.requests().len(), asked);
-        peers.push(peer);
-    }
-    let seats = edge.metric(REMAINING, &["scope=\"upstream\"", "limit=\"streams\""]);
-    assert!((seats - 9.0).abs() < f64::EPSILON, "{seats}");
-}
-
-#[test]
 fn what_was_used_outlives_a_reload() {
     let upstream = Upstream::serve(|_, _| ok(&[]));
     let edge = Edge::configured(&keys(&upstream.url(), "limits = { requests_per_minute = 1 }"));
@@ -414,13 +296,4 @@ fn what_was_used_outlives_a_reload() {
     edge.signal(Signal::HUP);
     edge.stderr().wait_for_nth("reloaded", 1);
     assert_eq!(status(&edge, &as_team(STREAM_BODY)), 200);
-}
-
-#[test]
-fn an_upstreams_own_word_on_its_limits_passes_as_it_is() {
-    let upstream = Upstream::serve(|_, _| ok(&["X-RateLimit-Remaining-Requests: 4711"]));
-    let edge = Edge::configured(&route(&upstream.url(), "limits = { requests_per_minute = 2 }"));
-    let (head, _) = edge.ask(&stream_request());
-    assert_eq!(head.all("x-ratelimit-remaining-requests"), ["4711"]);
-    assert!(!head.has("x-ratelimit-limit-requests"), "{head:?}");
 }

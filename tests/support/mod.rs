@@ -18,11 +18,13 @@
 )]
 
 pub mod base64;
+pub mod batch;
 pub mod callgrind;
 pub mod chaos;
 pub mod config;
 pub mod crowd;
 pub mod edge;
+pub mod limits;
 pub mod redis;
 pub mod streams;
 pub mod subscriptions;

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use super::edge::scratch;
-use super::{Body, Edge, End, Head, Wire};
+use super::{Body, Edge, End, Head, Wire, error_code, get};
+
+/// The type of most streams here.
+pub const TEXT: &str = "text/plain";
 
 /// The path of a stream.
 pub fn path(name: &str) -> String {
@@ -56,7 +59,7 @@ pub fn close(edge: &Edge, name: &str) {
 /// What one read gives: the rest of the stream, or as much of it as one answer holds.
 #[track_caller]
 pub fn read(edge: &Edge, name: &str, offset: &str) -> (Head, Body) {
-    edge.ask(&super::get(&format!("{}?offset={offset}", path(name)), &["Connection: close"]))
+    edge.ask(&get(&format!("{}?offset={offset}", path(name)), &["Connection: close"]))
 }
 
 /// Everything from `offset` on, and where it ends.
@@ -123,7 +126,7 @@ impl Events {
     #[track_caller]
     pub fn open(edge: &Edge, target: &str, fields: &[&str]) -> Self {
         let mut wire = edge.connect();
-        wire.send(super::get(target, fields));
+        wire.send(get(target, fields));
         let head = wire.read_head();
         assert_eq!(head.status(), 200, "{target} {fields:?}: {head:?}");
         let kind = head.get("content-type").unwrap_or_default();
@@ -233,4 +236,60 @@ fn parse(block: &str) -> Event {
     assert!(!data.is_empty(), "an event without data breaks clients: {block:?}");
     event.data = data.join("\n");
     event
+}
+
+/// `<epoch>-<number>`, as the two.
+#[track_caller]
+pub fn parts(offset: &str) -> (&str, u64) {
+    assert!(offset.len() <= 64, "{offset}");
+    assert!(offset.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'), "{offset}");
+    let (epoch, number) = offset.rsplit_once('-').unwrap_or_else(|| panic!("no epoch: {offset}"));
+    (epoch, number.parse().unwrap_or_else(|_| panic!("no number: {offset}")))
+}
+
+/// An offset that says this instead.
+pub fn altered(offset: &str, epoch: Option<&str>, number: Option<u64>) -> String {
+    let (own, at) = parts(offset);
+    let width = offset.len() - own.len() - 1;
+    format!("{}-{:0width$}", epoch.unwrap_or(own), number.unwrap_or(at))
+}
+
+/// A stream of three messages, and where each of them ended.
+pub fn of_three(edge: &Edge) -> (String, [String; 3]) {
+    let start = create(edge, "a", TEXT);
+    (start, ["1", "2", "3"].map(|text| append(edge, "a", text)))
+}
+
+/// What an EventSource with this id is told, and that it reads on from the earliest position there is.
+#[track_caller]
+pub fn is_reset(edge: &Edge, id: &str, reason: &str, earliest: &str) {
+    let mut events = Events::source(edge, &path("a"), Some(id));
+    let event = events.next();
+    assert_eq!(event.name.as_deref(), Some("reset"), "{event:?}");
+    let told = event.json();
+    let expected = serde_json::json!({ "reason": reason, "requested": id, "earliest": earliest });
+    assert_eq!(told, expected);
+    // Whatever happens to the connection now: from its new id it goes on without another reset.
+    let id = event.id.expect("a reset has the id to go on from");
+    let mut events = Events::source(edge, &path("a"), Some(&id));
+    assert_ne!(events.next().name.as_deref(), Some("reset"));
+
+    for target in [format!("{}?offset={id}", path("a")), format!("{}?offset={id}&live=long-poll", path("a"))]
+    {
+        let (head, body) = edge.ask(&get(&target.replace(&id, &requested(&told)), &[]));
+        assert_eq!(head.status(), 410, "{head:?}");
+        error_code(&body.bytes());
+    }
+}
+
+fn requested(told: &serde_json::Value) -> String {
+    told["requested"].as_str().expect("text").to_owned()
+}
+
+/// What an event of several streams says: the stream, and its text.
+#[track_caller]
+pub fn of_several(event: &Event) -> (String, String) {
+    let told = event.json();
+    let word = |key: &str| told[key].as_str().unwrap_or_else(|| panic!("{key}: {told}")).to_owned();
+    (word("stream"), word("data"))
 }
