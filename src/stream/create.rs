@@ -34,10 +34,21 @@ pub struct Creation<'a> {
     pub closed: bool,
     /// What it goes on from.
     pub fork: Option<Fork<'a>>,
-    /// Whose it is, if not everyone's.
+    /// Whose it is, if not everyone's; a fork is whose its source is.
     pub owner: Option<&'a str>,
     /// It is an answer: should this process end before it does, nobody else will end it.
     pub generated: bool,
+}
+
+impl Creation<'_> {
+    /// What it goes on from, if its maker may read that.
+    pub(super) fn source(&self, found: Found) -> Result<Arc<Stream>, NotCreated> {
+        match found {
+            Found::Present(source) if source.owner.as_deref() == self.owner => Ok(source),
+            Found::Present(_) | Found::Missing => Err(NotCreated::NoSource),
+            Found::Hidden => Err(NotCreated::SourceGone),
+        }
+    }
 }
 
 /// Where a fork goes on.
@@ -95,11 +106,7 @@ impl Streams {
         let _ = self.find(creation.name, now);
         let source = match &creation.fork {
             None => None,
-            Some(fork) => Some(match self.find(fork.source, now) {
-                Found::Present(source) => source,
-                Found::Hidden => return Err(NotCreated::SourceGone),
-                Found::Missing => return Err(NotCreated::NoSource),
-            }),
+            Some(fork) => Some(creation.source(self.find(fork.source, now))?),
         };
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(there) = names.get(creation.name) {

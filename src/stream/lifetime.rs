@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+/// The longest time that is kept as it was said, in bytes: RFC 3339 lets a second have any number of digits.
+const TIME_BYTES_MAX: usize = 64;
+
 /// How long a stream lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Lifetime {
@@ -28,8 +31,11 @@ impl Lifetime {
         plain.then(|| text.parse().ok()).flatten().map(Lifetime::Idle)
     }
 
-    /// What `Stream-Expires-At` says (RFC 3339). `None` if it is no time.
+    /// What `Stream-Expires-At` says (RFC 3339). `None` if it is no time, or is not worth keeping as it was said.
     pub fn of_time(text: &str) -> Option<Lifetime> {
+        if text.len() > TIME_BYTES_MAX {
+            return None;
+        }
         let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         let at = u64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
         Some(Lifetime::Until { text: text.into(), at })
@@ -62,7 +68,8 @@ mod tests {
     fn a_time_is_one_of_rfc_3339() {
         let until = Lifetime::of_time("1970-01-01T01:00:01.5+01:00").expect("a time");
         assert_eq!(until.end(0), Some(1500));
-        for wrong in ["", "1970-01-01", "tomorrow", "1970-01-01T00:00:00"] {
+        let long = format!("2099-01-01T00:00:00.{}Z", "1".repeat(5000));
+        for wrong in ["", "1970-01-01", "tomorrow", "1970-01-01T00:00:00", &long] {
             assert_eq!(Lifetime::of_time(wrong), None, "{wrong}");
         }
     }

@@ -165,25 +165,25 @@ impl Log {
         }
     }
 
-    /// Where the `count`th message after `position` ends; `None` if there are not as many before `until`.
-    pub(super) fn after_messages(&self, position: u64, count: u64, until: u64) -> Option<u64> {
-        let mut left = count;
-        let mut at = position;
+    /// Where the `count`th message after `position` ends, or the last before `until`; and how many of them are missing then.
+    pub(super) fn after_messages(&self, position: u64, count: u64, until: u64) -> (u64, u64) {
+        let (mut at, mut left) = (position, count);
         for record in self.records.range(self.find(position)..) {
-            for &end in &record.ends {
-                let end = record.start + u64::from(end);
-                if left == 0 || end > until {
-                    break;
-                }
-                if end > position {
-                    (at, left) = (end, left - 1);
-                }
-            }
-            if left == 0 {
+            if left == 0 || record.start >= until {
                 break;
             }
+            let within = |place: u64| {
+                let ends = |&end: &u32| record.start + u64::from(end) <= place;
+                record.ends.partition_point(ends) as u64
+            };
+            let (before, there) = (within(position), within(until));
+            let taken = left.min(there.saturating_sub(before));
+            if taken > 0 {
+                at = record.start + u64::from(record.ends[(before + taken - 1) as usize]);
+                left -= taken;
+            }
         }
-        (left == 0).then_some(at)
+        (at, left)
     }
 
     /// Where the record ends that `position` lies in, or ends with.
@@ -253,7 +253,7 @@ impl Record {
     /// The part of it between two positions that lie in it.
     fn piece(&self, start: u64, end: u64, remote: Option<&Arc<str>>) -> Piece {
         let (skip, last) = (start - self.start, end - self.start);
-        let within = |&&at: &&u32| u64::from(at) > skip && u64::from(at) <= last;
+        let before = |place: u64| self.ends.partition_point(|&at| u64::from(at) <= place);
         let source = match (&self.bytes, &self.stored, remote) {
             (Some(bytes), ..) => Source::Here(bytes.slice(skip as usize..last as usize)),
             (None, Some(stored), _) => Source::Stored(stored.location, stored.skip + skip as u32),
@@ -265,7 +265,7 @@ impl Record {
             end,
             order: self.order,
             event: self.event.clone(),
-            ends: self.ends.iter().filter(within).map(|&at| at - skip as u32).collect(),
+            ends: self.ends[before(skip)..before(last)].iter().map(|&at| at - skip as u32).collect(),
             source,
         }
     }
@@ -362,11 +362,12 @@ mod tests {
         }
         let boundaries: Vec<u64> = (0..=12).filter(|&at| log.is_boundary(at)).collect();
         assert_eq!(boundaries, [0, 2, 6, 8, 12]);
-        assert_eq!(log.after_messages(0, 3, 12), Some(8));
-        assert_eq!(log.after_messages(2, 0, 12), Some(2));
-        assert_eq!(log.after_messages(2, 3, 12), Some(12));
-        assert_eq!(log.after_messages(2, 4, 12), None);
-        assert_eq!(log.after_messages(2, 2, 7), None);
+        assert_eq!(log.after_messages(0, 3, 12), (8, 0));
+        assert_eq!(log.after_messages(2, 0, 12), (2, 0));
+        assert_eq!(log.after_messages(2, 3, 12), (12, 0));
+        assert_eq!(log.after_messages(2, 4, 12), (12, 1));
+        assert_eq!(log.after_messages(2, 2, 7), (6, 1));
+        assert_eq!(log.after_messages(6, u64::MAX, 12), (12, u64::MAX - 2));
         let mut pieces = Vec::new();
         log.pieces(2, 12, u64::MAX, &mut pieces);
         assert_eq!((&*pieces[0].ends, &*pieces[1].ends), (&[4][..], &[2, 6][..]));

@@ -120,20 +120,13 @@ impl Stream {
         loop {
             let (holder, until) = self.holder(position);
             let until = until.min(tail);
-            let log = &holder.lock().log;
-            if let Some(end) = log.after_messages(position, count, until) {
-                return Some(end);
+            let (at, left) = holder.lock().log.after_messages(position, count, until);
+            match left {
+                0 => return Some(at),
+                _ if until >= tail => return None,
+                // As many as there are lie in this one; the others in the next.
+                _ => (position, count) = (until, left),
             }
-            if until >= tail {
-                return None;
-            }
-            // As many as there are lie in this one; the others in the next.
-            while count > 0
-                && let Some(end) = log.after_messages(position, 1, until)
-            {
-                (position, count) = (end, count - 1);
-            }
-            position = until;
         }
     }
 

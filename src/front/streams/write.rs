@@ -47,14 +47,15 @@ pub(super) async fn create(visit: &Visit<'_>, name: &str, body: &[u8]) -> Result
         None => None,
         Some(source) => Some(fork(request, source)?),
     };
-    let form = match (&kind, &source) {
-        (Some(kind), _) => kind.form,
-        (None, Some(source)) => match visit.reach(source, false).await? {
-            Found::Present(source) => source.kind.form,
-            _ => Form::Binary,
+    let from = match &source {
+        None => None,
+        Some(source) => match visit.reach(source, false).await? {
+            Found::Present(source) => Some(visit.mine(source).ok_or_else(no_source)?),
+            _ => None,
         },
-        (None, None) => Form::Binary,
     };
+    let form = kind.as_ref().map(|kind| kind.form).or(from.as_ref().map(|source| source.kind.form));
+    let form = form.unwrap_or(Form::Binary);
     // A list of no messages makes an empty stream.
     let (bytes, ends) = match kept(form, body) {
         Err(_) if form == Form::Json && is_empty_list(body) => Default::default(),
@@ -68,7 +69,8 @@ pub(super) async fn create(visit: &Visit<'_>, name: &str, body: &[u8]) -> Result
         ends,
         closed: closes(request),
         fork,
-        owner: None,
+        // A fork holds what its source does, and so it is for the same eyes.
+        owner: from.as_ref().and_then(|source| source.owner.as_deref()),
         generated: false,
     };
     let created = visit.streams().begin(&creation, unix_millis()).await;
@@ -304,9 +306,7 @@ fn not_created(error: &NotCreated, name: &str) -> ApiError {
             conflict("stream_exists", format!("There is a stream {name} already, and it is another one."))
         }
         NotCreated::Full => full(),
-        NotCreated::NoSource => {
-            ApiError::new(404, "stream_not_found", "There is no stream as Stream-Forked-From names it.")
-        }
+        NotCreated::NoSource => no_source(),
         NotCreated::SourceGone => {
             conflict("stream_gone", "The stream that Stream-Forked-From names was deleted.".into())
         }
@@ -321,6 +321,10 @@ fn not_created(error: &NotCreated, name: &str) -> ApiError {
         NotCreated::Store(error) => store(error),
         NotCreated::Unavailable(error) => unavailable(error),
     }
+}
+
+fn no_source() -> ApiError {
+    ApiError::new(404, "stream_not_found", "There is no stream as Stream-Forked-From names it.")
 }
 
 /// Redis cannot be asked.

@@ -25,11 +25,7 @@ impl Remote {
         let gone = NotCreated::Unavailable;
         let source = match &creation.fork {
             None => None,
-            Some(fork) => Some(match self.find(streams, fork.source, false).await.map_err(gone)? {
-                Found::Present(source) => source,
-                Found::Hidden => return Err(NotCreated::SourceGone),
-                Found::Missing => return Err(NotCreated::NoSource),
-            }),
+            Some(fork) => Some(creation.source(self.find(streams, fork.source, false).await.map_err(gone)?)?),
         };
         if source.is_some()
             && let Found::Present(there) = self.find(streams, creation.name, false).await.map_err(gone)?
