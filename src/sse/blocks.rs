@@ -36,6 +36,44 @@ impl Blocks {
     }
 }
 
+/// Where a reader stands in an event that has begun and not ended: for those who see its parts and keep none of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unfinished {
+    open: bool,
+    in_line: bool,
+    after_cr: bool,
+}
+
+impl Unfinished {
+    /// Whether an event has begun.
+    pub fn is_open(self) -> bool {
+        self.open
+    }
+
+    /// Where the event ends in the `bytes` that come next, or the first of them if none has begun: the blank line at its end,
+    /// from where to where. `None` if it does not end in them.
+    pub fn end(&mut self, bytes: &[u8]) -> Option<(usize, usize)> {
+        let mut at = usize::from(self.after_cr && bytes.first() == Some(&b'\n'));
+        self.after_cr &= bytes.is_empty();
+        while let Some(length) = memchr2(b'\r', b'\n', &bytes[at..]) {
+            let end = at + length;
+            let is_crlf = bytes[end..].starts_with(b"\r\n");
+            at = end + 1 + usize::from(is_crlf);
+            if length == 0 && !self.in_line && self.open {
+                *self = Unfinished::default();
+                return Some((end, at));
+            }
+            self.open |= length > 0 || self.in_line;
+            self.in_line = false;
+            self.after_cr = !is_crlf && at == bytes.len() && bytes[end] == b'\r';
+        }
+        if at < bytes.len() {
+            (self.open, self.in_line) = (true, true);
+        }
+        None
+    }
+}
+
 /// The events in `bytes`, each with its blank line; the last may have none.
 pub fn blocks(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
@@ -63,6 +101,27 @@ mod tests {
     }
 
     proptest! {
+        /// Seen part by part, an event ends where it ends seen as a whole.
+        #[test]
+        fn an_unfinished_event_ends_where_it_would(text in "[a:\r\n]{0,40}", cuts in prop::collection::vec(0..40_usize, 0..6)) {
+            let bytes = text.as_bytes();
+            let ends = |cuts: &[usize]| {
+                let (mut state, mut found, mut at) = (Unfinished::default(), Vec::new(), 0);
+                for &cut in cuts {
+                    while let Some((blank, end)) = state.end(&bytes[at..cut]) {
+                        found.push(at + blank);
+                        at += end;
+                    }
+                    at = cut;
+                }
+                (found, state.is_open())
+            };
+            let mut cuts: Vec<usize> = cuts.iter().map(|&cut| cut.min(bytes.len())).collect();
+            cuts.sort_unstable();
+            cuts.push(bytes.len());
+            prop_assert_eq!(ends(&cuts), ends(&[bytes.len()]));
+        }
+
         /// However the bytes arrive, the ends are the same.
         #[test]
         fn pieces_make_no_difference(text in "[a:\r\n]{0,40}", cuts in prop::collection::vec(0..40_usize, 0..6)) {

@@ -12,7 +12,7 @@ pub mod write;
 #[cfg(test)]
 mod tests;
 
-pub use blocks::{Blocks, blocks};
+pub use blocks::{Blocks, Unfinished, blocks};
 pub use events::Events;
 pub use scan::Scanner;
 pub use write::{FieldError, HEARTBEAT, write_event};

@@ -22,7 +22,7 @@ use super::kind::Form;
 use super::log::Piece;
 use super::offset::Offset;
 use super::stream::Stream;
-use crate::sse::blocks;
+use crate::sse::{Unfinished, blocks};
 
 /// How a reader wants to see events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +76,17 @@ pub struct Control {
 }
 
 impl Events {
-    /// Writes a part of a stream: `bytes` are those of each of `pieces`.
-    pub fn part(&mut self, view: View, form: Form, epoch: u64, pieces: &[Piece], bytes: &[Bytes]) {
+    /// Writes a part of a stream: `bytes` are those of each of `pieces`. Where it begins and ends within an event that was
+    /// appended in parts, `within` says.
+    pub fn part(
+        &mut self,
+        view: View,
+        form: Form,
+        epoch: u64,
+        pieces: &[Piece],
+        bytes: &[Bytes],
+        within: &mut Unfinished,
+    ) {
         let at = |position| Offset { epoch, position };
         let parts = || pieces.iter().zip(bytes);
         match view {
@@ -89,7 +98,7 @@ impl Events {
             View::Verbatim => bytes.iter().for_each(|bytes| self.out.extend_from_slice(bytes)),
             View::Published => {
                 for (piece, bytes) in parts() {
-                    self.published(epoch, piece.start, bytes);
+                    self.published(epoch, piece.start, bytes, within);
                 }
             }
             View::EventSource => {
@@ -107,16 +116,34 @@ impl Events {
     }
 
     /// Events that were published as such. A block of comments alone is left out: clients that have seen an id take the blank
-    /// line after it for an event without data.
-    fn published(&mut self, epoch: u64, start: u64, bytes: &[u8]) {
-        let mut position = start;
-        for block in blocks(bytes) {
-            position += block.len() as u64;
-            if block.iter().all(|byte| matches!(byte, b'\r' | b'\n')) || is_comment(block) {
-                continue;
+    /// line after it for an event without data. The id comes first, but for an event with an id of its own, for the last one
+    /// counts, and one whose beginning was told before.
+    fn published(&mut self, epoch: u64, start: u64, bytes: &[u8], within: &mut Unfinished) {
+        let mut at = 0;
+        while at < bytes.len() {
+            let was_open = within.is_open();
+            let rest = &bytes[at..];
+            let (blank, end) = within.end(rest).map_or((rest.len(), None), |(blank, end)| (blank, Some(end)));
+            let breaks = |&&byte: &&u8| matches!(byte, b'\r' | b'\n');
+            let skip = if was_open { 0 } else { rest[..blank].iter().take_while(breaks).count() };
+            let lines = &rest[skip..blank];
+            match end {
+                Some(end) if was_open || !is_comment(lines) => {
+                    let id = Offset { epoch, position: start + (at + end) as u64 }.to_string();
+                    let is_first = !was_open && !has_id(lines);
+                    if is_first {
+                        let _ = self.field("id", &id);
+                    }
+                    self.out.extend_from_slice(lines);
+                    if !is_first {
+                        let _ = self.field("id", &id);
+                    }
+                    self.out.extend_from_slice(&rest[blank..end]);
+                }
+                Some(_) => {}
+                None => return self.out.extend_from_slice(lines),
             }
-            let _ = self.field("id", &Offset { epoch, position }.to_string());
-            self.out.extend_from_slice(block);
+            at += end.unwrap_or(rest.len());
         }
     }
 
@@ -332,6 +359,12 @@ fn is_comment(block: &[u8]) -> bool {
     lines.all(|line| line.is_empty() || line.starts_with(b":"))
 }
 
+/// Whether a block has an id.
+fn has_id(block: &[u8]) -> bool {
+    let mut lines = block.split(|byte| matches!(byte, b'\r' | b'\n'));
+    lines.any(|line| line == b"id" || line.starts_with(b"id:"))
+}
+
 /// Where the events are in a chunk; nothing is no chunk.
 pub fn payload(chunk: &Bytes) -> Range<usize> {
     if chunk.is_empty() { 0..0 } else { CHUNK_HEAD_BYTES..chunk.len() - 2 }
@@ -381,14 +414,14 @@ mod tests {
         let (two, second) = piece(b"3,", &[2], None);
         let (pieces, bytes) = ([one, two], [first, second]);
         let mut events = Events::default();
-        events.part(View::Protocol, Form::Json, 1, &pieces, &bytes);
+        events.part(View::Protocol, Form::Json, 1, &pieces, &bytes, &mut Unfinished::default());
         let id = "id: 0000000000000001-";
         assert_eq!(
             written(events),
             format!("event: data\n{id}00000000000000000002\ndata:[1,{{\"a\":\ndata:2}},3]\n\n")
         );
         let mut events = Events::default();
-        events.part(View::EventSource, Form::Json, 1, &pieces, &bytes);
+        events.part(View::EventSource, Form::Json, 1, &pieces, &bytes, &mut Unfinished::default());
         let all = written(events);
         let first = format!("event: chat\n{id}00000000000000000002\ndata:1\n\n");
         let second = format!("event: chat\n{id}00000000000000000011\ndata:{{\"a\":\ndata:2}}\n\n");
@@ -400,7 +433,7 @@ mod tests {
     fn published_events_keep_their_bytes_and_get_ids() {
         let (piece, bytes) = piece(b"data: 1\n\n: ping\n\nevent: x\r\ndata: 2\r\n\r\n", &[], None);
         let mut events = Events::default();
-        events.part(View::Published, Form::Text, 0, &[piece], &[bytes]);
+        events.part(View::Published, Form::Text, 0, &[piece], &[bytes], &mut Unfinished::default());
         let id = "id: 0000000000000000-000000000000000000";
         assert_eq!(written(events), format!("{id}09\ndata: 1\n\n{id}38\nevent: x\r\ndata: 2\r\n\r\n"));
     }
@@ -419,7 +452,7 @@ mod tests {
     fn no_line_of_the_data_is_a_field() {
         let (piece, bytes) = piece(b"a\r\nid: 7\revent: x\n\n", &[], None);
         let mut events = Events::default();
-        events.part(View::Protocol, Form::Text, 0, &[piece], &[bytes]);
+        events.part(View::Protocol, Form::Text, 0, &[piece], &[bytes], &mut Unfinished::default());
         let text = written(events);
         assert!(text.ends_with("data:a\ndata:id: 7\ndata:event: x\ndata:\ndata:\n\n"), "{text}");
     }

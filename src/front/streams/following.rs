@@ -194,7 +194,10 @@ impl Following {
         client.deadlines.heartbeat(self.core.shard.clock.millis(), every);
         client.arm();
         follower.left = None;
-        self.beat();
+        match follower.is_within() {
+            true => client.set_beat(Beat::Hold),
+            false => self.beat(),
+        }
         self.state = State::Waits(follower);
     }
 
@@ -228,7 +231,7 @@ impl Following {
         match follower.seat.stream().look(follower.view as usize, follower.position, follower.floor) {
             Look::Nothing => {}
             // The first is told when to come again, and the last that it is the last.
-            Look::Frame(frame) if !frame.closed && !follower.is_fresh() => {
+            Look::Frame(frame) if !frame.closed && !follower.is_apart() => {
                 let memo = self.memo.as_mut().expect("until it is over");
                 memo.events += 1;
                 memo.bytes_out += frame.bytes.len() as u64;

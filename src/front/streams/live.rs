@@ -27,6 +27,7 @@ use crate::relay::deadline::Timeout;
 use crate::relay::download::Framing;
 use crate::relay::exchange::millis;
 use crate::shard::clock::unix_millis;
+use crate::sse::Unfinished;
 use crate::stream::encode::End;
 use crate::stream::view::{Control, Events, View, payload};
 use crate::stream::{Form, Frame, Seat, Stream, cold};
@@ -144,6 +145,8 @@ pub(super) struct Follower {
     pub(super) view: View,
     /// It has not been told when to come again in an event with data.
     fresh: bool,
+    /// The event that it has a part of, of a stream that holds events.
+    within: Unfinished,
 }
 
 /// What is out of the ordinary about how a reader begins.
@@ -187,12 +190,19 @@ pub(super) fn follow(
 
 impl Follower {
     fn new(visit: &Visit<'_>, stream: &Arc<Stream>, position: u64, floor: u64, view: View) -> Follower {
-        Follower { seat: visit.hub().sit(stream), position, floor, left: None, view, fresh: true }
+        let (seat, within) = (visit.hub().sit(stream), Unfinished::default());
+        Follower { seat, position, floor, left: None, view, fresh: true, within }
     }
 
-    /// Whether something is to be told beside the next events. Clients of an answer take a field alone for an event.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.fresh && self.view != View::Verbatim
+    /// Whether the next events are told otherwise than to the others: with something beside them (clients of an answer take a
+    /// field alone for an event), or from within one.
+    pub(super) fn is_apart(&self) -> bool {
+        self.fresh && self.view != View::Verbatim || self.is_within()
+    }
+
+    /// Whether it has a part of an event, into which nothing else may come.
+    pub(super) fn is_within(&self) -> bool {
+        self.within.is_open()
     }
 }
 
@@ -207,7 +217,8 @@ pub(super) async fn tell(
     let Reader { client, core, framing, .. } = reader;
     let (mut first, mut coded) = start.map_or((None, None), |start| (Some(start.head), start.coded));
     loop {
-        let frame = follower.frame(&mut odd, reader).await?;
+        let (frame, within) = follower.frame(&mut odd, reader).await?;
+        follower.within = within;
         let bytes = match framing {
             _ if frame.bytes.is_empty() => Bytes::new(),
             Framing::Close => frame.bytes.slice(payload(&frame.bytes)),
@@ -247,8 +258,12 @@ pub(super) async fn tell(
             // Only with the first of the frames there was something odd about it.
             return Ok(Some(follower));
         };
-        let news = |cx: &mut Context<'_>| poll_seat(cx, client, core, &follower.seat, follower.position);
-        match coded.wait(client, core, news).await {
+        let mut news = |cx: &mut Context<'_>| poll_seat(cx, client, core, &follower.seat, follower.position);
+        let waited = match follower.is_within() {
+            true => poll_fn(news).await,
+            false => coded.wait(client, core, &mut news).await,
+        };
+        match waited {
             Ok(()) => {}
             // Between two events, and to be told apart from an end: it comes back and reads on.
             Err(Stop::Timeout(Timeout::Drain)) if !client.is_blocked() => break,
@@ -260,15 +275,16 @@ pub(super) async fn tell(
 
 impl Follower {
     /// What is to be told next, made or found.
-    async fn frame(&self, odd: &mut Odd, reader: &Reader) -> Result<Frame, Stop> {
+    async fn frame(&self, odd: &mut Odd, reader: &Reader) -> Result<(Frame, Unfinished), Stop> {
         let stream = Arc::clone(self.seat.stream());
         let now = cursor::next(unix_millis(), None, 0);
         let cursor = now.max(self.floor);
         if odd.reset.is_none()
             && odd.after.is_none()
+            && !self.is_within()
             && let Some(frame) = stream.frame(self.view as usize, self.position, cursor)
         {
-            return Ok(frame);
+            return Ok((frame, Unfinished::default()));
         }
         let page = loop {
             let page = stream.page(self.position, u64::MAX, BATCH_BYTES).map_err(|_| Stop::Gone)?;
@@ -288,7 +304,8 @@ impl Follower {
             events.reset(reason, &requested, &stream.offset(self.position).to_string());
         }
         let form: Form = stream.kind.form;
-        let mut is_shared = !is_reset;
+        let mut is_shared = !is_reset && !self.is_within();
+        let mut within = self.within;
         match odd.after {
             Some(after) => {
                 is_shared = false;
@@ -300,7 +317,7 @@ impl Follower {
                     }
                 }
             }
-            None => events.part(self.view, form, stream.epoch, &page.pieces, &parts),
+            None => events.part(self.view, form, stream.epoch, &page.pieces, &parts, &mut within),
         }
         if !self.view.is_of_events() {
             let next = stream.offset(page.next);
@@ -317,10 +334,10 @@ impl Follower {
             bytes: if events.is_empty() { Bytes::new() } else { events.finish() },
         };
         // Another's floor is nobody else's business.
-        if page.up_to_date && is_shared && cursor == now {
+        if page.up_to_date && is_shared && cursor == now && !within.is_open() {
             stream.keep_frame(self.view as usize, frame.clone());
         }
-        Ok(frame)
+        Ok((frame, within))
     }
 }
 
