@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::bounds::Bounds;
 use super::entry::{self, Claimed, Entry, Trim};
 use super::journal::{AppendError, Ticket};
-use super::log::{Log, RECORD_OVERHEAD_BYTES, Record, Stored};
+use super::log::{Log, Record, Stored, overhead};
 use super::producer::{Claim, Verdict};
 use super::redis::Unavailable;
 use super::stream::{Common, Pending, Presence, State, Stream};
@@ -104,12 +104,12 @@ impl Stream {
     pub fn append(self: &Arc<Self>, append: &Append<'_>, now: u64) -> Outcome {
         let (outcome, visible) = {
             let mut state = self.lock();
-            let before = state.log.held();
+            let before = state.held();
             let result = self.take(&mut state, append, now);
             if matches!(result, Ok(Appended { duplicate: None, .. })) {
                 self.trim(&mut state, now);
             }
-            let (after, held) = (state.log.held(), &self.common.held);
+            let (after, held) = (state.held(), &self.common.held);
             if after >= before {
                 held.fetch_add(after - before, Ordering::Relaxed);
             } else {
@@ -164,7 +164,8 @@ impl Stream {
             return Err(Refused::NotInSequence);
         }
         if !append.bytes.is_empty() {
-            self.make_room(state, append.bytes.len() as u64, &bounds)?;
+            let cost = append.bytes.len() as u64 + overhead(&append.ends, append.event);
+            self.make_room(state, cost, &bounds)?;
         }
         self.put(state, append, now).map_err(Refused::Store)?;
         Ok(done(state, None))
@@ -172,8 +173,8 @@ impl Stream {
 
     /// Whoever grows pays when memory is short. In memory alone it gives up its own oldest records; with a disk payloads are let
     /// go of, and only what has to be known of each record counts.
-    fn make_room(&self, state: &mut State, bytes: u64, bounds: &Bounds) -> Result<(), Refused> {
-        let wanted = self.common.held() + bytes + RECORD_OVERHEAD_BYTES;
+    fn make_room(&self, state: &mut State, cost: u64, bounds: &Bounds) -> Result<(), Refused> {
+        let wanted = self.common.held() + cost;
         if self.common.journal.is_some() {
             // Payloads that are not durable yet cannot be let go of, and those of others are once a second.
             return if wanted > bounds.memory * 2 { Err(Refused::Full) } else { Ok(()) };

@@ -2,6 +2,7 @@
 //! for it.
 
 use std::cell::Cell;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -26,12 +27,12 @@ pub async fn bytes(streams: &Streams, pieces: &[Piece]) -> Result<Vec<Bytes>, Re
         return remote.bytes(pieces).await;
     }
     let journal = streams.journal();
-    let locations: Vec<Location> = pieces.iter().filter_map(location).collect();
-    let mut read = Vec::with_capacity(locations.len());
-    if let Some(journal) = journal.filter(|_| !locations.is_empty()) {
-        match take(journal, &locations, Wait::Not, &mut read) {
+    let wanted: Vec<Wanted> = pieces.iter().filter_map(wanted).collect();
+    let mut read = Vec::with_capacity(wanted.len());
+    if let Some(journal) = journal.filter(|_| !wanted.is_empty()) {
+        match take(journal, &wanted, Wait::Not, &mut read) {
             Err(ReadError::Cold) => {
-                let (journal, left) = (journal.clone(), locations[read.len()..].to_vec());
+                let (journal, left) = (journal.clone(), wanted[read.len()..].to_vec());
                 let waited = tokio::task::spawn_blocking(move || {
                     let mut read = Vec::with_capacity(left.len());
                     take(&journal, &left, Wait::ForTheDisk, &mut read).map(|()| read)
@@ -45,34 +46,35 @@ pub async fn bytes(streams: &Streams, pieces: &[Piece]) -> Result<Vec<Bytes>, Re
     let mut read = read.into_iter();
     let bytes = pieces.iter().map(|piece| match &piece.source {
         Source::Here(bytes) => bytes.clone(),
-        Source::Stored(_, skip) => {
-            let record = read.next().unwrap_or_default();
-            let (from, length) = (*skip as usize, (piece.end - piece.start) as usize);
-            record.slice(from..from + length)
-        }
+        Source::Stored(..) => read.next().unwrap_or_default(),
         Source::Remote(..) => unreachable!("what is in Redis is read there"),
     });
     Ok(bytes.collect())
 }
 
-fn location(piece: &Piece) -> Option<Location> {
+/// A record, and what of it: no more is held, however long it is.
+type Wanted = (Location, Range<usize>);
+
+fn wanted(piece: &Piece) -> Option<Wanted> {
     match piece.source {
-        Source::Stored(location, _) => Some(location),
+        Source::Stored(location, skip) => {
+            let from = skip as usize;
+            Some((location, from..from + (piece.end - piece.start) as usize))
+        }
         _ => None,
     }
 }
 
-fn take(
-    journal: &Journal,
-    locations: &[Location],
-    wait: Wait,
-    read: &mut Vec<Bytes>,
-) -> Result<(), ReadError> {
+fn take(journal: &Journal, wanted: &[Wanted], wait: Wait, read: &mut Vec<Bytes>) -> Result<(), ReadError> {
     // A thread that may wait for the disk comes and goes, and there may be many.
     let is_core = wait == Wait::Not;
     let mut buffer = if is_core { BUFFER.take() } else { Vec::new() };
-    let result =
-        journal.read_each(locations, wait, &mut buffer, |body| read.push(Bytes::copy_from_slice(body)));
+    let locations: Vec<Location> = wanted.iter().map(|(location, _)| *location).collect();
+    let mut ranges = wanted.iter().map(|(_, range)| range.clone());
+    let result = journal.read_each(&locations, wait, &mut buffer, |body| {
+        let part = ranges.next().and_then(|range| body.get(range)).unwrap_or_default();
+        read.push(Bytes::copy_from_slice(part));
+    });
     if is_core && buffer.capacity() <= BUFFER_BYTES_MAX {
         BUFFER.set(buffer);
     }

@@ -10,6 +10,7 @@ use super::entry::{Create, Entry};
 use super::journal::{AppendError, Ticket};
 use super::kind::Kind;
 use super::lifetime::Lifetime;
+use super::log::overhead;
 use super::log::{Record, Stored};
 use super::news::Heard;
 use super::offset::Start;
@@ -113,10 +114,10 @@ impl Streams {
             return self.same(there, creation, source.as_ref());
         }
         let bounds = self.bounds();
-        let cost = STREAM_OVERHEAD_BYTES + creation.bytes.len() as u64;
-        if names.len() >= bounds.streams
-            || self.common.journal.is_none() && self.common.held() + cost > bounds.memory
-        {
+        let cost = STREAM_OVERHEAD_BYTES + creation.bytes.len() as u64 + overhead(&creation.ends, None);
+        // On disk payloads are let go of, but not before they are durable.
+        let room = if self.common.journal.is_some() { bounds.memory * 2 } else { bounds.memory };
+        if names.len() >= bounds.streams || self.common.held() + cost > room {
             return Err(NotCreated::Full);
         }
         if source.as_ref().is_some_and(|source| !source.is_present()) {
@@ -127,7 +128,7 @@ impl Streams {
             _ => None,
         };
         let stream = Arc::new(self.make(creation, base, now)?);
-        self.common.held.fetch_add(STREAM_OVERHEAD_BYTES + stream.lock().log.held(), Ordering::Relaxed);
+        self.common.held.fetch_add(stream.cost() + stream.lock().held(), Ordering::Relaxed);
         if let Some(base) = &stream.base {
             base.source.lock().forks += 1;
         }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use super::journal::Location;
 
 /// What a record costs beside its bytes, in bytes of memory: itself and what its allocations add.
-pub(super) const RECORD_OVERHEAD_BYTES: u64 = 192;
+const RECORD_OVERHEAD_BYTES: u64 = 192;
 
 /// One append.
 #[derive(Debug)]
@@ -93,6 +93,8 @@ pub(super) struct Log {
     cold: usize,
     /// Bytes of payloads in memory.
     payload: u64,
+    /// What else the records take, in bytes.
+    beside: u64,
     /// The stream in Redis whose log this is a mirror of, if it is one.
     remote: Option<Arc<str>>,
 }
@@ -101,7 +103,7 @@ impl Log {
     /// Begins at `position`.
     pub(super) fn new(position: u64) -> Log {
         let (start, tail) = (position, position);
-        Log { records: VecDeque::new(), start, tail, lost: 0, cold: 0, payload: 0, remote: None }
+        Log { records: VecDeque::new(), start, tail, lost: 0, cold: 0, payload: 0, beside: 0, remote: None }
     }
 
     /// The mirror of a log in Redis, which begins at `position` and is that of the stream `name`.
@@ -122,6 +124,7 @@ impl Log {
     pub(super) fn push(&mut self, record: Record) {
         debug_assert!(record.start == self.tail && record.end > record.start, "records join");
         self.tail = record.end;
+        self.beside += overhead(&record.ends, record.event.as_deref());
         match &record.bytes {
             Some(bytes) => self.payload += bytes.len() as u64,
             None if self.cold == self.records.len() => self.cold += 1,
@@ -223,6 +226,7 @@ impl Log {
         {
             let Some(record) = self.records.pop_front() else { break };
             self.payload -= record.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            self.beside -= overhead(&record.ends, record.event.as_deref());
             (self.start, self.lost) = (record.end, record.order);
             self.cold = self.cold.saturating_sub(1);
             dead.extend(record.stored.filter(|stored| !stored.shared).map(|stored| stored.location));
@@ -245,8 +249,14 @@ impl Log {
 
     /// What it takes of memory, in bytes.
     pub(super) fn held(&self) -> u64 {
-        self.payload + self.records.len() as u64 * RECORD_OVERHEAD_BYTES
+        self.payload + self.beside
     }
+}
+
+/// What a record with these takes of memory beside its bytes, in bytes. Of messages of one byte each it is thrice as much as they
+/// are, and stays when they are let go of.
+pub(super) fn overhead(ends: &[u32], event: Option<&str>) -> u64 {
+    RECORD_OVERHEAD_BYTES + size_of_val(ends) as u64 + event.map_or(0, str::len) as u64
 }
 
 impl Record {

@@ -14,6 +14,9 @@ use std::collections::HashMap;
 /// The greatest epoch and sequence number: what a JavaScript number holds exactly.
 pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 
+/// What a producer costs beside its name, in bytes of memory.
+const PRODUCER_OVERHEAD_BYTES: u64 = 96;
+
 /// What a producer says with an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim<'a> {
@@ -61,6 +64,8 @@ struct Session {
 #[derive(Debug, Default)]
 pub(super) struct Producers {
     sessions: HashMap<Box<str>, Session>,
+    /// Bytes of their names.
+    names: u64,
 }
 
 impl Producers {
@@ -93,14 +98,25 @@ impl Producers {
         let session = Session { epoch: claim.epoch, last: claim.seq };
         match self.sessions.get_mut(claim.id) {
             Some(known) => *known = session,
-            None => drop(self.sessions.insert(claim.id.into(), session)),
+            None => {
+                self.names += claim.id.len() as u64;
+                self.sessions.insert(claim.id.into(), session);
+            }
         }
+    }
+
+    /// What they take of memory, in bytes.
+    pub(super) fn held(&self) -> u64 {
+        self.names + self.sessions.len() as u64 * PRODUCER_OVERHEAD_BYTES
     }
 
     /// Takes up what is known of an earlier run: what came last counts.
     pub(super) fn restore(&mut self, claim: Claim<'_>) {
         let session = Session { epoch: claim.epoch, last: claim.seq };
-        let known = self.sessions.entry(claim.id.into()).or_insert(session);
+        let known = self.sessions.entry(claim.id.into()).or_insert_with(|| {
+            self.names += claim.id.len() as u64;
+            session
+        });
         if (known.epoch, known.last) < (session.epoch, session.last) {
             *known = session;
         }

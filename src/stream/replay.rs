@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::append::Append;
-use super::bounds::{Bounds, STREAM_OVERHEAD_BYTES};
+use super::bounds::Bounds;
 use super::entry::{self, Entry};
 use super::journal::{self, Journal, Keeper, Location, Recovery, Settings};
 use super::kind::Kind;
@@ -290,7 +290,7 @@ impl Replay {
                 return Err(OpenError::Incomplete { path: path.to_owned(), name: half.create.name, why });
             }
             (half.state.visible, half.state.closed_visible) = (half.state.log.tail, half.state.closed);
-            held += STREAM_OVERHEAD_BYTES + half.state.log.held();
+
             let base = half.fork.and_then(|(source, position)| {
                 let source = Arc::clone(made.get(&source)?);
                 let depth = source.base.as_ref().map_or(0, |base| base.depth) + 1;
@@ -310,6 +310,7 @@ impl Replay {
                 heard: Heard::default(),
                 state: Mutex::new(half.state),
             });
+            held += stream.cost() + stream.lock().held();
             if let Some(answer) = answer {
                 answers.insert(answer, Arc::clone(&stream));
             }

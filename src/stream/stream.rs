@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
-use super::bounds::Bounds;
+use super::bounds::{Bounds, STREAM_OVERHEAD_BYTES};
 use super::journal::{Journal, Location, Ticket};
 use super::kind::Kind;
 use super::lifetime::Lifetime;
@@ -217,9 +217,21 @@ impl Stream {
         state.frames[view].as_ref().filter(is_current).map_or(Look::News, |frame| Look::Frame(frame.clone()))
     }
 
-    /// Keeps a frame for the other readers at the same place.
+    /// Keeps a frame for the other readers at the same place, as long as there are any.
     pub fn keep_frame(&self, view: usize, frame: Frame) {
-        self.lock().frames[view] = Some(frame);
+        let mut state = self.lock();
+        if !state.watches.is_empty() {
+            let more = frame.bytes.len() as u64;
+            let less = state.frames[view].replace(frame).map_or(0, |frame| frame.bytes.len() as u64);
+            self.common.held.fetch_add(more, Ordering::Relaxed);
+            self.common.held.fetch_sub(less, Ordering::Relaxed);
+        }
+    }
+
+    /// What it costs beside what is in it, in bytes of memory.
+    pub(super) fn cost(&self) -> u64 {
+        // The name stands among all names, too.
+        STREAM_OVERHEAD_BYTES + (2 * self.name.len() + self.kind.as_str().len()) as u64
     }
 
     /// Whether one who has read up to `position` has something to learn.
@@ -320,6 +332,11 @@ impl Stream {
             state.watches[place].readers -= 1;
             if state.watches[place].readers == 0 {
                 state.watches.swap_remove(place);
+            }
+            if state.watches.is_empty() {
+                let frames = state.frames.iter_mut().filter_map(Option::take);
+                let held: u64 = frames.map(|frame| frame.bytes.len() as u64).sum();
+                self.common.held.fetch_sub(held, Ordering::Relaxed);
             }
         }
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use arc_swap::ArcSwap;
 
-use super::bounds::{Bounds, STREAM_OVERHEAD_BYTES};
+use super::bounds::Bounds;
 use super::entry::Entry;
 use super::journal::{AppendError, Journal, Ticket};
 use super::log::Log;
@@ -259,7 +259,7 @@ impl Streams {
                     answers.remove(&name);
                 }
             }
-            self.common.held.fetch_sub(STREAM_OVERHEAD_BYTES + last.lock().clear(), Ordering::Relaxed);
+            self.common.held.fetch_sub(last.cost() + last.lock().clear(), Ordering::Relaxed);
             let Some(base) = &last.base else { return };
             let source = Arc::clone(&base.source);
             let mut state = source.lock();
@@ -383,10 +383,17 @@ impl State {
         own.chain(self.anchors.iter().copied()).chain(self.trimmed).collect()
     }
 
+    /// What it takes of memory, in bytes.
+    pub(super) fn held(&self) -> u64 {
+        let frames = self.frames.iter().flatten().map(|frame| frame.bytes.len() as u64);
+        self.log.held() + self.producers.held() + frames.sum::<u64>()
+    }
+
     /// Lets go of everything; says how many bytes of memory that was.
     pub(super) fn clear(&mut self) -> u64 {
-        let held = self.log.held();
+        let held = self.held();
         self.log.trim(|_, _| false, &mut Vec::new());
+        self.producers = Default::default();
         self.frames = [const { None }; super::view::VIEWS];
         held
     }

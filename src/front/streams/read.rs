@@ -1,5 +1,6 @@
 //! GET and HEAD: where a reader stands, and what there is for it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,6 +29,9 @@ const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// What is read and written at a time, in bytes. It is copied twice on its way, and so much of it stays in the core's own cache
 /// meanwhile: four times as much costs a tenth more.
 const PART_BYTES: u64 = 64 << 10;
+
+/// What is held of a record that is not in memory for one who reads it, in bytes: it is read again for what comes after that.
+const AHEAD_BYTES: u64 = 1 << 20;
 
 /// `HEAD`: what is known of a stream.
 pub(super) fn describe(stream: &Stream) -> Reply {
@@ -245,26 +249,30 @@ impl Range {
         // What is compressed is put together beside what is sent.
         let mut plain = Vec::new();
         let mut at = self.from;
+        // What was read of it and not written yet: shared with the stream where that has it in memory.
+        let mut ahead = VecDeque::new();
         let mut is_first = true;
         loop {
             let part = if self.coded.is_some() { &mut plain } else { &mut out };
             if json && is_first {
                 part.push(b'[');
             }
-            if at < self.next {
-                let Ok(page) = self.stream.page(at, self.next, PART_BYTES) else {
+            if at < self.next && ahead.is_empty() {
+                let until = self.next.min(at.saturating_add(AHEAD_BYTES));
+                let Ok(page) = self.stream.page(at, until, PART_BYTES) else {
                     return (Err(Stop::Gone), false);
                 };
                 let Ok(pieces) = cold::bytes(visit.streams(), &page.pieces).await else {
                     return (Err(Stop::Gone), false);
                 };
                 at = page.next;
-                for (place, piece) in pieces.iter().enumerate() {
-                    let is_last = at == self.next && place + 1 == pieces.len();
-                    part.extend_from_slice(if json && is_last { &piece[..piece.len() - 1] } else { piece });
+                ahead = VecDeque::from(pieces);
+                if let Some(last) = ahead.back_mut().filter(|_| json && at == self.next) {
+                    last.truncate(last.len() - 1);
                 }
             }
-            let is_last = at >= self.next;
+            take(&mut ahead, part);
+            let is_last = at >= self.next && ahead.is_empty();
             if json && is_last {
                 part.push(b']');
             }
@@ -284,6 +292,21 @@ impl Range {
             }
             out.clear();
         }
+    }
+}
+
+/// Moves what is to be written next. What is a little more than one part is not made two.
+fn take(ahead: &mut VecDeque<Bytes>, part: &mut Vec<u8>) {
+    let there: usize = ahead.iter().map(Bytes::len).sum();
+    let mut room = if there < 2 * PART_BYTES as usize { there } else { PART_BYTES as usize };
+    while let Some(first) = ahead.front_mut() {
+        let taken = first.split_to(first.len().min(room));
+        room -= taken.len();
+        part.extend_from_slice(&taken);
+        if !first.is_empty() {
+            return;
+        }
+        ahead.pop_front();
     }
 }
 

@@ -14,7 +14,6 @@ use tokio::sync::oneshot;
 use super::meta::{self, Meta, Snapshot, Told};
 use super::remote::Remote;
 use super::scripts::{self, Call};
-use crate::stream::bounds::STREAM_OVERHEAD_BYTES;
 use crate::stream::log::Log;
 use crate::stream::news::Heard;
 use crate::stream::stream::{Base, Presence, State, Stream};
@@ -171,7 +170,7 @@ impl Remote {
             heard: Heard::default(),
             state: Mutex::new(state),
         });
-        streams.common.held.fetch_add(STREAM_OVERHEAD_BYTES, Ordering::Relaxed);
+        streams.common.held.fetch_add(stream.cost(), Ordering::Relaxed);
         names.insert(name.into(), Arc::clone(&stream));
         Ok(stream)
     }
@@ -189,7 +188,7 @@ impl Remote {
             if !state.watches.is_empty() || state.used + REMEMBERED_MS > now {
                 return true;
             }
-            streams.common.held.fetch_sub(STREAM_OVERHEAD_BYTES + state.clear(), Ordering::Relaxed);
+            streams.common.held.fetch_sub(stream.cost() + state.clear(), Ordering::Relaxed);
             false
         });
     }
@@ -211,7 +210,7 @@ impl Streams {
         {
             let mut state = stream.lock();
             state.presence = Presence::Deleted;
-            self.common.held.fetch_sub(STREAM_OVERHEAD_BYTES + state.clear(), Ordering::Relaxed);
+            self.common.held.fetch_sub(stream.cost() + state.clear(), Ordering::Relaxed);
         }
         drop(names);
         stream.publish();

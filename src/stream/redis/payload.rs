@@ -49,6 +49,9 @@ impl Remote {
                 let (from, length) = (*skip as usize, (piece.end - piece.start) as usize);
                 if record.len() < from + length {
                     Err(ReadError::Gone)
+                } else if length < record.len() / 2 {
+                    // What is not wanted of a long one is not to be held.
+                    Ok(Bytes::copy_from_slice(&record[from..from + length]))
                 } else {
                     Ok(record.slice(from..from + length))
                 }
