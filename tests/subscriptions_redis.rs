@@ -105,7 +105,7 @@ fn any_node_takes_any_request() {
     assert_eq!(show(&a, "s")["error"]["code"], "SUBSCRIPTION_NOT_FOUND");
     let wake = json(&wake);
     assert_eq!(worker(&a, "callback", Some(&wake["callback_token"]), &progress(&wake, true)).0, 404);
-    let left: Vec<String> = redis.ask(&["KEYS", "sedge:[ukw]:*"]);
+    let left: Vec<String> = redis.ask(&["KEYS", "sedge:[ukqw]:*"]);
     assert_eq!(left, Vec::<String>::new(), "nothing of it is left");
     wait_until("none is counted", || a.metric("sedge_subscriptions", &[]) == 0.0);
 }

@@ -13,12 +13,16 @@ const server = http.createServer((request, response) => {
   let answered = false;
   const onward = http.request(new URL(request.url, node), { method, headers, setHost: false, agent: false }, (answer) => {
     answered = true;
-    response.writeHead(answer.statusCode, answer.rawHeaders);
+    // That the node closes its connection is between the two of them.
+    const kept = (_, at, all) => !/^(connection|keep-alive)$/i.test(all[at - (at % 2)]);
+    response.writeHead(answer.statusCode, answer.rawHeaders.filter(kept));
     answer.pipe(response);
     answer.on("error", () => response.destroy());
   });
-  // An answer may come before the request was sent to its end, which is then cut off: the answer is whole all the same.
+  // An answer may come before the request was sent to its end, which is then cut off: the answer is whole all the same, and reaches
+  // whoever has asked only if what is still sent is read.
   onward.on("error", () => answered || response.destroy());
+  onward.on("close", () => request.resume());
   response.on("close", () => onward.destroy());
   request.pipe(onward);
 });

@@ -30,23 +30,27 @@ for i = 18, #ARGV, 2 do
   if link == '' then
     redis.call('HDEL', key('k', id), path)
     redis.call('SREM', key('w', path), id)
+    redis.call('SREM', key('q', id), path)
   else
     redis.call('HSET', key('k', id), path, link)
     redis.call('SADD', key('w', path), id)
+    redis.call('SADD', key('q', id), path)
   end
 end
-local function is_quiet()
-  local links = redis.call('HGETALL', key('k', id))
-  for i = 1, #links, 2 do
-    if not is_done(links[i + 1], extent(links[i])) then return false end
+local is_quiet = true
+for _, path in ipairs(redis.call('SMEMBERS', key('q', id))) do
+  local link = redis.call('HGET', key('k', id), path)
+  if not link or is_done(link, extent(path)) then
+    redis.call('SREM', key('q', id), path)
+  else
+    is_quiet = false
   end
-  return true
 end
 local rests, at = '0', due ~= '' and tonumber(due) or nil
 if idle == '1' then
   rests = '1'
   -- Something was appended since it was loaded.
-  if not is_quiet() then rests, at = '2', NOW + pause end
+  if not is_quiet then rests, at = '2', NOW + pause end
 end
 if filled ~= '1' then at = math.min(at or NOW + FILL_MS, NOW + FILL_MS) end
 redis.call('HSET', this, 'rests', rests)

@@ -14,6 +14,7 @@
 --   sedge:secret            what the keys of subscriptions are made of
 --   sedge:u:ID              a subscription (hash); see commit.lua
 --   sedge:k:ID              its streams (hash): path, and which link that is; see `is_done`
+--   sedge:q:ID              those of them that it may have something to do for (set); the others are as their links say
 --   sedge:w:NAME            the subscriptions that have this stream (set)
 --   sedge:globs             the patterns of subscriptions (hash): id, and pattern, line break, wake stream
 --   sedge:wakes             when to look at which subscription (sorted set); `inf` is when something happens
@@ -55,6 +56,7 @@ end
 -- that is at work (`0`), too: its work may be gone.
 local function rouse(name, has_more)
   for _, id in ipairs(redis.call('SMEMBERS', key('w', name))) do
+    redis.call('SADD', key('q', id), name)
     local rests = redis.call('HGET', key('u', id), 'rests')
     if rests == '1' then
       redis.call('HSET', key('u', id), 'rests', '2')

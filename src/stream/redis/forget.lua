@@ -3,7 +3,7 @@ local id = ARGV[2]
 for _, path in ipairs(redis.call('HKEYS', key('k', id))) do
   redis.call('SREM', key('w', path), id)
 end
-redis.call('DEL', key('u', id), key('k', id))
+redis.call('DEL', key('u', id), key('k', id), key('q', id))
 redis.call('HDEL', P .. 'globs', id)
 redis.call('ZREM', P .. 'wakes', id)
 return { 'ok' }

@@ -36,7 +36,7 @@ use crate::stream::kind::Kind;
 use crate::stream::offset::Offset;
 use crate::stream::streams::guard;
 use crate::stream::subscription::{
-    Change, Delivered, Errand, Extent, Glob, Judged, Keys, Linked, Question, Refusal, Reply, SECRET_BYTES,
+    Change, Delivered, Errand, Extent, Glob, Judged, Keys, Question, Refusal, Reply, SECRET_BYTES,
     STREAMS_MAX, SUBSCRIPTIONS_MAX, Secret, Snapshot, Step,
 };
 
@@ -344,11 +344,12 @@ fn snapshot(answer: Vec<Value>) -> Result<Option<Snapshot>, Unavailable> {
     if text(answer.first()) == "rests" {
         return Ok(None);
     }
-    let [_, now, version, head, filled, wake, kind, Value::Array(streams)] = &answer[..] else {
+    let [_, now, version, head, filled, wake, kind, Value::Array(links), Value::Array(streams)] = &answer[..]
+    else {
         return Err(garbled("a subscription is incomplete"));
     };
-    let (parts, rest) = streams.as_chunks::<6>();
-    if !rest.is_empty() {
+    let ((links, left), (streams, over)) = (links.as_chunks(), streams.as_chunks());
+    if !left.is_empty() || !over.is_empty() {
         return Err(garbled("streams of a subscription are incomplete"));
     }
     let wake = match (text(Some(wake)), Kind::new(text(Some(kind)))) {
@@ -364,11 +365,12 @@ fn snapshot(answer: Vec<Value>) -> Result<Option<Snapshot>, Unavailable> {
         },
         filled: text(Some(filled)) == "1",
         wake,
-        streams: parts.iter().map(linked).collect::<Result<_, _>>()?,
+        links: links.iter().map(|[path, link]| (text(Some(path)).into(), text(Some(link)).into())).collect(),
+        streams: streams.iter().map(stream).collect::<Result<_, _>>()?,
     }))
 }
 
-fn linked([path, link, id, epoch, start, tail]: &[Value; 6]) -> Result<Linked, Unavailable> {
+fn stream([path, id, epoch, start, tail]: &[Value; 5]) -> Result<(Arc<str>, Option<Extent>), Unavailable> {
     let extent = match text(Some(id)) {
         "" => None,
         _ => {
@@ -377,5 +379,5 @@ fn linked([path, link, id, epoch, start, tail]: &[Value; 6]) -> Result<Linked, U
             Some(Extent { life: number(Some(id))?, start: at(start)?, tail: at(tail)? })
         }
     };
-    Ok(Linked { path: text(Some(path)).into(), link: text(Some(link)).into(), extent })
+    Ok((text(Some(path)).into(), extent))
 }

@@ -43,16 +43,10 @@ pub(in crate::stream) struct Snapshot {
     pub(in crate::stream) filled: bool,
     /// The stream that the event of a wake would go to, by its number, and what it holds.
     pub(in crate::stream) wake: Option<(Box<str>, kind::Kind)>,
-    pub(in crate::stream) streams: Vec<Linked>,
-}
-
-/// A stream of a subscription, or one that may become its own.
-#[derive(Debug)]
-pub(in crate::stream) struct Linked {
-    pub(in crate::stream) path: Arc<str>,
-    /// How it is its own; empty if it is not.
-    pub(in crate::stream) link: Box<str>,
-    pub(in crate::stream) extent: Option<Extent>,
+    /// Its streams by path, and how each is its own.
+    pub(in crate::stream) links: Vec<(Arc<str>, Box<str>)>,
+    /// Those of them that may not be as their links say, and streams that may become its own.
+    pub(in crate::stream) streams: Vec<(Arc<str>, Option<Extent>)>,
 }
 
 /// What happens to it.
@@ -115,16 +109,30 @@ pub(in crate::stream) struct Event {
 
 /// The streams at that moment.
 #[derive(Debug)]
-struct Known(HashMap<Arc<str>, Extent>);
+struct Known(HashMap<Arc<str>, Option<Extent>>);
+
+impl Known {
+    /// Of what nothing has happened to since it was worked off, only that was told.
+    fn suppose(&mut self, subscription: &Subscription) {
+        for (path, link) in subscription.links.iter() {
+            if let Some(Cursor { life, acked }) = link.cursor {
+                let extent = Extent { life, start: acked, tail: acked };
+                self.0.entry(Arc::clone(path)).or_insert(Some(extent));
+            }
+        }
+    }
+}
 
 impl Source for Known {
     fn extent(&self, path: &str) -> Option<Extent> {
-        self.0.get(path).copied()
+        self.0.get(path).copied().flatten()
     }
 
     fn matching(&self, glob: &Glob, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>) {
         for (path, extent) in self.0.iter().filter(|(path, _)| glob.matches(path)) {
-            if visit(path, *extent).is_break() {
+            if let Some(extent) = extent
+                && visit(path, *extent).is_break()
+            {
                 return;
             }
         }
@@ -145,8 +153,8 @@ impl Step {
     ) -> Result<Judged, BadRecord> {
         let known = subscription(&snapshot)?;
         let Snapshot { now, version, filled, wake, streams, .. } = snapshot;
-        let streams = streams.into_iter().filter_map(|it| Some((it.path, it.extent?)));
-        let source = Known(streams.collect());
+        let mut source = Known(streams.into_iter().collect());
+        known.iter().for_each(|known| source.suppose(known));
         let mut turn = Turn {
             now,
             source: &source,
@@ -267,8 +275,8 @@ fn subscription(snapshot: &Snapshot) -> Result<Option<Subscription>, BadRecord> 
         return Ok(None);
     }
     let mut it = Record::read(&snapshot.head)?.apply(None, snapshot.head.len())?;
-    for linked in snapshot.streams.iter().filter(|linked| !linked.link.is_empty()) {
-        it.links.restore(&linked.path, read(&linked.link));
+    for (path, link) in &snapshot.links {
+        it.links.restore(path, read(link));
     }
     Ok(Some(it))
 }

@@ -78,7 +78,7 @@ mod world;
 
 pub use action::{Action, Announcement, Delivered, Delivery};
 pub use copy::Errand;
-pub(in crate::stream) use copy::{Change, Judged, Linked, Snapshot, Step};
+pub(in crate::stream) use copy::{Change, Judged, Snapshot, Step};
 pub use extents::Extents;
 pub use glob::{BadGlob, Glob};
 pub use keys::{Keys, SECRET_BYTES, Secret, Signer};
