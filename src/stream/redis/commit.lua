@@ -34,6 +34,7 @@ for i = 18, #ARGV, 2 do
   else
     redis.call('HSET', key('k', id), path, link)
     redis.call('SADD', key('w', path), id)
+    if redis.call('EXISTS', key('s', path)) == 1 then redis.call('HSET', key('s', path), 'watched', '1') end
     redis.call('SADD', key('q', id), path)
   end
 end

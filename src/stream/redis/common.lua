@@ -68,9 +68,10 @@ local function rouse(name, has_more)
 end
 
 -- Wakes whoever follows: `tail closed name`, or `- - name` of one that is gone or hidden.
-local function tell(name, tail, closed)
-  redis.call('PUBLISH', P .. EPOCH .. ':wake', (tail or '-') .. ' ' .. (closed or '-') .. ' ' .. name)
-  rouse(name, tail)
+-- `watched` is set once a subscription has it, so that nobody else pays for those.
+local function tell(meta, tail, closed)
+  redis.call('PUBLISH', P .. EPOCH .. ':wake', (tail or '-') .. ' ' .. (closed or '-') .. ' ' .. meta.name)
+  if meta.watched then rouse(meta.name, tail) end
 end
 
 -- All of it goes, and the sources that only it has kept.
@@ -81,7 +82,7 @@ local function bury(meta)
     redis.call('DECR', P .. 'count')
     if meta.answer then redis.call('DEL', key('a', meta.answer)) end
     if meta.node then redis.call('SREM', key('g', meta.node), meta.name) end
-    tell(meta.name)
+    tell(meta)
     local source = meta.base and load(meta.base)
     meta = nil
     if source then
@@ -95,7 +96,7 @@ local function drop(meta)
   if tonumber(meta.forks) > 0 then
     redis.call('HSET', key('s', meta.name), 'presence', 'h')
     redis.call('ZREM', P .. 'due', meta.name)
-    tell(meta.name)
+    tell(meta)
   else
     bury(meta)
   end
@@ -175,7 +176,7 @@ end
 local function follow_up(meta, keep_bytes, keep_records, keep_ms)
   trim(meta, NOW, keep_bytes, keep_records, keep_ms)
   if meta.ttl or keep_ms > 0 and not redis.call('ZSCORE', P .. 'due', meta.name) then schedule(meta, keep_ms) end
-  tell(meta.name, meta.tail, meta.closed or '0')
+  tell(meta, meta.tail, meta.closed or '0')
 end
 
 -- A stream as subscriptions see it, if they do: one that belongs to somebody is nobody else's.

@@ -62,7 +62,10 @@ local function discover()
     -- Each wake would be new work, and each work another wake.
     if wake ~= name and matches(segments(glob), path) then link(globs[i]) end
   end
-  rouse(name, true)
+  if redis.call('EXISTS', key('w', name)) == 1 then
+    redis.call('HSET', key('s', name), 'watched', '1')
+    rouse(name, true)
+  end
 end
 
 if find(name, NOW) then return { 'there' } end

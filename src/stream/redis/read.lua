@@ -20,7 +20,7 @@ if id ~= '0' then
   if id ~= meta.id or epoch ~= meta.epoch then return { 'other' } end
   if is_lost() then
     redis.call('HSET', key('s', name), 'epoch', another)
-    tell(name)
+    tell(meta)
     return { 'other' }
   end
 end

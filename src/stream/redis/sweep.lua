@@ -27,7 +27,7 @@ for _, dead in ipairs(silent) do
     if meta and meta.node == dead and meta.closed ~= '1' then
       put(meta, interrupted, NOW, {})
       redis.call('HSET', key('s', name), 'tail', meta.tail, 'closed', '1')
-      tell(name, meta.tail, '1')
+      tell(meta, meta.tail, '1')
       cut = cut + 1
     end
   end
