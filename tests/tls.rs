@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use support::edge::scratch;
+use support::kept::{ANSWER_BYTES, assert_same, events, pour};
 use support::{Edge, PATIENCE, STREAM_BODY, Upstream, answer, error_code, get, post};
 
 struct Ca(CertifiedIssuer<'static, KeyPair>);
@@ -181,6 +182,35 @@ fn a_stream_passes_over_tls_segment_by_segment() {
     }
     drop(tls);
     peer.wait_closed();
+}
+
+/// A record is written whole or not at all, and may wait in the session: a client that stops between loses none of it.
+#[test]
+fn a_durable_answer_over_tls_is_read_on_while_its_client_does_not_read() {
+    let (ca, upstream) = (Ca::new(), Upstream::listen());
+    let edge = serving_tls(&upstream.url(), &ca.issue("localhost"));
+    let mut tls = connect(&edge, &ca, "localhost");
+    tls.write_all(&post("/v1/chat/completions", &["Sedge-Durable: true"], STREAM_BODY)).expect("send");
+    let mut peer = upstream.accept();
+    peer.read_head();
+    peer.send(support::SSE_HEAD);
+    until(&mut tls, b"\r\n\r\n").expect("a head");
+    let sent = events(ANSWER_BYTES);
+    let mut peer = pour(peer, &sent).join().expect("the upstream");
+    edge.wait_metric("sedge_durable_appended_bytes_total", &[], sent.len() as f64);
+    peer.send(support::LAST_CHUNK);
+    let mut got = Vec::new();
+    loop {
+        let line = until(&mut tls, b"\r\n").expect("a chunk");
+        let size = usize::from_str_radix(line.trim_end(), 16).expect("its size");
+        let mut data = vec![0; size + 2];
+        tls.read_exact(&mut data).expect("its data");
+        if size == 0 {
+            break;
+        }
+        got.extend_from_slice(&data[..size]);
+    }
+    assert_same(&got, &sent);
 }
 
 #[test]

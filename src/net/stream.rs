@@ -93,6 +93,11 @@ impl Stream {
         let _ = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
     }
 
+    /// Resets the connection now, while it is still held: the peer learns of it, and the kernel forgets what it has not sent.
+    pub fn reset(&self) {
+        let _ = rustix::net::connect_unspec(self.socket());
+    }
+
     fn socket(&self) -> &TcpStream {
         match self {
             Stream::Plain(socket) => socket,

@@ -92,6 +92,15 @@ impl ApiError {
         )
     }
 
+    /// What comes next of an answer is not there for a client that has not read it yet.
+    pub fn rest_not_kept() -> ApiError {
+        ApiError::new(
+            503,
+            "rest_not_kept",
+            "This client reads more slowly than the answer is kept: what would come next is there no more. Ask again.",
+        )
+    }
+
     /// Somebody has deleted the durable stream that an answer was written to.
     pub fn answer_deleted() -> ApiError {
         ApiError::new(

@@ -5,10 +5,10 @@
 //! the upstream may be silent, nor than the process lives on. No other upstream is asked for a client that is not there.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use super::client::Beat;
-use super::download::Download;
+use super::download::{Download, Ending};
 use super::exchange::{Exchange, Limits, millis};
 use crate::config::Route;
 use crate::shard::clock::Millis;
@@ -29,11 +29,17 @@ impl Exchange<'_> {
         }
         client.deadlines.streaming(core.shard.clock.millis(), limits.idle, 0);
         client.arm();
-        let whole = poll_fn(|cx| match client.poll_expired(cx) {
-            Poll::Ready(_) => Poll::Ready(false),
-            Poll::Pending => download.poll_discard(cx, client, core),
+        let ending = poll_fn(|cx| {
+            if client.poll_expired(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            loop {
+                if let Some(ending) = ready!(download.poll_unsent(cx, client, core)) {
+                    return Poll::Ready(Some(ending));
+                }
+            }
         });
-        let whole = whole.await;
+        let whole = matches!(ending.await, Some(Ending::Finished));
         if whole {
             core.metrics.answers_drained.inc();
         }

@@ -7,7 +7,8 @@
 //! What may never happen:
 //! - a heartbeat inside a chunk or an event: the wheel writes one only while nothing is pending and the pump has said that
 //!   the stream stands between events;
-//! - a second block held for a client that does not read: while bytes are pending the pump does not read its upstream;
+//! - a second block held for a client that does not read: while bytes are pending the pump does not read its upstream, and
+//!   what is read on of an answer that is kept goes to its stream;
 //! - a buffer held by a silent connection: the inbound block goes back when it is empty.
 //!
 //! Every connection has one of these for as long as it is open, so what is rare is boxed, and what can be told from something
@@ -297,6 +298,12 @@ impl Client {
         self.unbeaten.set(Unbeaten::NOTHING);
         self.unflushed.set(false);
         self.deadlines.unblocked(self.shard.clock.millis());
+    }
+
+    /// Gives up a client that does not read: it is reset now, whatever its task has to do yet.
+    pub fn let_go(&self) {
+        self.forget_pending();
+        self.stream.borrow().reset();
     }
 
     /// Whether something waits to be written.

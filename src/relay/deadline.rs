@@ -59,6 +59,8 @@ pub struct Deadlines {
     early: Cell<Millis>,
     /// The time to begin the stream has come, and nobody has seen it yet.
     pub early_due: Cell<bool>,
+    /// The upstream is read whether the client reads or not.
+    reads_on: Cell<bool>,
 }
 
 impl Deadlines {
@@ -100,6 +102,16 @@ impl Deadlines {
         self.heartbeat.set(heartbeat);
     }
 
+    /// How long the upstream may be silent from now on; 0 while it is not read.
+    pub fn idle(&self, limit: u32) {
+        self.idle.set(limit);
+    }
+
+    /// Whether the upstream is read although the client does not read, so that its silence counts meanwhile.
+    pub fn reads_on(&self, does: bool) {
+        self.reads_on.set(does);
+    }
+
     /// Heartbeats only, from now on, while the phase goes on.
     pub fn heartbeat(&self, now: Millis, every: u32) {
         self.activity.set(now);
@@ -127,7 +139,7 @@ impl Deadlines {
     /// The client has read everything, as of `now`. Says whether it had not before.
     pub fn unblocked(&self, now: Millis) -> bool {
         let was_blocked = self.blocked_since.replace(0) != 0;
-        if was_blocked {
+        if was_blocked && !self.reads_on.get() {
             // The upstream was not read meanwhile: its silence counts from here.
             self.activity.set(now);
         }
@@ -197,7 +209,7 @@ impl Deadlines {
         consider(absolute(drain), Timeout::Drain);
         let (blocked, stall) = (self.blocked_since.get(), self.stall.get());
         let idle = self.idle.get();
-        if blocked == 0 && idle > 0 {
+        if (blocked == 0 || self.reads_on.get()) && idle > 0 {
             consider(self.activity.get() + Millis::from(idle), Timeout::Idle);
         }
         if blocked != 0 && stall > 0 {
@@ -254,6 +266,22 @@ mod tests {
         assert!(!limits.unblocked(2060));
         assert_eq!(limits.check(2549, 0), None);
         assert_eq!(limits.check(2550, 0), Some(Due::Timeout(Timeout::Idle)));
+    }
+
+    #[test]
+    fn an_upstream_that_is_read_on_has_its_own_clock() {
+        let limits = Deadlines::default();
+        limits.stall(700);
+        limits.streaming(1000, 500, 0);
+        limits.reads_on(true);
+        limits.blocked(1400);
+        assert_eq!(limits.check(1500, 0), Some(Due::Timeout(Timeout::Idle)));
+        limits.idle(0);
+        assert_eq!(limits.check(2100, 0), Some(Due::Timeout(Timeout::ClientStall)));
+        limits.idle(500);
+        limits.active(1900);
+        assert!(limits.unblocked(2050));
+        assert_eq!(limits.next(0), Some(2400));
     }
 
     #[test]

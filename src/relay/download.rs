@@ -3,7 +3,7 @@
 //! One read and one write for each segment that arrives, whatever it holds. The bytes are looked at where they lie and
 //! leave as they came: whole chunks untouched, anything else framed anew around the same payload. While the client does not
 //! take its bytes the upstream is not read, so that TCP slows it down; the one block that could not be written is all that
-//! is kept.
+//! is kept. Only an answer that becomes a durable stream is read on meanwhile, into that (see [`super::laggard`]).
 //!
 //! ```text
 //!            segment            nothing to read
@@ -88,6 +88,8 @@ pub enum Ending {
     Cut(Cut),
     /// The durable stream that it was written to has been deleted.
     Deleted,
+    /// Not at all: the client does not read, and gets the rest from the durable stream.
+    Behind,
     /// The client left.
     Gone,
     /// A limit passed.
@@ -181,6 +183,9 @@ impl Download {
                 match client.poll_pending(cx) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(Ending::Gone),
+                    Poll::Pending if self.tee.as_ref().is_some_and(|tee| tee.can_lend()) => {
+                        return Poll::Ready(Ending::Behind);
+                    }
                     Poll::Pending => break,
                 }
             }
@@ -206,6 +211,19 @@ impl Download {
             }
         }
         drop(spare);
+        self.transmit(cx, client, core, upload);
+        client.poll_gone(cx).map(|()| Ending::Gone)
+    }
+
+    /// Sends what is left of the request.
+    #[inline]
+    pub(super) fn transmit(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &Client,
+        core: &Core,
+        upload: &mut Upload,
+    ) {
         if !upload.sent
             && upload.poll_transmit(cx, &mut self.upstream, client, &core.shard).map(|sent| sent.is_err())
                 == Poll::Ready(true)
@@ -213,7 +231,6 @@ impl Download {
             // An upstream that has begun its answer may stop reading; a client that broke off its own request has left.
             upload.give_up();
         }
-        client.poll_gone(cx).map(|()| Ending::Gone)
     }
 
     /// Looks at a segment and frames it for the client. Returns what to write.
@@ -280,27 +297,34 @@ impl Download {
         }
     }
 
-    /// Reads and looks at what is left, and keeps none of it. Ready when there is no more; true if it was whole.
+    /// Reads a segment and looks at it, and sends it to nobody. Ready with how the answer has ended, if it has.
     #[cold]
-    pub fn poll_discard(&mut self, cx: &mut Context<'_>, client: &Client, core: &Core) -> Poll<bool> {
+    pub fn poll_unsent(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &Client,
+        core: &Core,
+    ) -> Poll<Option<Ending>> {
         if self.tee.as_ref().is_some_and(|tee| tee.is_stopped(cx)) {
-            return Poll::Ready(false);
+            return Poll::Ready(Some(Ending::Deleted));
         }
-        let mut spare: Option<Block> = None;
-        while !self.ended {
-            let block = spare.get_or_insert_with(|| core.shard.blocks.take());
-            let room = block.len() - TAIL_ROOM;
-            let read = match ready!(self.upstream.poll_read(cx, &mut block[HEAD_ROOM..room])) {
-                Ok(read) if read > 0 => HEAD_ROOM..HEAD_ROOM + read,
-                Ok(_) => return Poll::Ready(self.closed(block).is_ok()),
-                Err(_) => return Poll::Ready(false),
-            };
-            client.deadlines.active(core.shard.clock.micros() / 1000);
-            if self.frame(block, read).is_err() {
-                return Poll::Ready(false);
+        if self.ended {
+            return Poll::Ready(Some(Ending::Finished));
+        }
+        let mut block = core.shard.blocks.take();
+        let room = block.len() - TAIL_ROOM;
+        let framed = match ready!(self.upstream.poll_read(cx, &mut block[HEAD_ROOM..room])) {
+            Ok(read) if read > 0 => {
+                let (now, before) = (core.shard.clock.micros(), self.events);
+                client.deadlines.active(now / 1000);
+                let framed = self.frame(&mut block, HEAD_ROOM..HEAD_ROOM + read);
+                self.last = if self.events > before { now } else { self.last };
+                framed
             }
-        }
-        Poll::Ready(true)
+            Ok(_) => self.closed(&mut block),
+            Err(error) => Err(Cut::Reset(error)),
+        };
+        Poll::Ready(framed.err().map(Ending::Cut))
     }
 
     /// The upstream has closed: the end of a body that ends so, a cut for any other.
@@ -333,6 +357,19 @@ impl Download {
         if self.beat() == Beat::Hold { Vec::new() } else { self.framing.event(event) }
     }
 
+    /// How the events stand at its end, of an event stream in the clear.
+    pub(super) fn scanner(&self) -> Scanner {
+        match &self.look {
+            Look::Events(scanner, _) => *scanner,
+            Look::Json(_) | Look::Opaque => Scanner::default(),
+        }
+    }
+
+    /// Whether all of it has been read.
+    pub(super) fn is_whole(&self) -> bool {
+        self.ended
+    }
+
     /// Whether the stream has said that it is over, so that a client which then leaves has not missed anything.
     pub fn terminal(&self) -> bool {
         matches!(&self.look, Look::Events(scanner, _) if scanner.terminal())
@@ -348,6 +385,13 @@ impl Download {
         match &self.look {
             Look::Events(_, sideband) | Look::Json(sideband) => Some(sideband),
             Look::Opaque => None,
+        }
+    }
+
+    /// Nobody wants what is left of it: the upstream learns that now, however long its client takes for what it is still told.
+    pub(super) fn cancel(&self) {
+        if !self.ended {
+            self.upstream.reset();
         }
     }
 

@@ -308,13 +308,13 @@ impl Limits {
 }
 
 /// One more in a gauge, for as long as it is held: a task that is dropped in the middle is counted out, too.
-struct Counted {
+pub(super) struct Counted {
     metrics: Arc<CoreMetrics>,
     gauge: fn(&CoreMetrics) -> &Gauge,
 }
 
 impl Counted {
-    fn new(core: &Core, gauge: fn(&CoreMetrics) -> &Gauge) -> Counted {
+    pub(super) fn new(core: &Core, gauge: fn(&CoreMetrics) -> &Gauge) -> Counted {
         gauge(&core.metrics).add(1);
         Counted { metrics: Arc::clone(&core.metrics), gauge }
     }

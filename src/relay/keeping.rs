@@ -5,17 +5,23 @@
 //! | --- | --- | --- | --- |
 //! | it ends | | the end | is closed |
 //! | it breaks off, or a limit passes | is given up | an error event | the same error event, and is closed |
-//! | the client leaves, or does not read | is read on | may come back as a reader | goes on |
+//! | the client reads more slowly than it comes | is read on | gets the rest from the stream ([`super::laggard`]) | goes on |
+//! | the client leaves, or reads nothing for too long | is read on | may come back as a reader | goes on |
+//! | what the client would read next is kept no more | is read on | an error event | goes on |
 //! | somebody deletes the stream | is cancelled | an error event | is gone |
 
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
 use super::core::Core;
 use super::deadline::Timeout;
-use super::download::Ending;
-use super::exchange::{After, Answer, Exchange};
+use super::download::{Ending, Framing};
+use super::exchange::{After, Answer, Counted, Exchange, millis};
+use super::laggard::{Laggard, Sides, Step};
+use super::ledger::outcome_of;
 use super::refusal::Failure;
 use super::tee::{CONTENT_TYPE, Tee};
 use crate::http::fields::write_field;
@@ -80,33 +86,156 @@ impl Exchange<'_> {
     }
 
     /// The answer has ended for its client, in one way or another. It goes on for its stream if the upstream has not ended.
-    pub(super) async fn end_kept(&mut self, answer: &mut Answer, ending: Ending) -> (Outcome, After) {
-        let terminal = answer.download.terminal();
-        let leaves = matches!(ending, Ending::Gone | Ending::Timeout(Timeout::ClientStall));
-        if leaves && !terminal {
-            self.ledger.answer(&answer.download);
-            // What limits it is the request's time and the upstream's silence, as if somebody listened.
-            let mut limits = answer.limits;
-            limits.read_on = u32::MAX;
-            let whole = self.read_on(&mut answer.download, &limits).await;
-            self.close_kept(answer, (!whole).then(ApiError::upstream_closed).as_ref());
-            return (Outcome::ClientGone, After::Abort);
+    pub(super) async fn end_kept(&mut self, answer: &mut Answer, mut ending: Ending) -> (Outcome, After) {
+        if matches!(ending, Ending::Behind) {
+            ending = match Box::pin(self.fall_back(answer)).await {
+                Ok(ending) => ending,
+                Err((laggard, ending)) => return Box::pin(self.end_behind(answer, laggard, ending)).await,
+            };
         }
-        let error = match &ending {
-            Ending::Deleted => Some(ApiError::answer_deleted()),
-            Ending::Cut(cut) => Some(cut.error()),
-            Ending::Timeout(timeout) => Some(self.timeout_error(*timeout)),
-            Ending::Finished | Ending::Gone => None,
-        };
-        let error = error.filter(|_| !terminal);
+        let terminal = answer.download.terminal();
+        let is_stalled = matches!(ending, Ending::Timeout(Timeout::ClientStall));
+        if (is_stalled || matches!(ending, Ending::Gone)) && !terminal {
+            self.ledger.answer(&answer.download);
+            if is_stalled {
+                self.client.let_go();
+            }
+            self.go_on(answer).await;
+            return (if is_stalled { Outcome::ClientStalled } else { Outcome::ClientGone }, After::Abort);
+        }
+        let error = self.error_of(&ending).filter(|_| !terminal);
         self.close_kept(answer, error.as_ref());
         match (&ending, error) {
             (Ending::Deleted, Some(error)) => {
+                answer.download.cancel();
                 self.ledger.answer(&answer.download);
                 self.part(&answer.download, &error, Outcome::ClientGone).await
             }
             _ => Box::pin(self.end(answer, ending)).await,
         }
+    }
+
+    /// Why an answer that ended so is not whole; none for one that is, or that goes on without its client.
+    fn error_of(&self, ending: &Ending) -> Option<ApiError> {
+        match ending {
+            Ending::Deleted => Some(ApiError::answer_deleted()),
+            Ending::Cut(cut) => Some(cut.error()),
+            Ending::Timeout(timeout) => Some(self.timeout_error(*timeout)),
+            Ending::Finished | Ending::Gone | Ending::Behind => None,
+        }
+    }
+
+    /// Reads the upstream to its end for the stream alone.
+    async fn go_on(&mut self, answer: &mut Answer) {
+        // What limits it is the request's time and the upstream's silence, as if somebody listened.
+        let mut limits = answer.limits;
+        limits.read_on = u32::MAX;
+        let whole = self.read_on(&mut answer.download, &limits).await || answer.download.terminal();
+        self.close_kept(answer, (!whole).then(ApiError::upstream_closed).as_ref());
+    }
+
+    /// Goes on with a client whose socket is full. Gives back how the answer has ended, and for whom: for a client that had all
+    /// that was read, or for one that had not.
+    async fn fall_back(&mut self, answer: &mut Answer) -> Result<Ending, (Laggard, Ending)> {
+        let (client, core) = (self.client, self.core);
+        let stall = millis(self.settings.config.timeouts.client_stall);
+        let _streaming = Counted::new(core, |metrics| &metrics.streams_open);
+        let sides = Sides { client, core, idle: answer.limits.idle, stall };
+        let Answer { download, .. } = answer;
+        loop {
+            let mut laggard = Laggard::new(download);
+            client.deadlines.reads_on(true);
+            client.arm();
+            let ended = loop {
+                match poll_fn(|cx| laggard.poll(cx, download, &mut self.upload, sides)).await {
+                    Step::CaughtUp => break None,
+                    Step::Ended(ending) => break Some(ending),
+                    Step::Over(ending) => {
+                        let error = self.error_of(&ending).filter(|_| !download.terminal());
+                        if let Some(tee) = &mut download.tee {
+                            tee.finish(error.as_ref());
+                        }
+                        client.deadlines.idle(0);
+                        laggard.over = Some(ending);
+                    }
+                }
+            };
+            client.deadlines.reads_on(false);
+            if let Some(tee) = &mut download.tee {
+                tee.lend(false);
+            }
+            if let Some(ending) = ended {
+                return Err((laggard, ending));
+            }
+            if !laggard.reads {
+                client.deadlines.active(core.shard.clock.millis());
+            }
+            client.deadlines.idle(sides.idle);
+            client.set_beat(download.beat());
+            client.arm();
+            match poll_fn(|cx| download.poll(cx, client, core, &mut self.upload)).await {
+                Ending::Behind => {}
+                ending => return Ok(ending),
+            }
+        }
+    }
+
+    /// The answer has ended for a client that was behind.
+    async fn end_behind(
+        &mut self,
+        answer: &mut Answer,
+        laggard: Laggard,
+        ending: Ending,
+    ) -> (Outcome, After) {
+        let framing = answer.download.framing();
+        self.ledger.answer(&answer.download);
+        let terminal = laggard.scanner.terminal();
+        let leaves = matches!(ending, Ending::Gone | Ending::Timeout(Timeout::ClientStall));
+        if !leaves {
+            answer.download.cancel();
+            let error = self.error_of(&ending).filter(|_| !answer.download.terminal());
+            self.close_kept(answer, error.as_ref());
+        }
+        let (outcome, after) = match &ending {
+            Ending::Finished => return Box::pin(self.end(answer, ending)).await,
+            _ if laggard.lost => {
+                self.ledger.error = ApiError::rest_not_kept().code;
+                // A body that ends by close must not end by one now, unless the stream itself has told.
+                let abort = framing == Framing::Close && !laggard.scanner.at_boundary();
+                if abort || self.client.is_blocked() {
+                    self.client.let_go();
+                    (Outcome::ClientStalled, After::Abort)
+                } else {
+                    let close = |cx: &mut Context<'_>| self.client.stream().poll_shutdown(cx).is_ready();
+                    poll_fn(|cx| Poll::Ready(close(cx))).await;
+                    (Outcome::ClientStalled, After::Close)
+                }
+            }
+            // It has said that it is over: nothing is missing, and a last chunk that was not sent is not made up.
+            _ if terminal => (Outcome::Finished, After::Close),
+            Ending::Gone => (Outcome::ClientGone, After::Abort),
+            Ending::Timeout(Timeout::ClientStall) => {
+                self.client.let_go();
+                (Outcome::ClientStalled, After::Abort)
+            }
+            _ => {
+                let error = self.error_of(&ending).unwrap_or_else(ApiError::upstream_closed);
+                let event = laggard.parting(framing, &error);
+                let outcome = match ending {
+                    Ending::Cut(_) => Outcome::UpstreamCut,
+                    Ending::Timeout(timeout) => outcome_of(timeout),
+                    _ => Outcome::ClientGone,
+                };
+                self.part_with(event, framing, &error, outcome).await
+            }
+        };
+        if leaves && laggard.over.is_none() && !terminal {
+            self.go_on(answer).await;
+        }
+        self.close_kept(answer, None);
+        // What it was not sent is not counted as sent.
+        (self.ledger.bytes_out, self.ledger.events) = (laggard.position, laggard.events);
+        (outcome, after)
     }
 
     fn close_kept(&self, answer: &mut Answer, error: Option<&ApiError>) {

@@ -28,6 +28,7 @@
 //! | [`decides`] | what of a request is decided by its body |
 //! | `prepare` | what is decided before an upstream is asked |
 //! | `ending` | how an answer ends, and what can be used again |
+//! | `laggard` | one that is kept, whose client does not read as fast as it comes |
 //! | `abandoned` | an answer whose client has left |
 //! | `fallback` | what is answered when no upstream of a route does |
 //! | `limits` | whether it may be asked at all, by the limits of keys, routes and upstreams |
@@ -59,6 +60,7 @@ pub mod hold;
 pub mod inbound;
 mod keeping;
 pub mod kept;
+mod laggard;
 pub mod ledger;
 mod limits;
 pub mod memo;

@@ -46,14 +46,25 @@ impl Exchange<'_> {
         error: &ApiError,
         outcome: Outcome,
     ) -> (Outcome, After) {
+        let event = download.parting(&error.event());
+        self.part_with(event, download.framing(), error, outcome).await
+    }
+
+    /// The same, where it is known whether an event can stand: `event` is that, as such a body carries it, or nothing.
+    pub(super) async fn part_with(
+        &mut self,
+        event: Vec<u8>,
+        framing: Framing,
+        error: &ApiError,
+        outcome: Outcome,
+    ) -> (Outcome, After) {
         self.ledger.error = error.code;
         self.last_words();
-        let event = download.parting(&error.event());
         let tells = !event.is_empty();
         // Even without an event: what is still being written comes first.
         let told = self.write(event).await.is_ok() && tells;
         // A body that ends by close must not end by one now, unless the stream itself has told.
-        let abort = download.framing() == Framing::Close && !told;
+        let abort = framing == Framing::Close && !told;
         (outcome, if abort { After::Abort } else { After::Close })
     }
 

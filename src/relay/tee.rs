@@ -3,7 +3,8 @@
 //! ```text
 //!  upstream ──segment──► pump ──► client (may leave, may come back as a reader)
 //!                          └────► tee ──whole events──► stream ──► readers, as many as there are
-//!                                   └ at the end: closed; or an error event, and closed
+//!                                  │                      └──────► the client, while it reads more slowly (a laggard)
+//!                                  └ at the end: closed; or an error event, and closed
 //! ```
 //!
 //! What may never happen: a stream that ends as if it were whole when the answer was not; one that stays open when nobody
@@ -37,8 +38,19 @@ pub(super) struct Tee {
     streams: Arc<Streams>,
     /// What writes it, where it is in Redis.
     writer: Option<Writer>,
+    /// What was fed and is not in the stream: the beginning of an event; for a laggard, what was refused as well.
     held: BytesMut,
     ends: Blocks,
+    /// Where the answer begins in its stream.
+    begin: u64,
+    /// Bytes of the answer that the stream has taken.
+    kept: u64,
+    /// Bytes that it has taken beside them: the event that says why there are no more.
+    told: u64,
+    /// It has taken its end as well.
+    closed: bool,
+    /// Its client gets from the stream what it has not got yet.
+    lent: bool,
     /// Its answer has an identifier of its own, which has not been seen yet.
     nameless: bool,
     ended: bool,
@@ -54,6 +66,11 @@ impl Tee {
             writer: streams.writer(stream, ApiError::answer_not_kept().event()),
             held: BytesMut::new(),
             ends: Blocks::default(),
+            begin: stream.status().tail,
+            kept: 0,
+            told: 0,
+            closed: false,
+            lent: false,
             nameless: named,
             ended: false,
         })
@@ -62,6 +79,10 @@ impl Tee {
     /// Takes a part of the answer.
     pub(super) fn feed(&mut self, payload: &[u8]) {
         if self.ended {
+            // The rest of what was read at once. No more of it is read until the client has this.
+            if self.lent {
+                self.held.extend_from_slice(payload);
+            }
             return;
         }
         self.held.extend_from_slice(payload);
@@ -85,29 +106,43 @@ impl Tee {
                     None => self.streams.name_answer(self.seat.stream(), &name),
                 }
             }
-            self.append(events, false);
+            self.keep(events, false);
         }
     }
 
-    fn append(&mut self, bytes: Bytes, close: bool) {
+    /// Appends a part of the answer, and with `close` its end; what is refused may still be wanted.
+    fn keep(&mut self, part: Bytes, close: bool) {
+        if self.append(&part, close) {
+            self.kept += part.len() as u64;
+        } else if self.lent {
+            let after = self.held.split();
+            self.held.extend_from_slice(&part);
+            self.held.extend_from_slice(&after);
+        }
+    }
+
+    /// Says whether the stream has taken it.
+    fn append(&mut self, bytes: &Bytes, close: bool) -> bool {
         if let Some(writer) = &self.writer {
-            let is_taken = writer.append(&bytes, close);
+            let is_taken = writer.append(bytes, close);
             self.ended |= !is_taken;
             if is_taken && !bytes.is_empty() {
                 self.hub.appended_elsewhere(bytes.len());
             }
-            return;
+            return is_taken;
         }
         let stream = self.seat.stream();
-        let append = Append { bytes, close, content_type: Some(CONTENT_TYPE), ..Append::default() };
+        let append =
+            Append { bytes: bytes.clone(), close, content_type: Some(CONTENT_TYPE), ..Append::default() };
         let outcome = self.hub.append(stream, &append, unix_millis());
         // Somebody has deleted it, which stops the answer; or it cannot be kept, and its readers must not take it for whole.
-        if let Err(refused) = outcome.result {
+        if let Err(refused) = &outcome.result {
             self.ended = true;
             if !matches!(refused, Refused::Gone | Refused::Closed(_)) {
                 stream.fail();
             }
         }
+        outcome.result.is_ok()
     }
 
     /// Whether somebody has deleted the stream; whoever asks is woken when it happens.
@@ -121,12 +156,92 @@ impl Tee {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let last = match error {
-            None => self.held.split().freeze(),
+        match error {
+            None => {
+                let last = self.held.split().freeze();
+                let before = self.kept + last.len() as u64;
+                self.keep(last, true);
+                self.closed = self.kept == before;
+            }
             // What is held is a part of an event, which nobody would ever see the end of.
-            Some(error) => error.event().into(),
-        };
-        self.append(last, true);
+            Some(error) => {
+                let event = Bytes::from(error.event());
+                self.closed = self.append(&event, true);
+                self.told = if self.closed { event.len() as u64 } else { 0 };
+            }
+        }
+    }
+
+    /// Whether a client may be given from the stream what it does not take now. One that would wait for Redis could have waited
+    /// for itself.
+    #[cold]
+    pub(super) fn can_lend(&self) -> bool {
+        self.takes() && !self.is_cut_off()
+    }
+
+    /// Whether its client gets what it lacks from the stream from now on.
+    pub(super) fn lend(&mut self, does: bool) {
+        self.lent = does;
+        if self.ended && !does {
+            self.held = BytesMut::new();
+        }
+    }
+
+    /// Whether it takes more of the answer.
+    pub(super) fn takes(&self) -> bool {
+        !self.ended
+    }
+
+    /// The stream.
+    pub(super) fn stream(&self) -> &Arc<Stream> {
+        self.seat.stream()
+    }
+
+    /// All streams.
+    pub(super) fn streams(&self) -> &Arc<Streams> {
+        &self.streams
+    }
+
+    /// Where a byte of the answer is in the stream.
+    pub(super) fn place(&self, position: u64) -> u64 {
+        self.begin + position
+    }
+
+    /// Bytes of the answer that the stream has taken; readers may not know of all of them yet.
+    pub(super) fn kept(&self) -> u64 {
+        self.kept
+    }
+
+    /// How many of them readers do not know of yet.
+    pub(super) fn unsettled(&self) -> u64 {
+        self.place(self.kept).saturating_sub(self.stream().status().tail)
+    }
+
+    /// What was read of the answer behind `position`, and is not in the stream.
+    pub(super) fn rest(&self, position: u64) -> &[u8] {
+        let skip = position.checked_sub(self.kept).and_then(|skip| usize::try_from(skip).ok());
+        skip.and_then(|skip| self.held.get(skip..)).unwrap_or_default()
+    }
+
+    /// Whether what the stream holds is not what was written here: somebody else has ended it, who took this node for dead.
+    pub(super) fn is_foreign(&self) -> bool {
+        let status = self.stream().status();
+        status.closed && !(self.closed && status.tail == self.place(self.kept + self.told))
+    }
+
+    /// Whether what readers do not know yet will never be told them.
+    pub(super) fn has_lost(&self) -> bool {
+        self.streams.journal().is_some_and(|journal| journal.failure().is_some())
+    }
+
+    /// Whether the stream is in Redis.
+    pub(super) fn is_remote(&self) -> bool {
+        self.streams.remote().is_some()
+    }
+
+    /// Whether that cannot be asked now.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.streams.remote().is_some_and(|remote| !remote.is_up())
     }
 }
 

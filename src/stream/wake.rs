@@ -111,10 +111,13 @@ impl Hub {
                 self.settle.notified().await;
                 continue;
             };
-            // After a failure nothing becomes visible any more; those who wait for it are told by their own tickets.
-            let _ = waiters.durable(ticket).await;
+            let is_durable = waiters.durable(ticket).await.is_ok();
             let Some((_, stream)) = self.unsettled.borrow_mut().pop_front() else { continue };
-            stream.settle();
+            match is_durable {
+                true => stream.settle(),
+                // Nothing becomes visible any more: whoever has to do something about it looks around.
+                false => stream.publish(),
+            }
         }
     }
 

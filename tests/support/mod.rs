@@ -24,6 +24,7 @@ pub mod chaos;
 pub mod config;
 pub mod crowd;
 pub mod edge;
+pub mod kept;
 pub mod limits;
 pub mod redis;
 pub mod streams;
