@@ -19,6 +19,10 @@ pub struct Messages {
 /// The deepest nesting of a message, its own array or object counted: as deep as serde_json, Python and browsers read.
 const DEPTH_MAX: u32 = 128;
 
+/// The most messages of one append. A reader of events gets each as an event of its own, thirty times as long if it is as short as can
+/// be, and all of an append at once.
+pub const MESSAGES_MAX: usize = 1 << 16;
+
 /// Why a body holds no messages.
 #[derive(Debug)]
 pub enum NoMessages {
@@ -28,13 +32,15 @@ pub enum NoMessages {
     TooDeep,
     /// It is an empty array.
     Empty,
+    /// It is an array of more than [`MESSAGES_MAX`].
+    TooMany,
 }
 
 impl Messages {
     /// The messages of a body: the elements if it is an array, else itself.
     ///
     /// # Errors
-    /// If it is not one JSON value, or an empty array.
+    /// If it is not one JSON value, or an array that is empty or too long.
     pub fn read(body: &[u8]) -> Result<Messages, NoMessages> {
         // One more: the array around several messages is none of them.
         if depth(body) > DEPTH_MAX + 1 {
@@ -47,6 +53,9 @@ impl Messages {
         };
         if values.is_empty() {
             return Err(NoMessages::Empty);
+        }
+        if values.len() > MESSAGES_MAX {
+            return Err(NoMessages::TooMany);
         }
         let mut bytes = BytesMut::with_capacity(values.iter().map(|value| value.get().len() + 1).sum());
         let ends = values.iter().map(|value| {
@@ -100,6 +109,9 @@ mod tests {
     #[test]
     fn what_is_no_message_is_refused() {
         assert!(matches!(Messages::read(b"[]"), Err(NoMessages::Empty)));
+        let many = |more: usize| format!("[{}0]", "0,".repeat(MESSAGES_MAX - 1 + more));
+        assert_eq!(Messages::read(many(0).as_bytes()).expect("as many as may be").ends.len(), MESSAGES_MAX);
+        assert!(matches!(Messages::read(many(1).as_bytes()), Err(NoMessages::TooMany)));
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         for (depth, is_taken) in [(129, true), (130, false), (200_000, false)] {
             assert_eq!(Messages::read(nested(depth).as_bytes()).is_ok(), is_taken, "{depth}");

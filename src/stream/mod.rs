@@ -54,7 +54,7 @@ pub use append::{Append, Appended, Outcome, Refused};
 pub use asked::NotDeleted;
 pub use bounds::{APPEND_BYTES_MAX, Bounds, NAME_BYTES_MAX, WORD_BYTES_MAX};
 pub use create::{Created, Creation, Fork, NotCreated};
-pub use json::{Messages, NoMessages};
+pub use json::{MESSAGES_MAX, Messages, NoMessages};
 pub use kind::{DEFAULT_CONTENT_TYPE, Form, Kind};
 pub use lifetime::Lifetime;
 pub use log::{Piece, Source};

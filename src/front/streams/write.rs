@@ -16,8 +16,8 @@ use crate::shard::clock::unix_millis;
 use crate::stream::journal::{AppendError, Ticket};
 use crate::stream::redis::Unavailable;
 use crate::stream::{
-    Append, Appended, Claim, Creation, Fork, Form, Found, Kind, Lifetime, Messages, NUMBER_MAX, NoMessages,
-    NotCreated, NotDeleted, Refused, Stream, WORD_BYTES_MAX,
+    Append, Appended, Claim, Creation, Fork, Form, Found, Kind, Lifetime, MESSAGES_MAX, Messages, NUMBER_MAX,
+    NoMessages, NotCreated, NotDeleted, Refused, Stream, WORD_BYTES_MAX,
 };
 
 /// Events that tell a reader about its connection: a publisher could send all readers back to the beginning with them, or tell
@@ -208,6 +208,11 @@ fn kept(form: Form, body: &[u8]) -> Result<(Bytes, Box<[u32]>), ApiError> {
         Err(NoMessages::NotJson(error)) => Err(bad("the body", &format!("is not JSON: {error}"))),
         Err(NoMessages::TooDeep) => Err(bad("the body", "is nested deeper than 128 levels")),
         Err(NoMessages::Empty) => Err(bad("the body", "is an empty array: there is nothing to append")),
+        Err(NoMessages::TooMany) => Err(ApiError::new(
+            413,
+            "too_many_messages",
+            format!("The body is more than {MESSAGES_MAX} messages. Append them in several requests."),
+        )),
     }
 }
 
