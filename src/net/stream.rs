@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
@@ -74,6 +74,13 @@ impl Stream {
     /// Ready when bytes, an end or an error wait to be read. Costs no system call.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket().poll_read_ready(cx)
+    }
+
+    /// Whether bytes, an end or an error may wait to be read, by what the last `epoll_wait` brought. A look at a flag: while it
+    /// says no, whoever has polled for reading last is still known, and woken.
+    #[inline]
+    pub fn may_be_read(&self) -> bool {
+        self.socket().try_io(Interest::READABLE, || Ok(())).is_ok()
     }
 
     /// Whether nothing has arrived, asked of the kernel: readiness only tells of what the last `epoll_wait` brought, and an end

@@ -9,13 +9,11 @@ use crate::guard::account::Account;
 use crate::observe::{Outcome, TraceContext};
 use crate::shard::clock::Micros;
 
+const _: () = assert!(size_of::<Memo>() <= 96, "it fits a class of the allocator's");
+
 /// What is kept of a GET that is being answered with events.
 pub struct Memo {
     began: Micros,
-    /// Payload bytes to the client so far.
-    pub bytes_out: u64,
-    /// Events to the client so far.
-    pub events: u64,
     /// Its path, without the query, which is not logged, and its id behind that: one piece of memory for both.
     text: Box<str>,
     path_bytes: u32,
@@ -31,8 +29,6 @@ impl Memo {
         debug_assert_eq!(&*request.method, "GET", "only reads are answered with events");
         Box::new(Memo {
             began,
-            bytes_out: 0,
-            events: 0,
             text: [request.path(), &request.id].concat().into(),
             path_bytes: request.path().len() as u32,
             trace: request.trace,
@@ -47,11 +43,11 @@ impl Memo {
         self.peer
     }
 
-    /// Logs and counts it as answered with 200 and events, however that has ended.
-    pub fn close(self, outcome: Outcome, core: &Core) {
+    /// Logs and counts it as answered with 200 and `told`, so many events and bytes of them, however that has ended.
+    pub fn close(self, outcome: Outcome, told: (u64, u64), core: &Core) {
         let mut ledger = Ledger::new(self.began);
         (ledger.status, ledger.stream) = (200, true);
-        (ledger.bytes_out, ledger.events) = (self.bytes_out, self.events);
+        (ledger.events, ledger.bytes_out) = told;
         let mut request = Request::nothing(self.trace);
         request.method = "GET".into();
         let (path, id) = self.text.split_at(self.path_bytes as usize);

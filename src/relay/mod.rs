@@ -14,7 +14,7 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | [`client`] | the client's connection, as its task and the wheel see it |
-//! | [`deadline`], [`ear`] | its time limits; whether it has said anything |
+//! | [`deadline`] | its time limits |
 //! | [`request`], [`answer`] | heads, towards the upstream and towards the client |
 //! | [`upload`], [`download`] | bodies; `download` is the pump |
 //! | [`kept`] | a body that may have to be sent again |
@@ -50,7 +50,6 @@ pub mod deadline;
 pub mod decides;
 pub mod desk;
 pub mod download;
-pub mod ear;
 mod ending;
 pub mod exchange;
 mod fallback;

@@ -182,7 +182,7 @@ impl Hub {
             remote.fetch_for(stream);
         }
         let key = self.seats.borrow_mut().entry(stream.id).or_default().insert(Waker::noop().clone());
-        Seat { hub: Rc::clone(self), stream: Arc::clone(stream), key, reads }
+        Seat { hub: Rc::clone(self), stream: Arc::clone(stream), key: key as u32, reads }
     }
 }
 
@@ -191,7 +191,8 @@ impl Hub {
 pub struct Seat {
     hub: Rc<Hub>,
     stream: Arc<Stream>,
-    key: usize,
+    /// Among the readers of its stream on its core, in four bytes: it is a part of every reader's task.
+    key: u32,
     reads: bool,
 }
 
@@ -204,7 +205,7 @@ impl Seat {
     /// Who is to be woken. To be said before looking whether there is something.
     pub fn listen(&self, cx: &Context<'_>) {
         if let Some(seats) = self.hub.seats.borrow_mut().get_mut(&self.stream.id) {
-            seats[self.key].clone_from(cx.waker());
+            seats[self.key as usize].clone_from(cx.waker());
         }
     }
 }
@@ -215,7 +216,7 @@ impl Drop for Seat {
         self.hub.metrics.stream_readers.sub(self.reads.into());
         let mut all = self.hub.seats.borrow_mut();
         if let Some(seats) = all.get_mut(&self.stream.id) {
-            seats.remove(self.key);
+            seats.remove(self.key as usize);
             if seats.is_empty() {
                 all.remove(&self.stream.id);
             }

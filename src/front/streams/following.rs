@@ -132,12 +132,18 @@ enum Step {
     Over(Result<(), Stop>),
 }
 
+const _: () =
+    assert!(size_of::<Following>() <= 152, "with what a task has besides it is 256 bytes, and 512 with more");
+
 /// The task.
 pub struct Following {
     state: State,
     client: Rc<Client>,
     core: Rc<Core>,
     memo: Option<Box<Memo>>,
+    /// What was told so far, and bytes of that.
+    events: u64,
+    bytes_out: u64,
     lodging: Option<Lodging>,
     framing: Framing,
     keep: bool,
@@ -157,6 +163,8 @@ impl Following {
             client,
             core,
             memo: Some(memo),
+            events: 0,
+            bytes_out: 0,
             lodging: Some(lodging),
             framing,
             keep,
@@ -232,9 +240,8 @@ impl Following {
             Look::Nothing => {}
             // The first is told when to come again, and the last that it is the last.
             Look::Frame(frame) if !frame.closed && !follower.is_apart() => {
-                let memo = self.memo.as_mut().expect("until it is over");
-                memo.events += 1;
-                memo.bytes_out += frame.bytes.len() as u64;
+                self.events += 1;
+                self.bytes_out += frame.bytes.len() as u64;
                 core.metrics.stream_deliveries.add(frame.appends.into());
                 follower.position = frame.next;
                 client.deadlines.active(core.shard.clock.millis());
@@ -278,7 +285,7 @@ impl Following {
         client.deadlines.reset();
         if let (Some(memo), Some(lodging)) = (self.memo.take(), self.lodging.take()) {
             let peer = memo.peer();
-            memo.close(outcome(&written, true, None), &core);
+            memo.close(outcome(&written, true, None), (self.events, self.bytes_out), &core);
             go_on(After::written(&written, self.keep), client, core, peer, lodging);
         }
     }
@@ -318,9 +325,7 @@ impl Future for Following {
                 },
                 State::Works(work) => {
                     let (worked, events, bytes) = ready!(work.as_mut().poll(cx));
-                    if let Some(memo) = &mut this.memo {
-                        (memo.events, memo.bytes_out) = (memo.events + events, memo.bytes_out + bytes);
-                    }
+                    (this.events, this.bytes_out) = (this.events + events, this.bytes_out + bytes);
                     match worked {
                         Ok(Some(follower)) => {
                             this.wait(follower, cx);
