@@ -134,12 +134,13 @@ impl Followers {
     pub(super) async fn run(mut self, start: Begin, reader: &Reader) -> Result<(), Stop> {
         let Begin { head, mut coded } = start;
         let Reader { client, core, framing, .. } = reader;
-        write_all(client, &core.shard, &head).await?;
+        // What is done now and then is boxed: the reader that waits keeps no room for it.
+        Box::pin(write_all(client, &core.shard, &head)).await?;
         drop(head);
         let every = millis(core.shared.settings.load().config.heartbeat);
         let mut events = self.first(reader);
         loop {
-            let parts = self.next(reader).await?;
+            let parts = Box::pin(self.next(reader)).await?;
             let (told_all, appends) = (parts.is_empty(), parts.len() as u64);
             self.write(&mut events, parts, reader);
             if !events.is_empty() {
@@ -184,7 +185,7 @@ impl Followers {
                 Err(stop) => return Err(stop),
             }
         }
-        end(coded, reader).await
+        Box::pin(end(coded, reader)).await
     }
 
     /// Whether one of them has something that can be told now, or all are over.
