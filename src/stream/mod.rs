@@ -12,6 +12,7 @@
 //! | `stream.rs`, `page.rs`, `append.rs` | one stream: what is read from it, what is appended |
 //! | `streams.rs`, `create.rs` | all of them: by name, made, forked, deleted, over |
 //! | [`view`], [`cold`] | a part of a stream as events; its bytes from memory or disk |
+//! | [`events`] | events as they are written, and the edge's own |
 //! | `wake.rs` | telling the readers of each core |
 //! | [`subscription`] | waking workers: cursors, leases, webhooks |
 //! | `news.rs` | telling those who listen to many streams at once |
@@ -30,6 +31,7 @@ pub mod cold;
 mod create;
 pub mod encode;
 mod entry;
+pub mod events;
 pub mod journal;
 mod json;
 mod kind;

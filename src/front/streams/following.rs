@@ -39,7 +39,7 @@ use crate::relay::deadline::Timeout;
 use crate::relay::download::Framing;
 use crate::relay::exchange::{After, millis};
 use crate::relay::memo::Memo;
-use crate::stream::view::payload;
+use crate::stream::events::payload;
 use crate::stream::{Look, Streams};
 
 /// Who is told, and where.

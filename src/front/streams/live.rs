@@ -29,7 +29,8 @@ use crate::relay::exchange::millis;
 use crate::shard::clock::unix_millis;
 use crate::sse::Unfinished;
 use crate::stream::encode::End;
-use crate::stream::view::{Control, Events, View, payload};
+use crate::stream::events::{Control, Events, payload};
+use crate::stream::view::View;
 use crate::stream::{Form, Frame, Seat, Stream, cold};
 
 /// What is read for one who is behind at a time, in bytes: it is held until the socket has taken it.

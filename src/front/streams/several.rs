@@ -25,7 +25,7 @@ use crate::relay::download::Framing;
 use crate::relay::exchange::millis;
 use crate::shard::clock::Millis;
 use crate::stream::encode::End;
-use crate::stream::view::{Events, payload};
+use crate::stream::events::{Events, payload};
 use crate::stream::{Offset, Piece, Seat, Start, Stream, Streams, Unreadable, cold};
 
 /// What is read of each stream at a time, in bytes.
