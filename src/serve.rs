@@ -1,4 +1,4 @@
-//! The edge as a process: cores are started, signals are obeyed, and in the end everything that was begun is finished.
+//! The edge as a process: cores are started, signals are obeyed ([`signals`]), and in the end everything that was begun is finished.
 //!
 //! | signal | what happens |
 //! | --- | --- |
@@ -7,6 +7,7 @@
 //! | SIGUSR2 | the program is started again, with these sockets; when it serves, this process drains ([`successor`]) |
 
 mod notify;
+mod signals;
 mod successor;
 
 use std::fmt;
@@ -16,10 +17,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::config::{self, AccessLog as LogSetting, Config};
+use crate::config::{AccessLog as LogSetting, Config};
 use crate::front::{self, Door};
 use crate::guard::meters::Meters;
 use crate::net::inherit::Inherited;
@@ -38,7 +38,8 @@ use crate::stream::{self, Notes, Streams};
 use crate::tell;
 use crate::upstream::health::Healths;
 
-use successor::{Estate, NoSuccessor};
+use signals::{End, Signals};
+use successor::Estate;
 
 /// How long the log's writer may take to write its last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -274,122 +275,9 @@ fn is_asked_for(bound: &Bound, address: SocketAddr) -> bool {
     has.ip() == address.ip() && (address.port() == 0 || address.port() == has.port())
 }
 
-/// Why it ends.
-enum End {
-    /// It was told to.
-    Stopped,
-    /// This process serves in its place.
-    Succeeded(u32),
-}
-
-/// The signals that are obeyed.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-    succeed: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Signals> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-            succeed: signal(SignalKind::user_defined2())?,
-        })
-    }
-
-    /// Reloads as often as it is asked to, until asked to end, or another process has taken over.
-    async fn until_end(
-        &mut self,
-        shared: &Shared,
-        log: Option<&LogWriter>,
-        estate: &Estate,
-        reload: &impl Fn() -> Result<Config, String>,
-    ) -> End {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return End::Stopped,
-                _ = self.interrupt.recv() => return End::Stopped,
-                _ = self.succeed.recv() => match pass_on(shared, estate).await {
-                    Ok(pid) => return End::Succeeded(pid),
-                    Err(error) => {
-                        shared.registry.handovers_failed.inc();
-                        tell!("sedge: not taken over, this process goes on: {error}");
-                    }
-                },
-                _ = self.hangup.recv() => {
-                    if let Some(log) = log {
-                        log.reopen();
-                    }
-                    notify::tell(&notify::reloading());
-                    take_up(shared, reload());
-                    notify::tell(notify::READY);
-                }
-            }
-        }
-    }
-
-    /// Until all cores are done, or a second signal, or the time is over and a little more.
-    async fn until_drained(&mut self, threads: Vec<JoinHandle<()>>, patience: Duration) {
-        let (done, drained) = oneshot::channel();
-        std::thread::spawn(move || {
-            for thread in threads {
-                let _ = thread.join();
-            }
-            let _ = done.send(());
-        });
-        // The cores end what is left by themselves at the limit; this is for one that cannot.
-        let overdue = patience + Duration::from_secs(3);
-        tokio::select! {
-            _ = drained => {}
-            _ = self.terminate.recv() => tell!("sedge: stopping at once"),
-            _ = self.interrupt.recv() => tell!("sedge: stopping at once"),
-            () = pause(overdue) => {}
-        }
-    }
-}
-
-/// Starts the next process, where that can be.
-async fn pass_on(shared: &Shared, estate: &Estate) -> Result<u32, NoSuccessor> {
-    match shared.streams.journal() {
-        Some(_) => Err(NoSuccessor::StreamsOnDisk),
-        None => estate.pass_on().await,
-    }
-}
-
 #[expect(clippy::disallowed_methods, reason = "the main thread's own runtime, once, at the end")]
 async fn pause(time: Duration) {
     tokio::time::sleep(time).await;
-}
-
-/// Puts a configuration in force, if it is one.
-fn take_up(shared: &Shared, config: Result<Config, String>) {
-    let registry = &shared.registry;
-    let settings = config.and_then(|mut config| {
-        let old = &shared.settings.load().config;
-        let later = config::describe_unreloadable(old, &config);
-        config::keep_unreloadable(old, &mut config)?;
-        let settings = Settings::new(config, registry, &shared.meters, &shared.healths);
-        settings.map(|settings| (settings, later)).map_err(|error| error.to_string())
-    });
-    match settings {
-        Ok((settings, later)) => {
-            shared.streams.set_bounds(settings.config.streams.bounds.clone());
-            shared.settings.store(Arc::new(settings));
-            shared.healths.forget_unused();
-            registry.reloads_ok.inc();
-            tell!("sedge: configuration reloaded");
-            for what in later {
-                tell!("sedge: {what} takes effect at the next start");
-            }
-        }
-        Err(error) => {
-            registry.reloads_failed.inc();
-            tell!("sedge: configuration not reloaded, the one before stays in force:\n{error}");
-        }
-    }
 }
 
 fn first_line(config: &Config, listen: SocketAddr, workers: usize) -> String {
