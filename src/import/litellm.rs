@@ -1,52 +1,17 @@
 //! What LiteLLM's settings mean here: deployments become upstreams, model groups become routes.
 
-use std::fmt::Write;
 use std::path::Path;
 
+use super::gateway::{Deployment, Gateway, Group, Upstream};
 use super::provider;
-use super::toml::{inline, string, strings};
 use super::yaml::Node;
 use super::{Imported, Remark};
 use crate::guard;
 
-/// A deployment: somewhere that a model can be asked.
-struct Deployment {
-    /// Its upstream, by index.
-    upstream: usize,
-    /// What the model is called there.
-    model: String,
-    weight: u64,
-    priority: u64,
-    timeout: Option<u64>,
-    node: (usize, String),
-}
-
-/// An upstream as it is written.
-#[derive(PartialEq, Eq)]
-struct Upstream {
-    name: String,
-    url: String,
-    key: Option<String>,
-    limits: [Option<u64>; 3],
-}
-
-/// All deployments of one name.
-struct Group {
-    name: String,
-    deployments: Vec<Deployment>,
-    aliases: Vec<String>,
-    fallback: Option<String>,
-}
-
 #[derive(Default)]
 struct Import {
-    upstreams: Vec<Upstream>,
-    groups: Vec<Group>,
+    gateway: Gateway,
     remarks: Vec<Remark>,
-    master_key: Option<String>,
-    retries: Option<u64>,
-    timeout: Option<u64>,
-    balance: Option<&'static str>,
 }
 
 const CHANGES_NOTHING: &str =
@@ -73,10 +38,10 @@ pub(super) fn import(root: &Node<'_>, file: &Path) -> Imported {
         }
     }
     import.agree();
-    let toml = import.write(file);
+    let toml = import.gateway.write(file);
     let mut remarks = import.remarks;
     remarks.sort();
-    Imported { toml, remarks, models: import.groups.len() }
+    Imported { toml, remarks, models: import.gateway.groups.len() }
 }
 
 impl Import {
@@ -163,9 +128,9 @@ impl Import {
         if deployment.weight == 0 {
             self.remark(&params, "carried over with weight 0, which is never asked");
         }
-        match self.groups.iter_mut().find(|known| known.name == group) {
+        match self.gateway.groups.iter_mut().find(|known| known.name == group) {
             Some(known) => known.deployments.push(deployment),
-            None => self.groups.push(Group {
+            None => self.gateway.groups.push(Group {
                 name: group,
                 deployments: vec![deployment],
                 aliases: Vec::new(),
@@ -179,12 +144,12 @@ impl Import {
         let same = |known: &Upstream| {
             known.url == upstream.url && known.key == upstream.key && known.limits == upstream.limits
         };
-        if let (None, Some(index)) = (clear, self.upstreams.iter().position(same)) {
+        if let (None, Some(index)) = (clear, self.gateway.upstreams.iter().position(same)) {
             return index;
         }
         let mut number = 1;
         upstream.name = provider.to_owned();
-        while self.upstreams.iter().any(|known| known.name == upstream.name) {
+        while self.gateway.upstreams.iter().any(|known| known.name == upstream.name) {
             number += 1;
             upstream.name = format!("{provider}-{number}");
         }
@@ -199,15 +164,15 @@ impl Import {
             );
             upstream.key = Some(format!("env:{variable}"));
         }
-        self.upstreams.push(upstream);
-        self.upstreams.len() - 1
+        self.gateway.upstreams.push(upstream);
+        self.gateway.upstreams.len() - 1
     }
 
     fn general(&mut self, section: &Node<'_>) {
         for (name, node) in section.members() {
             match (name.as_str(), node.text().map(|text| reference(&text))) {
                 ("master_key", Some(Err(key))) => {
-                    self.master_key = Some(guard::sha256_hex(key.as_bytes()));
+                    self.gateway.master_key = Some(guard::sha256_hex(key.as_bytes()));
                     self.remark(&node, "carried over as its SHA-256; it opens the door and administers nothing");
                 }
                 ("master_key", Some(Ok(variable))) => self.remark(
@@ -224,8 +189,8 @@ impl Import {
         for (name, node) in section.members() {
             let number = node.number().map(|number| number.ceil() as u64);
             match (name.as_str(), number) {
-                ("num_retries", Some(n)) => self.retries = Some(n),
-                ("timeout" | "request_timeout", Some(n)) if n > 0 => self.timeout = Some(n),
+                ("num_retries", Some(n)) => self.gateway.retries = Some(n),
+                ("timeout" | "request_timeout", Some(n)) if n > 0 => self.gateway.timeout = Some(n),
                 ("routing_strategy", _) => self.balance(&node),
                 ("fallbacks", _) => node.items().iter().for_each(|item| self.fallback(item)),
                 ("default_fallbacks", _) => {
@@ -253,7 +218,7 @@ impl Import {
     }
 
     fn balance(&mut self, node: &Node<'_>) {
-        self.balance = match node.text().as_deref() {
+        self.gateway.balance = match node.text().as_deref() {
             Some("simple-shuffle") => Some("weighted"),
             Some("least-busy" | "latency-based-routing") => Some("p2c"),
             other => {
@@ -270,9 +235,9 @@ impl Import {
     fn fallback(&mut self, item: &Node<'_>) {
         for (group, node) in item.members() {
             let to: Vec<String> = node.items().iter().filter_map(Node::text).collect();
-            let known = |name: &String| self.groups.iter().any(|group| group.name == *name);
+            let known = |name: &String| self.gateway.groups.iter().any(|group| group.name == *name);
             let first = to.iter().find(|name| known(name)).cloned();
-            let at = self.groups.iter().position(|known| known.name == group);
+            let at = self.gateway.groups.iter().position(|known| known.name == group);
             let (Some(at), Some(first)) = (at, first) else {
                 self.remark(&node, "not carried over: one end of it was not");
                 continue;
@@ -280,14 +245,14 @@ impl Import {
             if to.len() > 1 {
                 self.remark(&node, format!("only {first:?}: a route has one fallback, and that one its own"));
             }
-            self.groups[at].fallback = Some(first);
+            self.gateway.groups[at].fallback = Some(first);
         }
     }
 
     fn aliases(&mut self, section: &Node<'_>) {
         for (alias, node) in section.members() {
             let to = node.get("model").and_then(|model| model.text()).or_else(|| node.text());
-            match to.and_then(|to| self.groups.iter_mut().find(|group| group.name == to)) {
+            match to.and_then(|to| self.gateway.groups.iter_mut().find(|group| group.name == to)) {
                 Some(group) if !group.name.contains('*') => group.aliases.push(alias),
                 _ => self
                     .remark(&node, "not carried over: the group that it stands for was not, or is a pattern"),
@@ -298,7 +263,7 @@ impl Import {
     /// A route hands a model on under one name: deployments that call it otherwise than the first cannot be asked.
     fn agree(&mut self) {
         let mut remarks = Vec::new();
-        for group in &mut self.groups {
+        for group in &mut self.gateway.groups {
             let model = group.deployments[0].model.clone();
             group.deployments.retain(|deployment| {
                 let same = deployment.model == model;
@@ -314,90 +279,6 @@ impl Import {
             });
         }
         self.remarks.append(&mut remarks);
-    }
-
-    fn write(&self, file: &Path) -> String {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let mut out = format!("# From {}.\n", name.escape_default());
-        if let Some(hash) = &self.master_key {
-            out += &format!("\n[[key]]\nname = \"master\"\nsha256 = \"{hash}\"\n");
-        }
-        let used = |index: usize| {
-            self.groups.iter().flat_map(|group| &group.deployments).any(|d| d.upstream == index)
-        };
-        for (_, upstream) in self.upstreams.iter().enumerate().filter(|(index, _)| used(*index)) {
-            // Writing into a string cannot fail, here and below.
-            let _ = write!(
-                out,
-                "\n[[upstream]]\nname = {}\nurl = {}\n",
-                string(&upstream.name),
-                string(&upstream.url)
-            );
-            if let Some(key) = &upstream.key {
-                let _ = writeln!(out, "key = {}", string(key));
-            }
-            let [rpm, tpm, streams] = upstream.limits;
-            out += &inline(
-                "limits",
-                &[("requests_per_minute", rpm), ("tokens_per_minute", tpm), ("streams", streams)],
-            );
-        }
-        // What is named comes before what is meant by a pattern: the first route that matches takes the request.
-        let (patterns, names): (Vec<&Group>, Vec<&Group>) =
-            self.groups.iter().partition(|group| group.name.contains('*'));
-        names.into_iter().chain(patterns).for_each(|group| self.route(group, &mut out));
-        if let Some(seconds) = self.timeout {
-            let _ = write!(out, "\n[timeouts]\nfirst_byte = \"{seconds}s\"\n");
-        }
-        out
-    }
-
-    fn route(&self, group: &Group, out: &mut String) {
-        let model = &group.deployments[0].model;
-        let renamed = !group.name.contains('*') && *model != group.name;
-        let aliases: Vec<String> = group
-            .aliases
-            .iter()
-            .chain(renamed.then_some(&group.name))
-            .map(|alias| format!("{} = {}", string(alias), string(model)))
-            .collect();
-        let _ = write!(out, "\n[[route]]\nname = {}\n", string(&group.name));
-        let _ = writeln!(out, "models = {}", strings([&group.name]));
-        if !aliases.is_empty() {
-            let _ = writeln!(out, "aliases = {{ {} }}", aliases.join(", "));
-        }
-        let mut asked: Vec<(usize, u64, u64)> = Vec::new();
-        for deployment in &group.deployments {
-            match asked.iter_mut().find(|(upstream, _, priority)| {
-                *upstream == deployment.upstream && *priority == deployment.priority
-            }) {
-                Some((_, weight, _)) => *weight += deployment.weight,
-                None => asked.push((deployment.upstream, deployment.weight, deployment.priority)),
-            }
-        }
-        let asked: Vec<String> = asked
-            .into_iter()
-            .map(|(upstream, weight, priority)| {
-                let priority = if priority > 0 { format!(", priority = {priority}") } else { String::new() };
-                format!(
-                    "{{ name = {}, weight = {weight}{priority} }}",
-                    string(&self.upstreams[upstream].name)
-                )
-            })
-            .collect();
-        let _ = writeln!(out, "upstreams = [{}]", asked.join(", "));
-        if let Some(balance) = self.balance {
-            let _ = writeln!(out, "balance = \"{balance}\"");
-        }
-        if let Some(retries) = self.retries.filter(|&retries| retries > 0) {
-            let _ = writeln!(out, "retry = {{ attempts = {} }}", retries + 1);
-        }
-        if let Some(seconds) = group.deployments.iter().filter_map(|deployment| deployment.timeout).max() {
-            let _ = writeln!(out, "timeouts = {{ first_byte = \"{seconds}s\" }}");
-        }
-        if let Some(fallback) = &group.fallback {
-            let _ = writeln!(out, "fallback = {}", string(fallback));
-        }
     }
 }
 

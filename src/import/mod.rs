@@ -4,6 +4,7 @@
 //! - a setting that is left out without a word: whatever is not carried over is named by file, line and path, with the reason;
 //! - a secret in the output: a key in clear text becomes a reference to the environment, a master key its SHA-256.
 
+mod gateway;
 mod litellm;
 mod provider;
 mod toml;
