@@ -14,6 +14,7 @@ use rustls::ClientConfig;
 
 use super::client::Client;
 use super::peers::listener;
+use super::plan::{Pace, Plan};
 use super::script::{Script, VARIANTS, request};
 use super::upstream::Upstream;
 
@@ -36,32 +37,6 @@ const TICK_NS: u64 = 1_000_000;
 
 /// Nothing takes longer than this, or something is broken.
 const PATIENCE_NS: u64 = 60_000_000_000;
-
-/// What is asked, and what is answered.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// An event stream; one JSON document otherwise.
-    pub stream: bool,
-    /// Events of a stream.
-    pub events: usize,
-    /// Bytes of an event, or of the document.
-    pub bytes: usize,
-    /// Bytes of a request's body.
-    pub request: usize,
-    /// When the events are sent.
-    pub pace: Pace,
-}
-
-/// When the events of a stream are sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Pace {
-    /// All of them when it is asked, each in a write of its own.
-    AtOnce,
-    /// When [`Load::emit`] says so.
-    Told,
-    /// As many as the socket takes.
-    Flood,
-}
 
 /// The two ends.
 pub struct Load {

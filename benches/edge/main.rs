@@ -27,6 +27,7 @@ mod client;
 mod durable;
 mod load;
 mod peers;
+mod plan;
 mod plot;
 mod process;
 mod report;

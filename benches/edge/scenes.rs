@@ -8,8 +8,9 @@ use std::time::Duration;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::durable;
-use super::load::{Load, Pace, Plan};
+use super::load::Load;
 use super::peers::{Kind, Peer, Site};
+use super::plan::{Pace, Plan};
 use super::process::{Ask, memory};
 use super::watch::Watch;
 
