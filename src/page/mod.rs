@@ -48,6 +48,10 @@ pub fn streams() -> &'static Page {
                 "{theme}",
                 format!("// ── The theme{}", between(PLAYGROUND, "// ── The theme", "\n// ── Start")),
             ),
+            (
+                "{wire}",
+                format!("// ── The wire{}", between(PLAYGROUND, "// ── The wire", "\nasync function textOf")),
+            ),
         ] {
             html = html.replacen(place, &common, 1);
         }
@@ -190,15 +194,19 @@ mod tests {
 
     #[test]
     fn what_is_common_is_in_both() {
-        for common in
-            ["--reed:", "<svg class=\"mark\"", "function toggleTheme", "<link rel=\"icon\" href=\"data:"]
-        {
+        for common in [
+            "--reed:",
+            "<svg class=\"mark\"",
+            "function toggleTheme",
+            "class SseParser",
+            "<link rel=\"icon\" href=\"data:",
+        ] {
             for page in pages() {
                 assert_eq!(page.html.matches(common).count(), 1, "{common}");
             }
         }
         assert!(streams().html.contains("<a class=\"other\" href=\"/\">playground</a>"));
-        for place in ["{icon}", "{style}", "{header}", "{theme}"] {
+        for place in ["{icon}", "{style}", "{header}", "{theme}", "{wire}"] {
             assert!(!streams().html.contains(place), "{place} was not filled");
         }
     }

@@ -2,9 +2,11 @@
 // about how it ended. Runs against an edge that answers from its own simulator.
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { after, before, describe, it } from "node:test";
 
 import { EDGE, grown, launch, openPlayground, reached, slide, state, text } from "./browser.mjs";
+import { startEdge } from "./edge.mjs";
 
 let browser;
 before(async () => { browser = await launch(); });
@@ -127,6 +129,28 @@ describe("the playground", () => {
     await page.fill("#model", "of-my-own");
     assert.match(await text(page, "code-curl"), /"model": "of-my-own"/);
   }));
+
+  it("asks for its models and its answers with the key, where there are client keys", async () => {
+    const key = "sk-playground";
+    const sha256 = createHash("sha256").update(key).digest("hex");
+    const own = await startEdge(`[[key]]\nname = "person"\nsha256 = "${sha256}"\n`);
+    const { page, faults, close } = await openPlayground(browser, own.origin);
+    try {
+      assert.match(await text(page, "model-hint"), /^No list: /);
+      await page.click("#send");
+      await reached(page, "error");
+      assert.match(await text(page, "status"), /^HTTP 401 /);
+      await page.fill("#key", key);
+      await page.keyboard.press("Tab");
+      await page.waitForFunction(() => / listed/.test(document.getElementById("model-hint").textContent));
+      await page.click("#send");
+      await reached(page, "finished");
+      assert.deepEqual(faults, []);
+    } finally {
+      await close();
+      await own.stop();
+    }
+  });
 
   it("follows the system's light or dark, and a choice outlives a reload", async () => {
     const ground = (page) => page.evaluate(() => getComputedStyle(document.body).backgroundColor);

@@ -2,12 +2,16 @@
 // connection: a browser's own EventSource comes back to where it was, and the numbers on the page tell.
 
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
 import { after, before, describe, it } from "node:test";
+import { promisify } from "node:util";
 
 import { launch, says, state, text } from "./browser.mjs";
 import { startCuttingProxy, startEdge } from "./edge.mjs";
 
 const KEPT_RECORDS = 1000;
+const SIGN_KEY = "what-addresses-are-signed-with";
 
 let browser, edge, proxy;
 before(async () => {
@@ -188,6 +192,116 @@ describe("the page of streams", () => {
     await status(page, "Given up: there is no stream nowhere");
     assert.equal(await state(page), "error");
   }));
+
+  describe("where there are client keys", () => {
+    const KEY = "sk-page-of-streams";
+    let own, ownProxy;
+    before(async () => {
+      const sha256 = createHash("sha256").update(KEY).digest("hex");
+      process.env.SEDGE_TEST_SIGN_KEY = SIGN_KEY;
+      own = await startEdge(`[[key]]\nname = "page"\nsha256 = "${sha256}"\n\n[streams]\nsign_key = "env:SEDGE_TEST_SIGN_KEY"\n`);
+      ownProxy = await startCuttingProxy(own.origin);
+    });
+    after(async () => {
+      ownProxy?.stop();
+      await own?.stop();
+    });
+
+    const keyed = (use) => opened(use, { origin: ownProxy.origin });
+    const asked = (name, init) => fetch(`${own.origin}/v1/stream/${name}`, { ...init, headers: { ...init?.headers, authorization: "Bearer " + KEY } });
+
+    it("shows every number exactly once with a key, though connections break within events and answers are lost", () => keyed(async (page, name) => {
+      await page.fill("#key", KEY);
+      await page.click("#create");
+      await says(page, "note", `${name} is there now, at /v1/stream/${name}`);
+      const addresses = [];
+      page.on("request", (request) => addresses.push(request.url()));
+      ownProxy.cutting = true;
+      await page.locator("#pace").fill("50");
+      await page.click("#count");
+      await page.click("#watch");
+      await poll(() => ownProxy.cuts >= 25 && ownProxy.lost >= 10, "25 cuts");
+      await page.click("#count");
+      ownProxy.cutting = false;
+      await page.click("#cut");
+      assert.equal(await state(page), "cut");
+      await page.click("#cut");
+      await page.click("#close");
+      await status(page, "Finished: the stream is closed");
+      const messages = await (await asked(name)).json();
+      const all = Array.from(messages, (_, i) => i + 1);
+      assert.ok(all.length > 50, `${all.length} numbers`);
+      assert.deepEqual(messages.map((message) => message.n), all, "each was published exactly once");
+      assert.deepEqual(await shown(page), all, "each is shown exactly once");
+      assert.equal(await number(page, "missing") + await number(page, "doubled"), 0);
+      assert.ok(await number(page, "opened") > 25, "the page came back each time");
+      // The key is in the tab's memory and nowhere else.
+      assert.ok(addresses.length > 50 && addresses.every((address) => !address.includes(KEY)));
+      const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie, location.href]));
+      assert.ok(!kept.includes(KEY), kept);
+    }));
+
+    it("watches several streams with a key, and is told of a reset", () => keyed(async (page, name) => {
+      await page.fill("#key", KEY);
+      const headers = { "content-type": "application/json" };
+      for (const each of [name, name + "-b"]) assert.equal((await asked(each, { method: "PUT", headers })).status, 201);
+      const say = async (each, n) => assert.equal((await asked(each, { method: "POST", headers, body: JSON.stringify({ n }) })).status, 204);
+      await page.fill("#names", `${name}, ${name}-b`);
+      await page.click("#watch");
+      for (const n of [1, 2]) for (const each of [name, name + "-b"]) await say(each, n);
+      await says(page, "events", "4");
+      await page.click("#cut");
+      for (const each of [name, name + "-b"]) await say(each, 3);
+      await page.click("#cut");
+      await says(page, "events", "6");
+      assert.equal(await number(page, "missing") + await number(page, "doubled"), 0);
+      // Another log under the same name: what was read of the first is not gone on with.
+      await page.fill("#names", name);
+      await page.click("#watch");
+      await says(page, "events", "3");
+      await page.click("#cut");
+      assert.equal((await asked(name, { method: "DELETE" })).status, 204);
+      assert.equal((await asked(name, { method: "PUT", headers })).status, 201);
+      await say(name, 1);
+      await page.click("#cut");
+      await says(page, "resets", "1");
+      assert.match(await page.locator(".mark-row.warn").textContent(), /^Reset \(epoch\): /);
+    }));
+
+    it("says in words that a key is missing, wrong or none, and that there is no stream for it", () => keyed(async (page) => {
+      const told = async (published, watching) => {
+        await page.click("#append");
+        await says(page, "note", published);
+        await page.click("#watch");
+        await status(page, watching);
+      };
+      await page.fill("#stream", "nowhere");
+      const missing = "his edge wants a key: fill in “API key”", unknown = "he edge does not know this key";
+      await told("T" + missing, "Given up: t" + missing);
+      await page.fill("#key", "sk-another");
+      await told("T" + unknown, "Given up: t" + unknown);
+      assert.equal(await state(page), "error");
+      await page.fill("#key", "sk-ünknown");
+      const none = "No key looks like this: it has a space in it, or a letter that cannot be sent";
+      await told(none, none);
+      await page.fill("#key", KEY);
+      await told("There is no stream nowhere for this key", "Given up: there is no stream nowhere for this key");
+    }));
+
+    it("shows how an address is signed that needs no key", () => keyed(async (page, name) => {
+      await page.fill("#key", KEY);
+      await page.click("#create");
+      await page.click("#append");
+      await page.waitForFunction(() => document.getElementById("note").textContent.startsWith("Appended"));
+      await page.click("#close");
+      await page.waitForFunction(() => document.getElementById("note").textContent.includes("is closed"));
+      await page.click("summary");
+      const shown = await page.innerText("#signed");
+      const ran = await promisify(execFile)("sh", ["-c", shown], { env: { ...process.env, SIGN_KEY }, timeout: 20_000 });
+      assert.match(ran.stdout, /^data: ?.*Why do reeds grow/m, shown + ran.stderr);
+      assert.match(ran.stdout, /"streamClosed":true/);
+    }));
+  });
 
   it("is used by keyboard alone, light and dark, on a phone", async () => {
     const grounds = new Set();

@@ -61,6 +61,28 @@ describe("the page's reader", () => {
     });
   }
 
+  it("keeps the id of the last whole event, and the time to come back after, however it is sliced", async () => {
+    const stream = Buffer.from([
+      "\ufeffid: 1", "retry: 0250", "event: tick", "data: é", "data", "data:  🌾", "",
+      "id: no\0ne", "retry: 3s", "data: same id", "",
+      "id: 2", "event: lost", "",
+      "data:", "",
+      "id", "data: no id", "",
+      "id: 3", "data: not whole",
+    ].join("\r\n"));
+    const expected = [["é\n\n 🌾", "tick", "1"], ["same id", "", "1"], ["", "", "2"], ["no id", "", ""]];
+    for (let size = 1; size <= stream.length; size += 1) {
+      const read = await opened.page.evaluate(([bytes, size]) => {
+        const parser = new SseParser("0"), events = [];
+        for (let at = 0; at < bytes.length; at += size) {
+          parser.feed(new Uint8Array(bytes.slice(at, at + size)), (data, type) => events.push([data, type, parser.lastId]));
+        }
+        return { events, lastId: parser.lastId, retryMs: parser.retryMs };
+      }, [[...stream], size]);
+      assert.deepEqual(read, { events: expected, lastId: "", retryMs: 250 }, `slices of ${size}`);
+    }
+  });
+
   it("joins the data lines of one event", async () => {
     await sliced([Buffer.from(`data: {"choices":\ndata: [{"delta":{"content":"joined"}}]}\n\ndata: [DONE]\n\n`)]);
     assert.equal(await text(opened.page, "output"), "joined");
