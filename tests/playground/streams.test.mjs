@@ -31,8 +31,7 @@ describe("the page of streams", () => {
   });
 
   it("shows every number exactly once, though connections break within events and answers are lost", () => opened(async (page, name) => {
-    await page.click("#create");
-    await says(page, "note", `${name} is there now, at /v1/stream/${name}`);
+    await create(page, name);
     proxy.cutting = true;
     await page.locator("#pace").fill("50");
     await page.click("#count");
@@ -53,7 +52,7 @@ describe("the page of streams", () => {
   }));
 
   it("cuts and resumes by button and by key, where it was", () => opened(async (page, name) => {
-    await page.click("#create");
+    await create(page, name);
     await page.click("#watch");
     await append(name, [1, 2, 3]);
     await says(page, "last", "3");
@@ -71,7 +70,7 @@ describe("the page of streams", () => {
   }));
 
   it("hears events by their names, and only those it listens for", () => opened(async (page, name) => {
-    await page.click("#create");
+    await create(page, name);
     await page.fill("#hear", "chat");
     await page.click("#watch");
     await append(name, [1], "chat");
@@ -111,7 +110,7 @@ describe("the page of streams", () => {
   }));
 
   it("tells when what was asked for is no longer kept", () => opened(async (page, name) => {
-    await page.click("#create");
+    await create(page, name);
     await page.click("#watch");
     await append(name, [1, 2]);
     await says(page, "last", "2");
@@ -125,7 +124,7 @@ describe("the page of streams", () => {
   }));
 
   it("stays away from a stream that is closed: 204", () => opened(async (page, name) => {
-    await page.click("#create");
+    await create(page, name);
     await append(name, [1]);
     await page.click("#close");
     await page.waitForFunction(() => document.getElementById("note").textContent.includes("is closed"));
@@ -140,7 +139,7 @@ describe("the page of streams", () => {
   }));
 
   it("forks a stream where it was read to", () => opened(async (page, name) => {
-    await page.click("#create");
+    await create(page, name);
     await page.click("#watch");
     await append(name, [1, 2, 3]);
     await says(page, "last", "3");
@@ -168,7 +167,7 @@ describe("the page of streams", () => {
         page.on("response", (response) => {
           if (response.request().resourceType() === "eventsource") codings.push(response.headers()["content-encoding"]);
         });
-        await page.click("#create");
+        await create(page, name);
         await page.click("#watch");
         await page.click("#count");
         await page.waitForFunction(() => +document.getElementById("last").textContent >= 5);
@@ -212,8 +211,7 @@ describe("the page of streams", () => {
 
     it("shows every number exactly once with a key, though connections break within events and answers are lost", () => keyed(async (page, name) => {
       await page.fill("#key", KEY);
-      await page.click("#create");
-      await says(page, "note", `${name} is there now, at /v1/stream/${name}`);
+      await create(page, name);
       const addresses = [];
       page.on("request", (request) => addresses.push(request.url()));
       ownProxy.cutting = true;
@@ -290,7 +288,7 @@ describe("the page of streams", () => {
 
     it("shows how an address is signed that needs no key", () => keyed(async (page, name) => {
       await page.fill("#key", KEY);
-      await page.click("#create");
+      await create(page, name);
       await page.click("#append");
       await page.waitForFunction(() => document.getElementById("note").textContent.startsWith("Appended"));
       await page.click("#close");
@@ -353,6 +351,12 @@ async function opened(use, { origin = proxy.origin, ...options } = {}) {
 }
 
 const number = async (page, id) => Number((await text(page, id)).replaceAll(",", ""));
+
+// Makes the stream by the page, and waits until it is there: what comes from outside the page must find it.
+async function create(page, name) {
+  await page.click("#create");
+  await says(page, "note", `${name} is there now, at /v1/stream/${name}`);
+}
 
 const status = (page, expected) => page.waitForFunction((expected) => document.getElementById("status").textContent === expected, expected);
 
