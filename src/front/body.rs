@@ -9,7 +9,7 @@ use crate::observe::Outcome;
 use crate::openai::ApiError;
 use crate::relay::answer;
 use crate::relay::ask::{Stop, receive_more};
-use crate::relay::client::{Client, write_all};
+use crate::relay::client::Client;
 use crate::relay::core::Core;
 use crate::relay::deadline::Timeout;
 use crate::relay::decides::Decides;
@@ -18,6 +18,7 @@ use crate::relay::exchange::{After, millis};
 use crate::relay::ledger::Ledger;
 use crate::relay::request::Request;
 use crate::relay::upload::{Upload, UploadError};
+use crate::relay::writing::write_all;
 use crate::shard::block::Block;
 
 /// Why a request is not answered as it was meant.

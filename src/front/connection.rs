@@ -24,7 +24,7 @@ use crate::http::request::{
 use crate::observe::Outcome;
 use crate::openai::ApiError;
 use crate::relay::answer::{self, Local};
-use crate::relay::client::{Client, write_all};
+use crate::relay::client::Client;
 use crate::relay::core::Core;
 use crate::relay::deadline::Timeout;
 use crate::relay::download::Framing;
@@ -33,6 +33,7 @@ use crate::relay::ledger::Ledger;
 use crate::relay::models;
 use crate::relay::request::Request;
 use crate::relay::settings::Settings;
+use crate::relay::writing::write_all;
 use crate::shard::block::BLOCK_BYTES;
 use crate::shard::clock::{Micros, Millis};
 use crate::upstream::affinity;

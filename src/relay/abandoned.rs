@@ -7,9 +7,9 @@
 use std::future::poll_fn;
 use std::task::{Poll, ready};
 
-use super::client::Beat;
 use super::download::{Download, Ending};
 use super::exchange::{Exchange, Limits, millis};
+use super::writing::Beat;
 use crate::config::Route;
 use crate::shard::clock::Millis;
 

@@ -15,9 +15,7 @@
 //! else is not kept: with the counts of its `Rc` it is 256 bytes, a class of the allocator's.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::future::poll_fn;
 use std::io;
-use std::ops::Range;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -25,83 +23,36 @@ use tokio::task::coop::has_budget_remaining;
 
 use crate::net::stream::Stream;
 use crate::shard::Shard;
-use crate::shard::block::{Block, Span};
 use crate::shard::clock::Millis;
 use crate::shard::wheel::{Timed, Timer};
 
-use super::ask::Stop;
 use super::deadline::{Deadlines, Due, Timeout};
 use super::inbound::Inbound;
-
-/// A lone comment line as a chunk of its own; see [`crate::sse::HEARTBEAT`].
-const HEARTBEAT_CHUNK: &[u8] = b"2\r\n:\n\r\n";
+use super::writing::{Beat, Unbeaten, Unwritten};
 
 /// The connection.
 pub struct Client {
-    stream: RefCell<Stream>,
+    pub(super) stream: RefCell<Stream>,
     inbound: RefCell<Inbound>,
     /// What waits to be written. Boxed: nearly every client reads what it gets.
-    unwritten: RefCell<Option<Box<Unwritten>>>,
+    pub(super) unwritten: RefCell<Option<Box<Unwritten>>>,
     /// What is left of a heartbeat that the socket took a part of.
-    unbeaten: Cell<Unbeaten>,
+    pub(super) unbeaten: Cell<Unbeaten>,
     /// A TLS session still holds ciphertext.
-    unflushed: Cell<bool>,
+    pub(super) unflushed: Cell<bool>,
     waker: Cell<Option<Waker>>,
     /// The socket knows `waker`, and calls it when there is something to read.
     listening: Cell<bool>,
-    shard: Rc<Shard>,
+    pub(super) shard: Rc<Shard>,
     timer: Timer,
     /// Every time limit of the connection.
     pub deadlines: Deadlines,
-    beat: Cell<Beat>,
-    beats: Cell<u32>,
+    pub(super) beat: Cell<Beat>,
+    pub(super) beats: Cell<u32>,
     leaving: Cell<bool>,
 }
 
-/// Whether, and how, a heartbeat may be written now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Beat {
-    /// Not now: no event stream, or in the middle of an event.
-    Hold,
-    /// Between two chunks and two events.
-    Chunk,
-    /// Between two events of a body that ends by close.
-    Bare,
-}
-
 const _: () = assert!(size_of::<Client>() <= 240, "with two counts it fits a class of the allocator's");
-
-/// Bytes that were accepted for the client and not written yet.
-struct Unwritten {
-    block: Block,
-    span: Span,
-}
-
-/// The last bytes of a heartbeat.
-#[derive(Clone, Copy)]
-struct Unbeaten {
-    of: Beat,
-    bytes: u8,
-}
-
-impl Unbeaten {
-    const NOTHING: Unbeaten = Unbeaten { of: Beat::Hold, bytes: 0 };
-
-    fn bytes(self) -> &'static [u8] {
-        let whole = self.of.bytes();
-        &whole[whole.len() - usize::from(self.bytes)..]
-    }
-}
-
-impl Beat {
-    fn bytes(self) -> &'static [u8] {
-        match self {
-            Beat::Hold => &[],
-            Beat::Chunk => HEARTBEAT_CHUNK,
-            Beat::Bare => crate::sse::HEARTBEAT,
-        }
-    }
-}
 
 impl Client {
     /// Takes a connection in.
@@ -241,145 +192,6 @@ impl Client {
         }
     }
 
-    /// Writes `block[range]`. If the socket does not take all of it, the block is kept, nothing more may be sent until
-    /// [`Client::poll_pending`] is ready, and `block` is left empty.
-    pub fn send(
-        &self,
-        cx: &mut Context<'_>,
-        block: &mut Option<Block>,
-        range: Range<usize>,
-    ) -> io::Result<()> {
-        debug_assert!(
-            self.unwritten.borrow().is_none() && self.unbeaten.get().bytes == 0,
-            "sent while blocked"
-        );
-        let mut stream = self.stream.borrow_mut();
-        let Some(bytes) = block.as_deref().map(|block| &block[range.clone()]) else { return Ok(()) };
-        let wanted = bytes.len();
-        let mut written = 0;
-        while written < wanted {
-            match stream.poll_write(cx, &bytes[written..]) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(more)) => written += more,
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => break,
-            }
-        }
-        let is_flushed = !stream.is_tls() || stream.poll_flush(cx)?.is_ready();
-        self.unflushed.set(!is_flushed);
-        if written < wanted {
-            let span = Span::new(range.start + written, range.end);
-            *self.unwritten.borrow_mut() = block.take().map(|block| Box::new(Unwritten { block, span }));
-        }
-        if written < wanted || !is_flushed {
-            self.deadlines.blocked(self.shard.clock.millis());
-            self.arm();
-        }
-        Ok(())
-    }
-
-    /// Writes bytes that somebody else keeps, after what waits to be written: says how many of them the socket took.
-    pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_pending(cx))?;
-        let mut stream = self.stream.borrow_mut();
-        let written = stream.poll_write(cx, bytes);
-        let full = match &written {
-            Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            Poll::Ready(Ok(_)) => stream.is_tls() && stream.poll_flush(cx)?.is_pending(),
-            Poll::Ready(Err(_)) => false,
-            Poll::Pending => true,
-        };
-        if full {
-            self.unflushed.set(self.unflushed.get() || written.is_ready());
-            self.deadlines.blocked(self.shard.clock.millis());
-            self.arm();
-        }
-        written
-    }
-
-    /// Nobody will read what waits to be written.
-    pub fn forget_pending(&self) {
-        *self.unwritten.borrow_mut() = None;
-        self.unbeaten.set(Unbeaten::NOTHING);
-        self.unflushed.set(false);
-        self.deadlines.unblocked(self.shard.clock.millis());
-    }
-
-    /// Gives up a client that does not read: it is reset now, whatever its task has to do yet.
-    pub fn let_go(&self) {
-        self.forget_pending();
-        self.stream.borrow().reset();
-    }
-
-    /// Whether something waits to be written.
-    pub fn is_blocked(&self) -> bool {
-        self.unwritten.borrow().is_some() || self.unflushed.get() || self.unbeaten.get().bytes > 0
-    }
-
-    /// Ready when everything that was sent has been written.
-    pub fn poll_pending(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut stream = self.stream.borrow_mut();
-        while self.unbeaten.get().bytes > 0 {
-            let Unbeaten { of, bytes } = self.unbeaten.get();
-            let written = ready!(stream.poll_write(cx, self.unbeaten.get().bytes()))?;
-            self.unbeaten.set(Unbeaten { of, bytes: bytes - written as u8 });
-        }
-        let mut unwritten = self.unwritten.borrow_mut();
-        while let Some(Unwritten { block, span }) = unwritten.as_deref_mut() {
-            let written = ready!(stream.poll_write(cx, &block[span.range()]))?;
-            self.deadlines.blocked(self.shard.clock.millis());
-            *span = Span::new(span.start() + written, span.end());
-            if span.is_empty() {
-                *unwritten = None;
-            }
-        }
-        if self.unflushed.get() {
-            ready!(stream.poll_flush(cx))?;
-            self.unflushed.set(false);
-        }
-        if self.deadlines.unblocked(self.shard.clock.millis()) {
-            // The wheel may have been set to the client's limit, which lies behind the upstream's.
-            self.arm();
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Says whether the wheel may write a heartbeat from now on.
-    pub fn set_beat(&self, beat: Beat) {
-        self.beat.set(beat);
-    }
-
-    /// Heartbeats that were written since the last call.
-    pub fn take_beats(&self) -> u32 {
-        self.beats.take()
-    }
-
-    fn write_heartbeat(&self) {
-        let of = self.beat.get();
-        let bytes = of.bytes();
-        if bytes.is_empty() || self.is_blocked() {
-            return;
-        }
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut stream = self.stream.borrow_mut();
-        // The waker is a no-op and may stay registered for writing: whoever has bytes to write polls, and registers, anew.
-        match stream.poll_write(&mut cx, bytes) {
-            Poll::Ready(Ok(written)) => {
-                let flush = stream.is_tls() && !matches!(stream.poll_flush(&mut cx), Poll::Ready(Ok(())));
-                self.unbeaten.set(Unbeaten { of, bytes: (bytes.len() - written) as u8 });
-                self.unflushed.set(flush);
-                self.beats.set(self.beats.get() + 1);
-                if written < bytes.len() || flush {
-                    self.deadlines.blocked(self.shard.clock.millis());
-                    self.wake();
-                }
-            }
-            // A full socket has enough to read; a broken one is found by its task.
-            Poll::Pending => {}
-            Poll::Ready(Err(_)) => self.wake(),
-        }
-    }
-
     /// Makes the task look around.
     pub fn wake(&self) {
         let waker = self.waker.take();
@@ -407,26 +219,4 @@ impl Timed for Client {
         }
         self.arm();
     }
-}
-
-/// Writes `bytes` and waits until they are written, a limit passes or the socket breaks.
-pub async fn write_all(client: &Client, shard: &Shard, bytes: &[u8]) -> Result<(), Stop> {
-    let mut block = Some(shard.blocks.take_large(bytes.len()));
-    if let Some(block) = &mut block {
-        block[..bytes.len()].copy_from_slice(bytes);
-    }
-    poll_fn(|cx| {
-        if let Poll::Ready(timeout) = client.poll_expired(cx) {
-            return Poll::Ready(Err(Stop::Timeout(timeout)));
-        }
-        if ready!(client.poll_pending(cx)).is_err() {
-            return Poll::Ready(Err(Stop::Gone));
-        }
-        if block.is_some() && client.send(cx, &mut block, 0..bytes.len()).is_err() {
-            return Poll::Ready(Err(Stop::Gone));
-        }
-        block = None;
-        client.poll_pending(cx).map_err(|_| Stop::Gone)
-    })
-    .await
 }

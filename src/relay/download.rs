@@ -22,12 +22,13 @@ use std::io;
 use std::ops::Range;
 use std::task::{Context, Poll, ready};
 
-use super::client::{Beat, Client};
+use super::client::Client;
 use super::core::Core;
 use super::deadline::Timeout;
 use super::framing::{self, HEAD_ROOM, TAIL_ROOM};
 use super::tee::Tee;
 use super::upload::Upload;
+use super::writing::Beat;
 use crate::http::body::BodyDecoder;
 use crate::http::chunked;
 use crate::net::stream::Stream;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::answer::{self, Learnt};
 use super::ask::{Answered, Stop};
-use super::client::{Beat, Client};
+use super::client::Client;
 use super::core::Core;
 use super::decides::Decides;
 use super::download::{Download, Ending, Framing, Look};
@@ -19,6 +19,7 @@ use super::refusal::Failure;
 use super::request::Request;
 use super::settings::Settings;
 use super::upload::Upload;
+use super::writing::Beat;
 use crate::config::Route;
 use crate::http::body::BodyDecoder;
 use crate::http::response::ResponseHead;
@@ -263,7 +264,7 @@ impl Exchange<'_> {
 
     /// Writes to the client and waits until it is written.
     pub(super) async fn write(&self, bytes: Vec<u8>) -> Result<(), Stop> {
-        super::client::write_all(self.client, &self.core.shard, &bytes).await
+        super::writing::write_all(self.client, &self.core.shard, &bytes).await
     }
 }
 

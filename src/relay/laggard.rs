@@ -28,13 +28,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use super::client::{Beat, Client};
+use super::client::Client;
 use super::core::Core;
 use super::deadline::Timeout;
 use super::download::{Download, Ending, Framing};
 use super::framing::{self, HEAD_ROOM, TAIL_ROOM};
 use super::tee::Tee;
 use super::upload::Upload;
+use super::writing::Beat;
 use crate::http::chunked::LAST_CHUNK;
 use crate::openai::ApiError;
 use crate::shard::block::BLOCK_BYTES;

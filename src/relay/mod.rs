@@ -13,9 +13,9 @@
 //!
 //! | file | what it is |
 //! | --- | --- |
-//! | [`client`] | the client's connection, as its task and the wheel see it |
+//! | [`client`], [`writing`] | the client's connection, as its task and the wheel see it; what is written to it |
 //! | [`deadline`] | its time limits |
-//! | [`request`], [`answer`] | heads, towards the upstream and towards the client |
+//! | [`request`], [`sending`], [`answer`] | a request as it is kept; heads, towards the upstream and towards the client |
 //! | [`upload`], [`download`] | bodies; `download` is the pump |
 //! | [`kept`] | a body that may have to be sent again |
 //! | [`framing`] | chunks made around bytes where they lie |
@@ -70,6 +70,8 @@ pub mod probing;
 mod refusal;
 pub mod request;
 pub mod retry;
+pub mod sending;
 pub mod settings;
 mod tee;
 pub mod upload;
+pub mod writing;

@@ -16,14 +16,16 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Local};
 use super::ask::{Asking, Stop, guarded};
-use super::client::{Client, write_all};
+use super::client::Client;
 use super::core::Core;
 use super::download::Framing;
 use super::exchange::After;
 use super::framing::TAIL_ROOM;
 use super::ledger::{Ledger, outcome_of};
-use super::request::{Left, Request};
+use super::request::Request;
+use super::sending::Left;
 use super::settings::Settings;
+use super::writing::write_all;
 use crate::guard::meter::Taken;
 use crate::guard::rate::Nanos;
 use crate::http::body::BodyDecoder;

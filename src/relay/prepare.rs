@@ -7,7 +7,7 @@ use super::ask::{Stop, receive_more};
 use super::decides::Decides;
 use super::exchange::{Exchange, millis};
 use super::refusal::Failure;
-use super::request::Left;
+use super::sending::Left;
 use super::settings::Settings;
 use super::upload::WHOLE_BYTES;
 use crate::config::Timeouts;

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::answer;
 use super::ask::Stop;
-use super::client::Beat;
 use super::deadline::Timeout;
 use super::download::{Download, Framing};
 use super::exchange::{After, Exchange};
 use super::ledger::outcome_of;
 use super::upload::UploadError;
+use super::writing::Beat;
 use crate::observe::Outcome;
 use crate::openai::ApiError;
 

@@ -11,14 +11,11 @@ use crate::guard::account::Account;
 use crate::guard::holder::Holder;
 use crate::http::Version;
 use crate::http::coding::{Coding, negotiate};
-use crate::http::fields::{Lines, is_called, is_of_a_proxy, write_field, write_number};
+use crate::http::fields::{Lines, is_called, is_of_a_proxy};
 use crate::http::request::{RequestBody, RequestHead};
 use crate::observe::{Degraded, Ids, TraceContext, valid_request_id};
-use crate::shard::clock::Millis;
-use crate::upstream::target::Target;
 
-/// Nothing may change the bytes on their way here, and whoever is asked may know who asks (RFC 9110, 7.6.3).
-const OF_EVERY_REQUEST: &[u8] = b"Accept-Encoding: identity\r\nVia: 1.1 sedge\r\n";
+use super::sending::Sending;
 
 /// A request that has passed the parser.
 pub struct Request {
@@ -71,7 +68,7 @@ pub struct Request {
     /// Its limits, if it has any. Boxed: every stream that waits keeps a request, and most have none.
     pub(super) account: Option<Box<Account>>,
     /// What is of use until it has been sent; nothing after that.
-    sending: Option<Box<Sending>>,
+    pub(super) sending: Option<Box<Sending>>,
 }
 
 /// What becomes of a field of the head.
@@ -84,21 +81,6 @@ enum Taken {
     Continued,
     /// It goes to the upstream as it is, if a trace was continued.
     State,
-}
-
-/// What of a request is of use until it has been sent.
-struct Sending {
-    /// What the client says who it is.
-    authorization: Option<Vec<u8>>,
-    /// The same in the fields that Anthropic's and Azure's SDKs use: each with its name.
-    api_keys: Vec<(&'static str, Vec<u8>)>,
-    /// The server that the client meant, and right behind it the fields to forward, as lines, without those that are written for
-    /// each upstream.
-    lines: Vec<u8>,
-    /// Where the fields begin.
-    host_bytes: usize,
-    /// Which codings the client takes, for an answer that is made here; upstreams are asked for none.
-    accepted: Vec<u8>,
 }
 
 impl Request {
@@ -266,11 +248,6 @@ impl Request {
         &self.target[..self.path_bytes]
     }
 
-    /// The fields to forward, as lines.
-    pub fn fields(&self) -> &[u8] {
-        self.sending().fields()
-    }
-
     /// Whose key it came with, where keys are asked for.
     pub fn holder(&self) -> Option<&Arc<Holder>> {
         self.account.as_ref()?.holder.as_ref()
@@ -304,24 +281,6 @@ impl Request {
         negotiate([&self.sending().accepted[..]])
     }
 
-    /// What is of use until it has been sent.
-    fn sending(&self) -> &Sending {
-        static NOTHING: Sending = Sending::NOTHING;
-        self.sending.as_deref().unwrap_or(&NOTHING)
-    }
-
-    /// The server that the client meant, as it called it.
-    pub fn host(&self) -> &[u8] {
-        let Sending { lines, host_bytes, .. } = self.sending();
-        &lines[..*host_bytes]
-    }
-
-    /// What the client says who it is: `Authorization`, and the first of the fields that others use for it.
-    pub fn credentials(&self) -> (Option<&[u8]>, Option<&[u8]>) {
-        let sending = self.sending();
-        (sending.authorization.as_deref(), sending.api_keys.first().map(|(_, key)| &key[..]))
-    }
-
     /// Where its client reaches this server, as in `https://edge.example`, if it has said so. What a proxy adds is here only if
     /// that is trusted.
     pub fn origin(&self, tls: bool) -> Option<String> {
@@ -336,93 +295,9 @@ impl Request {
         host.filter(|host| !host.is_empty()).map(|host| format!("{scheme}://{host}"))
     }
 
-    /// Appends the fields in which the client says who it is.
-    pub fn write_credentials(&self, out: &mut Vec<u8>) {
-        let Sending { authorization, api_keys, .. } = self.sending();
-        if let Some(theirs) = authorization {
-            write_field(out, "Authorization", theirs);
-        }
-        for (name, theirs) in api_keys {
-            write_field(out, name, theirs);
-        }
-    }
-
-    /// What the client says who it is has opened this door, and is nobody else's business.
-    pub fn forget_credentials(&mut self) {
-        if let Some(sending) = &mut self.sending {
-            (sending.authorization, sending.api_keys) = (None, Vec::new());
-        }
-    }
-
-    /// The fields have been sent for the last time.
-    pub fn forget_fields(&mut self) {
-        self.sending = None;
-    }
-
     /// Whether the method is HEAD, so that the answer has no body.
     pub fn is_head(&self) -> bool {
         &*self.method == "HEAD"
-    }
-
-    /// The head for `target`, normalised: one form for everything that can be said in several.
-    pub fn write(&self, target: &Target, framing: &RequestBody, left: Left) -> Vec<u8> {
-        let (prefix, rest) = target.path(&self.target);
-        let sending = self.sending();
-        let Sending { authorization, api_keys, .. } = sending;
-        let fields = sending.fields();
-        let mut head = Vec::with_capacity(fields.len() + self.target.len() + 512);
-        for part in [&self.method, " ", prefix, rest, " HTTP/1.1\r\n"] {
-            head.extend_from_slice(part.as_bytes());
-        }
-        write_field(&mut head, "Host", target.authority.as_bytes());
-        head.extend_from_slice(fields);
-        // A client's key is not shown to an upstream that has one of its own.
-        let carries_key = authorization.is_some() || !api_keys.is_empty();
-        match target.authorization() {
-            Some((ours, yields)) if !(yields && carries_key) => {
-                write_field(&mut head, "Authorization", ours.as_bytes());
-            }
-            _ => self.write_credentials(&mut head),
-        }
-        head.extend_from_slice(OF_EVERY_REQUEST);
-        write_field(&mut head, "X-Request-Id", self.id.as_bytes());
-        write_field(&mut head, "Traceparent", &self.trace.traceparent());
-        if let Some(ms) = left.total {
-            write_number(&mut head, "X-Request-Timeout-Ms", ms);
-        }
-        if let Some(ms) = left.answer {
-            write_number(&mut head, "X-Stainless-Timeout", ms.div_ceil(1000));
-        }
-        match framing {
-            RequestBody::None => {}
-            RequestBody::Length(length) => {
-                write_number(&mut head, "Content-Length", *length);
-            }
-            RequestBody::Chunked => write_field(&mut head, "Transfer-Encoding", b"chunked"),
-        }
-        head.extend_from_slice(b"\r\n");
-        head
-    }
-}
-
-impl Sending {
-    const NOTHING: Sending = Sending {
-        authorization: None,
-        api_keys: Vec::new(),
-        lines: Vec::new(),
-        host_bytes: 0,
-        accepted: Vec::new(),
-    };
-
-    fn fields(&self) -> &[u8] {
-        &self.lines[self.host_bytes..]
-    }
-
-    fn forget_tracestate(&mut self) {
-        let (host, fields) = self.lines.split_at(self.host_bytes);
-        let is_state = |line: &&[u8]| line.len() > 11 && line[..11].eq_ignore_ascii_case(b"tracestate:");
-        let kept = fields.split_inclusive(|&byte| byte == b'\n').filter(|line| !is_state(line));
-        self.lines = [host].into_iter().chain(kept).collect::<Vec<_>>().concat();
     }
 }
 
@@ -436,15 +311,6 @@ fn method(name: &str) -> Cow<'static, str> {
         "DELETE" => "DELETE".into(),
         other => other.to_owned().into(),
     }
-}
-
-/// What is left of a request's time, in milliseconds, for the upstream that is asked now.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Left {
-    /// Of the whole request's.
-    pub total: Option<Millis>,
-    /// Of the time until the answer begins, where the client has told one.
-    pub answer: Option<Millis>,
 }
 
 /// Seconds, with or without a fraction, in milliseconds.

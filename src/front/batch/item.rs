@@ -20,8 +20,9 @@ use crate::http::response;
 use crate::net::stream::Stream;
 use crate::openai::{ApiError, FirstContent, Seen};
 use crate::relay::core::Core;
-use crate::relay::request::{Left, Request};
+use crate::relay::request::Request;
 use crate::relay::retry::retry_after;
+use crate::relay::sending::Left;
 use crate::sse::{Events, write_event};
 
 /// The largest event, or answer that is no stream.

@@ -30,13 +30,15 @@ use crate::observe::Outcome;
 use crate::openai::ApiError;
 use crate::relay::answer;
 use crate::relay::ask::{Stop, guarded};
-use crate::relay::client::{Beat, Client, write_all};
+use crate::relay::client::Client;
 use crate::relay::core::Core;
 use crate::relay::deadline::Timeout;
 use crate::relay::download::Framing;
 use crate::relay::exchange::{After, millis};
 use crate::relay::ledger::{Ledger, outcome_of};
-use crate::relay::request::{Left, Request};
+use crate::relay::request::Request;
+use crate::relay::sending::Left;
+use crate::relay::writing::{Beat, write_all};
 use crate::shard::clock::{Micros, Millis};
 use crate::sse::Scanner;
 

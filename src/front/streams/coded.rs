@@ -14,10 +14,11 @@ use crate::http::Version;
 use crate::http::coding::Coding;
 use crate::http::fields::write_field;
 use crate::relay::ask::Stop;
-use crate::relay::client::{Client, write_all};
+use crate::relay::client::Client;
 use crate::relay::core::Core;
 use crate::relay::deadline::Timeout;
 use crate::relay::exchange::millis;
+use crate::relay::writing::write_all;
 use crate::stream::encode::{Encoder, End};
 
 /// What is no longer is sent as it is, in bytes: it fits one packet either way.

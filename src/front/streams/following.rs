@@ -33,12 +33,13 @@ use crate::front::{Lodging, go_on};
 use crate::http::Version;
 use crate::relay::answer;
 use crate::relay::ask::Stop;
-use crate::relay::client::{Beat, Client};
+use crate::relay::client::Client;
 use crate::relay::core::Core;
 use crate::relay::deadline::Timeout;
 use crate::relay::download::Framing;
 use crate::relay::exchange::{After, millis};
 use crate::relay::memo::Memo;
+use crate::relay::writing::Beat;
 use crate::stream::events::payload;
 use crate::stream::{Look, Streams};
 

@@ -1,0 +1,145 @@
+//! What of a request is of use until it has been sent: the fields that go to an upstream, and what its client says who it is; and the
+//! head that is made of them.
+
+use crate::http::fields::{write_field, write_number};
+use crate::http::request::RequestBody;
+use crate::shard::clock::Millis;
+use crate::upstream::target::Target;
+
+use super::request::Request;
+
+/// Nothing may change the bytes on their way here, and whoever is asked may know who asks (RFC 9110, 7.6.3).
+const OF_EVERY_REQUEST: &[u8] = b"Accept-Encoding: identity\r\nVia: 1.1 sedge\r\n";
+
+/// What of a request is of use until it has been sent.
+pub(super) struct Sending {
+    /// What the client says who it is.
+    pub(super) authorization: Option<Vec<u8>>,
+    /// The same in the fields that Anthropic's and Azure's SDKs use: each with its name.
+    pub(super) api_keys: Vec<(&'static str, Vec<u8>)>,
+    /// The server that the client meant, and right behind it the fields to forward, as lines, without those that are written for
+    /// each upstream.
+    pub(super) lines: Vec<u8>,
+    /// Where the fields begin.
+    pub(super) host_bytes: usize,
+    /// Which codings the client takes, for an answer that is made here; upstreams are asked for none.
+    pub(super) accepted: Vec<u8>,
+}
+
+impl Request {
+    /// The fields to forward, as lines.
+    pub fn fields(&self) -> &[u8] {
+        self.sending().fields()
+    }
+
+    /// What is of use until it has been sent.
+    pub(super) fn sending(&self) -> &Sending {
+        static NOTHING: Sending = Sending::NOTHING;
+        self.sending.as_deref().unwrap_or(&NOTHING)
+    }
+
+    /// The server that the client meant, as it called it.
+    pub fn host(&self) -> &[u8] {
+        let Sending { lines, host_bytes, .. } = self.sending();
+        &lines[..*host_bytes]
+    }
+
+    /// What the client says who it is: `Authorization`, and the first of the fields that others use for it.
+    pub fn credentials(&self) -> (Option<&[u8]>, Option<&[u8]>) {
+        let sending = self.sending();
+        (sending.authorization.as_deref(), sending.api_keys.first().map(|(_, key)| &key[..]))
+    }
+
+    /// Appends the fields in which the client says who it is.
+    pub fn write_credentials(&self, out: &mut Vec<u8>) {
+        let Sending { authorization, api_keys, .. } = self.sending();
+        if let Some(theirs) = authorization {
+            write_field(out, "Authorization", theirs);
+        }
+        for (name, theirs) in api_keys {
+            write_field(out, name, theirs);
+        }
+    }
+
+    /// What the client says who it is has opened this door, and is nobody else's business.
+    pub fn forget_credentials(&mut self) {
+        if let Some(sending) = &mut self.sending {
+            (sending.authorization, sending.api_keys) = (None, Vec::new());
+        }
+    }
+
+    /// The fields have been sent for the last time.
+    pub fn forget_fields(&mut self) {
+        self.sending = None;
+    }
+
+    /// The head for `target`, normalised: one form for everything that can be said in several.
+    pub fn write(&self, target: &Target, framing: &RequestBody, left: Left) -> Vec<u8> {
+        let (prefix, rest) = target.path(&self.target);
+        let sending = self.sending();
+        let Sending { authorization, api_keys, .. } = sending;
+        let fields = sending.fields();
+        let mut head = Vec::with_capacity(fields.len() + self.target.len() + 512);
+        for part in [&self.method, " ", prefix, rest, " HTTP/1.1\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
+        write_field(&mut head, "Host", target.authority.as_bytes());
+        head.extend_from_slice(fields);
+        // A client's key is not shown to an upstream that has one of its own.
+        let carries_key = authorization.is_some() || !api_keys.is_empty();
+        match target.authorization() {
+            Some((ours, yields)) if !(yields && carries_key) => {
+                write_field(&mut head, "Authorization", ours.as_bytes());
+            }
+            _ => self.write_credentials(&mut head),
+        }
+        head.extend_from_slice(OF_EVERY_REQUEST);
+        write_field(&mut head, "X-Request-Id", self.id.as_bytes());
+        write_field(&mut head, "Traceparent", &self.trace.traceparent());
+        if let Some(ms) = left.total {
+            write_number(&mut head, "X-Request-Timeout-Ms", ms);
+        }
+        if let Some(ms) = left.answer {
+            write_number(&mut head, "X-Stainless-Timeout", ms.div_ceil(1000));
+        }
+        match framing {
+            RequestBody::None => {}
+            RequestBody::Length(length) => {
+                write_number(&mut head, "Content-Length", *length);
+            }
+            RequestBody::Chunked => write_field(&mut head, "Transfer-Encoding", b"chunked"),
+        }
+        head.extend_from_slice(b"\r\n");
+        head
+    }
+}
+
+impl Sending {
+    pub(super) const NOTHING: Sending = Sending {
+        authorization: None,
+        api_keys: Vec::new(),
+        lines: Vec::new(),
+        host_bytes: 0,
+        accepted: Vec::new(),
+    };
+
+    fn fields(&self) -> &[u8] {
+        &self.lines[self.host_bytes..]
+    }
+
+    pub(super) fn forget_tracestate(&mut self) {
+        let (host, fields) = self.lines.split_at(self.host_bytes);
+        let is_state = |line: &&[u8]| line.len() > 11 && line[..11].eq_ignore_ascii_case(b"tracestate:");
+        let kept = fields.split_inclusive(|&byte| byte == b'\n').filter(|line| !is_state(line));
+        self.lines = [host].into_iter().chain(kept).collect::<Vec<_>>().concat();
+    }
+}
+
+/// What is left of a request's time, in milliseconds, for the upstream that is asked now.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Left {
+    /// Of the whole request's.
+    pub total: Option<Millis>,
+    /// Of the time until the answer begins, where the client has told one.
+    pub answer: Option<Millis>,
+}
