@@ -106,6 +106,19 @@ fn counting_messages_up_to_a_fork_keeps_nobody_waiting() {
     }
 }
 
+/// A stream may be a page, and a browser that is led there would run it with the rights of the playground's own.
+#[test]
+fn a_page_in_a_stream_is_none_of_this_origin() {
+    let edge = Edge::configured_freely("");
+    let html = ["Content-Type: text/html"];
+    assert_eq!(edge.ask(&request("PUT", &path("page"), &html, "<script>alert(1)</script>")).0.status(), 201);
+    for target in [path("page"), format!("{}?offset=-1", path("page")), path("missing")] {
+        let (head, _) = edge.ask(&get(&target, &[]));
+        assert_eq!(head.get("content-security-policy"), Some("sandbox"), "{target}");
+        assert_eq!(head.get("x-content-type-options"), Some("nosniff"), "{target}");
+    }
+}
+
 /// What someone sends, and what it is answered with.
 fn shapes() -> Vec<(&'static str, String, Vec<String>, String, u16)> {
     let mut shapes = Vec::new();

@@ -21,11 +21,13 @@ pub(super) struct Reply {
 
 impl Reply {
     /// One without a body. What browsers need to know of every answer: it is what it says to be, and any page may hold it, if
-    /// it may read it at all (PROTOCOL.md, 12.7).
+    /// it may read it at all (PROTOCOL.md, 12.7); and a page that somebody has appended is none of this origin, where people type
+    /// their keys into the playground (Content Security Policy Level 3, 6.3.2).
     pub(super) fn new(status: u16) -> Reply {
         let mut lines = Vec::with_capacity(256);
         write_field(&mut lines, "X-Content-Type-Options", b"nosniff");
         write_field(&mut lines, "Cross-Origin-Resource-Policy", b"cross-origin");
+        write_field(&mut lines, "Content-Security-Policy", b"sandbox");
         Reply { status, lines, body: Bytes::new(), has_body: false, error: None }
     }
 
