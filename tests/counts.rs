@@ -14,11 +14,11 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::process::{Pid, Signal, kill_process};
 
 use support::streams::{Events, append, create, path};
 use support::{
-    Edge, LAST_CHUNK, SSE_HEAD, Upstream, Wire, answer, callgrind, chunk, edge, post, relayed,
+    Edge, LAST_CHUNK, SSE_HEAD, Upstream, Wire, answer, callgrind, chunk, crowd, edge, post, relayed,
     stream_request, streaming,
 };
 
@@ -215,8 +215,7 @@ fn a_stream_that_waits_costs_little_memory() {
     if !is_release() {
         return;
     }
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    crowd::raise_descriptors();
     let upstream = Upstream::listen();
     let edge = Edge::to(&upstream);
     let mut open = Vec::new();
@@ -275,8 +274,7 @@ fn a_reader_that_waits_costs_little_memory() {
     if !is_release() {
         return;
     }
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    crowd::raise_descriptors();
     let edge = Edge::start(&[]);
     create(&edge, "a", "text/plain");
     let mut all = Vec::new();
@@ -294,8 +292,7 @@ fn a_reader_of_several_streams_costs_little_memory() {
     if !is_release() {
         return;
     }
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    crowd::raise_descriptors();
     let edge = Edge::start(&[]);
     create(&edge, "a", "text/plain");
     create(&edge, "b", "text/plain");
