@@ -36,6 +36,7 @@
 //! | [`models`] | the union of what the upstreams offer |
 //! | [`core`], [`settings`] | what the tasks of a core share; a configuration made ready |
 //! | [`desk`] | subscriptions of streams at work: webhooks sent, workers told |
+//! | `caught` | a panic as a value |
 //! | [`ledger`], [`memo`] | what is remembered for log and metrics; of an answer that goes on for days |
 
 mod abandoned;
@@ -44,6 +45,7 @@ pub mod ask;
 mod attempt;
 pub mod attempts;
 pub mod budget;
+mod caught;
 pub mod client;
 pub mod core;
 pub mod deadline;

@@ -30,7 +30,7 @@ mod webhook;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::observe::Ids;
 use crate::shard::clock::{Millis, unix_millis};
@@ -45,6 +45,9 @@ use crate::stream::{Hub, Notes, Streams, Tiding};
 use metrics::Webhooks;
 pub use task::run;
 
+/// Webhooks and events of wakes that are under way at a time; the others wait for their turn.
+const DELIVERIES_MAX: usize = 256;
+
 /// The note that holds the server's secret.
 const SECRET_NOTE: &str = "secret";
 
@@ -58,6 +61,8 @@ pub struct Desk {
     keys: Arc<Keys>,
     inner: Mutex<Inner>,
     bell: Notify,
+    /// Webhooks and events that may be under way at once; each gives its own back when it is dropped, however it ends.
+    slots: Arc<Semaphore>,
     webhooks: Webhooks,
     /// Unix time when the monotonic clock was 0: from then on time does not jump, and over a restart it goes on.
     epoch: UnixMillis,
@@ -162,6 +167,7 @@ impl Desk {
             keys: Arc::new(Keys::new(&secret)),
             inner: Mutex::new(inner),
             bell: Notify::new(),
+            slots: Arc::new(Semaphore::new(DELIVERIES_MAX)),
             webhooks: Webhooks::default(),
             epoch: unix_millis().saturating_sub(now),
         };
@@ -217,8 +223,22 @@ impl Desk {
         self.epoch + now
     }
 
-    /// Asks the subscriptions, when all news of streams are told, at `now` on the monotonic clock.
+    /// Asks the subscriptions, when all news of streams are told, at `now` on the monotonic clock; wakes the worker if that has
+    /// made work for it. Not for the worker itself: it would wake itself for what it has no room for, for ever.
     pub fn ask<R>(&self, now: Millis, ask: impl FnOnce(&mut Subscriptions, Scene<'_>) -> R) -> Asked<R> {
+        let (asked, has_work) = self.judge(now, ask);
+        if has_work {
+            self.bell.notify_one();
+        }
+        asked
+    }
+
+    /// The same without waking the worker. Says whether there is something new that it can do now.
+    fn judge<R>(
+        &self,
+        now: Millis,
+        ask: impl FnOnce(&mut Subscriptions, Scene<'_>) -> R,
+    ) -> (Asked<R>, bool) {
         let now = self.unix(now);
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let inner = &mut *inner;
@@ -240,13 +260,11 @@ impl Desk {
         let actions = subscriptions.take_actions();
         let stored = inner.obey(actions);
         let due = inner.subscriptions.next_due();
-        if !inner.orders.is_empty()
+        // One without a free slot waits for that, and looks for orders then.
+        let has_work = !inner.orders.is_empty() && self.slots.available_permits() > 0
             || !inner.lost.is_empty()
-            || due.is_some_and(|due| before.is_none_or(|before| due < before))
-        {
-            self.bell.notify_one();
-        }
-        Asked { answer, stored }
+            || due.is_some_and(|due| before.is_none_or(|before| due < before));
+        (Asked { answer, stored }, has_work)
     }
 }
 

@@ -1,12 +1,12 @@
 //! The same where subscriptions are in Redis: this node's share of the work. What is due is taken by whichever node is there
 //! first, and what a node has written down it carries out.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::task::{DELIVERIES_MAX, REST_MS_MAX};
+use super::task::REST_MS_MAX;
 use super::{Desk, webhook};
+use crate::relay::caught::caught;
 use crate::relay::core::Core;
 use crate::shard::clock::Millis;
 use crate::stream::redis::Remote;
@@ -21,22 +21,17 @@ const AGAIN_MS: Millis = 250;
 /// Looks after subscriptions. While the process drains it takes nothing up any more, but what those who still ask have written
 /// down is carried out.
 pub(super) async fn run(core: Rc<Core>, desk: Arc<Desk>, remote: Arc<Remote>) {
-    let under_way = Rc::new(Cell::new(0));
     loop {
+        tokio::task::yield_now().await;
         // What this node has no room for another one may take.
-        let room = (DELIVERIES_MAX - under_way.get()).min(LOOKS_MAX);
+        let room = desk.slots.available_permits().min(LOOKS_MAX);
         let wait = remote.look_at_due(if core.shared.is_draining() { 0 } else { room }).await;
-        while under_way.get() < DELIVERIES_MAX
-            && let Some(errand) = remote.next_errand()
-        {
+        while let Ok(slot) = Arc::clone(&desk.slots).try_acquire_owned() {
+            let Some(errand) = remote.next_errand() else { break };
             let (core, desk, remote) = (Rc::clone(&core), Arc::clone(&desk), Arc::clone(&remote));
-            let under_way = Rc::clone(&under_way);
-            under_way.set(under_way.get() + 1);
             tokio::task::spawn_local(async move {
                 carry_out(&core, &desk, &remote, errand).await;
-                under_way.set(under_way.get() - 1);
-                // Another may be waiting for its place.
-                remote.call();
+                drop(slot);
             });
         }
         let rest = match wait {
@@ -46,6 +41,7 @@ pub(super) async fn run(core: Rc<Core>, desk: Arc<Desk>, remote: Arc<Remote>) {
         tokio::select! {
             () = remote.called() => {}
             () = core.shard.pause(rest) => {}
+            _slot = desk.slots.acquire(), if desk.slots.available_permits() == 0 => {}
         }
     }
 }
@@ -55,10 +51,13 @@ async fn carry_out(core: &Rc<Core>, desk: &Desk, remote: &Arc<Remote>, errand: E
     let began = core.shard.clock.millis();
     let outcome = match remote.keys().await {
         Err(_) => Delivered::Failed,
-        Ok(keys) => tokio::select! {
-            outcome = Box::pin(webhook::send(core, &keys.signer, desk.unix(began), delivery)) => outcome,
-            () = core.shard.pause(delivery.timeout_ms) => Delivered::Failed,
-        },
+        Ok(keys) => {
+            let sent = Box::pin(caught(webhook::send(core, &keys.signer, desk.unix(began), delivery)));
+            tokio::select! {
+                outcome = sent => outcome.unwrap_or(Delivered::Failed),
+                () = core.shard.pause(delivery.timeout_ms) => Delivered::Failed,
+            }
+        }
     };
     desk.webhooks.count(outcome);
     // When its lease has ended it is somebody else's.

@@ -1,17 +1,14 @@
 //! Carrying out what subscriptions ask for, and telling them when it is time. One task for all cores.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 
 use super::{Desk, Order, Task, shared, webhook};
+use crate::relay::caught::caught;
 use crate::relay::core::Core;
 use crate::shard::clock::{Millis, unix_millis};
 use crate::stream::subscription::{Announcement, Delivered};
 use crate::stream::{Append, Found, Hub};
-
-/// Webhooks that are under way at a time; the others wait for their turn.
-pub(super) const DELIVERIES_MAX: usize = 256;
 
 /// The clock is looked at after this long at the latest.
 pub(super) const REST_MS_MAX: Millis = 1000;
@@ -22,20 +19,18 @@ pub async fn run(core: Rc<Core>) {
     if let Some(remote) = desk.streams.remote().cloned() {
         return shared::run(core, desk, remote).await;
     }
-    let under_way = Rc::new(Cell::new(0));
     while !core.shared.is_draining() {
+        // Whatever calls it again at once, everything else on this core has its turn in between.
+        tokio::task::yield_now().await;
         let now = core.shard.clock.millis();
-        desk.ask(now, |subscriptions, scene| subscriptions.advance(scene));
+        desk.judge(now, |subscriptions, scene| subscriptions.advance(scene));
         desk.tell_lost(now);
-        while let Some(order) = desk.next(under_way.get() < DELIVERIES_MAX) {
+        while let Ok(slot) = Arc::clone(&desk.slots).try_acquire_owned() {
+            let Some(order) = desk.next() else { break };
             let (core, desk, hub) = (Rc::clone(&core), Arc::clone(&desk), Rc::clone(&hub));
-            let under_way = Rc::clone(&under_way);
-            under_way.set(under_way.get() + 1);
             tokio::task::spawn_local(async move {
                 carry_out(&core, &desk, &hub, order).await;
-                under_way.set(under_way.get() - 1);
-                // Another may be waiting for its place.
-                desk.bell.notify_one();
+                drop(slot);
             });
         }
         let rest = desk.rest(now);
@@ -43,6 +38,7 @@ pub async fn run(core: Rc<Core>) {
             () = desk.bell.notified() => {}
             () = desk.streams.news().arrived() => {}
             () = core.shard.pause(rest) => {}
+            _slot = desk.slots.acquire(), if desk.slots.available_permits() == 0 => {}
         }
     }
 }
@@ -52,17 +48,16 @@ impl Desk {
     fn tell_lost(&self, now: Millis) {
         let lost = std::mem::take(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner).lost);
         for task in lost {
-            self.ask(now, |subscriptions, scene| match task {
+            self.judge(now, |subscriptions, scene| match task {
                 Task::Deliver(it) => subscriptions.delivered(&it.id, &it.wake_id, Delivered::Failed, scene),
                 Task::Announce(it) => subscriptions.announced(&it.id, &it.wake_id, false, scene),
             });
         }
     }
 
-    /// The next order, if there is one that may be carried out.
-    fn next(&self, has_room: bool) -> Option<Order> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if has_room { inner.orders.pop_front() } else { None }
+    /// The next order, if there is one.
+    fn next(&self) -> Option<Order> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).orders.pop_front()
     }
 
     /// How long nothing happens by itself.
@@ -82,8 +77,9 @@ async fn carry_out(core: &Rc<Core>, desk: &Desk, hub: &Rc<Hub>, order: Order) {
     match order.task {
         Task::Deliver(delivery) => {
             let unix = desk.unix(core.shard.clock.millis());
+            let sent = Box::pin(caught(webhook::send(core, &desk.keys.signer, unix, &delivery)));
             let outcome = tokio::select! {
-                outcome = Box::pin(webhook::send(core, &desk.keys.signer, unix, &delivery)) => outcome,
+                outcome = sent => outcome.unwrap_or(Delivered::Failed),
                 () = core.shard.pause(delivery.timeout_ms) => Delivered::Failed,
             };
             desk.webhooks.count(outcome);
