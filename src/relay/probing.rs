@@ -12,6 +12,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::ask::Asking;
+use super::caught::caught;
 use super::core::Core;
 use crate::shard::clock::Millis;
 use crate::upstream::dial::dial;
@@ -46,7 +47,8 @@ async fn ask(core: Rc<Core>, target: Arc<Target>) {
     let Some(permit) = target.may_probe(core.shard.clock.millis()) else { return };
     let limit = target.probe.as_ref().map_or(0, |probe| probe.timeout.as_millis() as Millis);
     let good = tokio::select! {
-        good = is_well(&core, &target) => good,
+        // A permit that is not given back keeps its upstream ejected for good.
+        good = caught(is_well(&core, &target)) => good.unwrap_or(false),
         () = core.shard.pause(limit) => false,
     };
     target.probed(permit, good, core.shard.clock.micros(), core.chance());

@@ -36,6 +36,36 @@ pub(super) struct Fetch {
     waiting: Vec<oneshot::Sender<Fetched>>,
 }
 
+/// The fetches of one stream, as long as they are served. Whatever ends that, whoever comes next is served again.
+struct Serving<'a> {
+    fetches: &'a Fetches,
+    name: &'a str,
+    is_over: bool,
+}
+
+impl Serving<'_> {
+    /// What is wanted next; nothing is the end, in the same step as it was seen.
+    fn next(&mut self) -> Option<Fetch> {
+        let mut fetches = guard(self.fetches);
+        match fetches.get_mut(self.name) {
+            Some(next) if next.wanted => Some(std::mem::take(next)),
+            _ => {
+                fetches.remove(self.name);
+                self.is_over = true;
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            guard(self.fetches).remove(self.name);
+        }
+    }
+}
+
 impl Remote {
     /// The stream of that name as it is now, hidden ones as well. With `used` it counts as read.
     pub(super) async fn attach(self: &Arc<Self>, streams: &Arc<Streams>, name: &str, used: bool) -> Fetched {
@@ -80,17 +110,8 @@ impl Remote {
 
     /// Fetches a stream for as long as somebody wants it.
     async fn serve(self: &Arc<Self>, streams: &Arc<Streams>, name: &str) {
-        loop {
-            let fetch = {
-                let mut fetches = guard(&self.fetches);
-                match fetches.get_mut(name) {
-                    Some(next) if next.wanted => std::mem::take(next),
-                    _ => {
-                        fetches.remove(name);
-                        return;
-                    }
-                }
-            };
+        let mut serving = Serving { fetches: &self.fetches, name, is_over: false };
+        while let Some(fetch) = serving.next() {
             // What cannot be fetched now for those who follow is fetched when the link is up again.
             let fetched = self.look(streams, name, fetch.used).await;
             for waiting in fetch.waiting {

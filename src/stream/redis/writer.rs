@@ -61,13 +61,8 @@ impl Writer {
         let (remote, stream, theirs) = (Arc::clone(remote), Arc::clone(stream), Arc::clone(&queue));
         remote.writers.fetch_add(1, Ordering::AcqRel);
         let runtime = remote.link.runtime().clone();
-        runtime.spawn(async move {
-            write(&remote, &stream, &theirs, cut.into()).await;
-            guard(&theirs.waiting).stopped = true;
-            if remote.writers.fetch_sub(1, Ordering::AcqRel) == 1 {
-                remote.written.notify_waiters();
-            }
-        });
+        let writing = Writing { remote, queue: theirs };
+        runtime.spawn(async move { write(&writing.remote, &stream, &writing.queue, cut.into()).await });
         Writer { queue }
     }
 
@@ -92,6 +87,21 @@ impl Writer {
     pub fn name(&self, name: &str) {
         guard(&self.queue.waiting).name = Some(name.into());
         self.queue.bell.notify_one();
+    }
+}
+
+/// One of the answers that are being written, until it is dropped, which a panic does as well.
+struct Writing {
+    remote: Arc<Remote>,
+    queue: Arc<Queue>,
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        guard(&self.queue.waiting).stopped = true;
+        if self.remote.writers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.remote.written.notify_waiters();
+        }
     }
 }
 
