@@ -25,7 +25,7 @@ use crate::guard::meters::Meters;
 use crate::net::inherit::Inherited;
 use crate::net::listener::Bound;
 use crate::net::{cpu, process};
-use crate::observe::{AccessLog, CoreMetrics, Ids, LogTarget, LogWriter, Registry};
+use crate::observe::{AccessLog, CoreMetrics, Ids, LogTarget, LogWriter, Nonces, Registry};
 use crate::openai::ApiError;
 use crate::relay::core::{Core, Shared};
 use crate::relay::desk::Desk;
@@ -188,13 +188,16 @@ pub fn serve(
     Ok(())
 }
 
+/// Without random numbers from the kernel nothing is served.
+const NO_RANDOM_NUMBERS: fn(io::Error) -> ServeError =
+    |error| ServeError::System("no random numbers from the system", error);
+
 /// How long a start waits for Redis before it serves without it, and an end for what has to get there.
 const REDIS_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The durable streams and their subscriptions, for so many workers and the admin's core.
 fn open_streams(config: &Config, workers: usize) -> Result<(Desk, Option<Keeper<Directory>>), ServeError> {
-    let random =
-        || Ids::from_os().map_err(|error| ServeError::System("no random numbers from the system", error));
+    let random = || Nonces::from_os().map_err(NO_RANDOM_NUMBERS);
     let ids = random()?;
     let desk = |streams, notes, noted: &[_]| {
         let now = Clock::default().micros() / 1000;
@@ -246,10 +249,10 @@ fn start(
     started: Option<oneshot::Sender<()>>,
 ) -> Result<JoinHandle<()>, ServeError> {
     let shared = Arc::clone(shared);
-    let ids =
-        Ids::from_os().map_err(|error| ServeError::System("no random numbers from the system", error))?;
+    let ids = Ids::from_os().map_err(NO_RANDOM_NUMBERS)?;
+    let nonces = Nonces::from_os().map_err(NO_RANDOM_NUMBERS)?;
     let thread = runtime::spawn(index, pin, move |shard| async move {
-        let core = Core::new(shard, shared, metrics, lines, ids);
+        let core = Core::new(shard, shared, metrics, lines, ids, nonces);
         if let Some(started) = started {
             let _ = started.send(());
         }

@@ -1,7 +1,8 @@
 //! Random identifiers: request ids, and the trace and span ids of [`super::trace`]. They must not collide; they need not
 //! be unguessable, as nothing is granted for knowing one. So each core draws from its own xoshiro256++ generator
 //! (Blackman and Vigna, "Scrambled linear pseudorandom number generators"), seeded once by the kernel: no system call a
-//! request, no lock.
+//! request, no lock. A client that has seen enough request ids can compute all others, so everything that must not be guessed
+//! comes from [`super::Nonces`].
 
 use std::fmt;
 use std::io;
@@ -66,7 +67,7 @@ impl Ids {
         word.to_le_bytes()
     }
 
-    /// The next random number; for jitter too.
+    /// The next random number; for jitter and load balancing too, but for no name and no token.
     pub fn next_u64(&mut self) -> u64 {
         let s = &mut self.state;
         let result = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);

@@ -24,7 +24,7 @@ use super::settings::Settings;
 use crate::guard::meters::Meters;
 use crate::guard::seats::{Seat, Seats};
 use crate::http::date::imf_fixdate;
-use crate::observe::{AccessLog, CoreMetrics, Ids, LabelId, Registry};
+use crate::observe::{AccessLog, CoreMetrics, Ids, LabelId, Nonces, Registry};
 use crate::shard::Shard;
 use crate::shard::clock::{Millis, unix_millis};
 use crate::shard::inbox::Inbox;
@@ -140,8 +140,10 @@ pub struct Core {
     pub encoders: Cell<u32>,
     /// Its counters.
     pub metrics: Arc<CoreMetrics>,
-    /// Random identifiers, and chance.
+    /// Identifiers that clients may compute: request ids, trace ids, jitter.
     pub ids: RefCell<Ids>,
+    /// Numbers that nobody can guess.
+    pub nonces: RefCell<Nonces>,
     /// Its lines of the access log.
     pub log: RefCell<Option<AccessLog>>,
     /// The retries that are left to each route; as many as there are labels at most.
@@ -165,6 +167,7 @@ impl Core {
         metrics: Arc<CoreMetrics>,
         log: Option<AccessLog>,
         ids: Ids,
+        nonces: Nonces,
     ) -> Rc<Core> {
         let core = Rc::new_cyclic(|weak: &Weak<Core>| Core {
             timer: shard.wheel.timer(weak.clone()),
@@ -177,6 +180,7 @@ impl Core {
             resolver: Resolver::default(),
             metrics,
             ids: RefCell::new(ids),
+            nonces: RefCell::new(nonces),
             log: RefCell::new(log),
             budgets: RefCell::default(),
             recent: RefCell::default(),
@@ -218,7 +222,7 @@ impl Core {
         use_it(self.recent.borrow_mut().entry(route).or_default())
     }
 
-    /// Any number.
+    /// Any number, for jitter and load balancing. Clients can compute it: names and tokens come from `nonces`.
     pub fn chance(&self) -> u64 {
         self.ids.borrow_mut().next_u64()
     }

@@ -46,8 +46,8 @@ impl Exchange<'_> {
         &mut self,
         core: &Rc<Core>,
     ) -> Result<(Option<Box<Tee>>, Option<Ticket>), Failure> {
-        // Only who was told it can guess it, where no key protects it.
-        let name = format!("gen_{:016x}{:016x}", core.chance(), core.chance());
+        // Where no key protects the response, its name does.
+        let name = format!("gen_{}", core.nonces.borrow_mut().name());
         let owner = self.request.holder().map(|holder| holder.name.to_string());
         let creation = Creation {
             name: &name,

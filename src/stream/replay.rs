@@ -21,7 +21,7 @@ use super::notes::{Noted, Notes, Written};
 use super::producer::Claim;
 use super::stream::{Base, Presence, State, Stream};
 use super::streams::Streams;
-use crate::observe::Ids;
+use crate::observe::Nonces;
 
 pub use super::journal::OpenError;
 
@@ -79,7 +79,7 @@ pub fn open(
     settings: &Settings,
     cores: usize,
     bounds: Bounds,
-    ids: Ids,
+    ids: Nonces,
     now: u64,
     interrupted: &[u8],
 ) -> Result<Opened, OpenError> {

@@ -20,7 +20,7 @@ use super::news::News;
 use super::redis::Remote;
 use super::stream::{Common, Presence, State, Stream};
 use super::wake::{Bells, Hub};
-use crate::observe::{CoreMetrics, Ids};
+use crate::observe::{CoreMetrics, Nonces};
 
 /// What a name leads to.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub enum Found {
 pub struct Streams {
     pub(super) names: RwLock<HashMap<Box<str>, Arc<Stream>>>,
     pub(super) common: Arc<Common>,
-    pub(super) ids: Mutex<Ids>,
+    pub(super) ids: Mutex<Nonces>,
     /// When to look at which stream again: it may be over, or have become too long.
     due: Mutex<BinaryHeap<Reverse<Due>>>,
     /// Words that a stream was deleted, to be given up once they are durable.
@@ -83,13 +83,13 @@ pub(super) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Streams {
     /// None yet, in memory, for so many cores.
-    pub fn new(cores: usize, bounds: Bounds, mut ids: Ids) -> Streams {
+    pub fn new(cores: usize, bounds: Bounds, mut ids: Nonces) -> Streams {
         let epoch = ids.next_u64();
         Streams::on(None, None, epoch, cores, bounds, ids)
     }
 
     /// None yet that are known here, in Redis, for so many cores.
-    pub fn shared(remote: Arc<Remote>, cores: usize, bounds: Bounds, ids: Ids) -> Streams {
+    pub fn shared(remote: Arc<Remote>, cores: usize, bounds: Bounds, ids: Nonces) -> Streams {
         Streams::on(None, Some(remote), 0, cores, bounds, ids)
     }
 
@@ -99,7 +99,7 @@ impl Streams {
         epoch: u64,
         cores: usize,
         bounds: Bounds,
-        ids: Ids,
+        ids: Nonces,
     ) -> Streams {
         Streams {
             names: RwLock::default(),
@@ -408,7 +408,7 @@ mod tests {
     /// made and deleted streams with a `Stream-TTL` in a loop made the process grow by 1 KiB each time, within every bound.
     #[test]
     fn what_was_deleted_before_its_time_is_not_waited_for() {
-        let streams = Streams::new(1, Bounds::default(), Ids::from_seed([7; 32]));
+        let streams = Streams::new(1, Bounds::default(), Nonces::from_seed([7; 32]));
         for _ in 0..10_000 {
             let creation = Creation {
                 name: "a",

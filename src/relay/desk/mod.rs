@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, Semaphore};
 
-use crate::observe::Ids;
+use crate::observe::Nonces;
 use crate::shard::clock::{Millis, unix_millis};
 use crate::stream::journal::{AppendError, Ticket};
 use crate::stream::redis::Unavailable;
@@ -143,7 +143,7 @@ impl Desk {
         streams: Arc<Streams>,
         mut notes: Notes,
         noted: &[(Box<str>, Vec<u8>)],
-        ids: Ids,
+        ids: Nonces,
         now: Millis,
     ) -> Result<Desk, DeskError> {
         let kept = noted.iter().find(|(name, _)| &**name == SECRET_NOTE);

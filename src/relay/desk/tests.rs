@@ -11,8 +11,8 @@ use crate::stream::journal::{Fsync, Settings};
 use crate::stream::subscription::{Local, Reply};
 use crate::stream::{Append, Bounds, Creation, Kind, Lifetime, Opened, Stream, open};
 
-fn ids() -> Ids {
-    Ids::from_os().unwrap()
+fn ids() -> Nonces {
+    Nonces::from_os().unwrap()
 }
 
 fn in_memory() -> Desk {

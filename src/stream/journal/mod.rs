@@ -79,7 +79,7 @@ use queue::Queue;
 use shared::Shared;
 use ticket::Progress;
 
-use crate::observe::Ids;
+use crate::observe::Nonces;
 
 /// When a record counts as durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +153,7 @@ impl Journal {
             std::io::ErrorKind::WouldBlock => OpenError::Locked(path.to_owned()),
             _ => OpenError::Io { doing: "open the directory", path: path.to_owned(), error },
         })?;
-        let mut ids = Ids::from_os().map_err(|error| OpenError::Io {
+        let mut ids = Nonces::from_os().map_err(|error| OpenError::Io {
             doing: "get random bytes for",
             path: path.to_owned(),
             error,

@@ -21,7 +21,6 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::scripts::Call;
-use crate::observe::Ids;
 use crate::shard::clock::unix_millis;
 use crate::tell;
 
@@ -244,11 +243,11 @@ impl Link {
     }
 
     /// Keeps it up, for ever.
-    pub(super) async fn keep_up(&self, ears: &Arc<impl Ears>, mut ids: Ids) {
+    pub(super) async fn keep_up(&self, ears: &Arc<impl Ears>, number: impl Fn() -> u64) {
         let mut pause_ms = PAUSE_MS.0;
         let mut told = false;
         loop {
-            match self.connect(ears, ids.next_u64()).await {
+            match self.connect(ears, number()).await {
                 Ok(live) => {
                     let epoch = u64::from_str_radix(&live.epoch, 16).unwrap_or_default();
                     if told {
@@ -282,7 +281,7 @@ impl Link {
                     *self.why.lock().unwrap_or_else(PoisonError::into_inner) = why;
                 }
             }
-            pause(Duration::from_millis(pause_ms / 2 + ids.next_u64() % (pause_ms / 2))).await;
+            pause(Duration::from_millis(pause_ms / 2 + number() % (pause_ms / 2))).await;
             pause_ms = (pause_ms * 2).min(PAUSE_MS.1);
         }
     }

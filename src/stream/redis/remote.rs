@@ -16,7 +16,7 @@ use super::mirror::{Fetches, fetched};
 use super::scripts::{self, Call};
 use super::subscriptions::Wakes;
 use super::{LinkMetrics, Unavailable};
-use crate::observe::Ids;
+use crate::observe::Nonces;
 use crate::stream::bounds::Bounds;
 use crate::stream::stream::Stream;
 use crate::stream::streams::{Found, Streams, guard};
@@ -36,7 +36,7 @@ pub struct Remote {
     pub(super) node: Box<str>,
     /// The event that ends an answer whose node has died.
     interrupted: Box<[u8]>,
-    ids: Mutex<Ids>,
+    pub(super) ids: Mutex<Nonces>,
     streams: OnceLock<Weak<Streams>>,
     pub(super) fetches: Fetches,
     /// Answers that are being written.
@@ -50,7 +50,7 @@ impl Remote {
     ///
     /// # Errors
     /// If the thread cannot be started. That Redis cannot be reached is no error here: it may come.
-    pub fn open(url: &str, interrupted: Vec<u8>, mut ids: Ids) -> io::Result<Arc<Remote>> {
+    pub fn open(url: &str, interrupted: Vec<u8>, mut ids: Nonces) -> io::Result<Arc<Remote>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let link = Link::new(url, runtime.handle().clone()).map_err(io::Error::other)?;
         let remote = Remote {
@@ -72,8 +72,8 @@ impl Remote {
     /// Begins to serve `streams`. Waits for Redis, but not for long.
     pub fn start(self: &Arc<Self>, streams: &Arc<Streams>, patience: Duration) {
         let _ = self.streams.set(Arc::downgrade(streams));
-        let (me, ids) = (Arc::clone(self), Ids::from_seed(self.seed()));
-        self.link.runtime().spawn(async move { me.link.keep_up(&me, ids).await });
+        let me = Arc::clone(self);
+        self.link.runtime().spawn(async move { me.link.keep_up(&me, || me.number()).await });
         let me = Arc::clone(self);
         self.link.runtime().spawn(async move { me.beat().await });
         let (me, (up, is_up)) = (Arc::clone(self), std::sync::mpsc::channel());
@@ -84,13 +84,7 @@ impl Remote {
         let _ = is_up.recv_timeout(patience);
     }
 
-    pub(super) fn seed(&self) -> [u8; 32] {
-        let mut seed = [0; 32];
-        seed.chunks_mut(8).for_each(|word| word.copy_from_slice(&self.number().to_le_bytes()));
-        seed
-    }
-
-    /// Any number.
+    /// A number that nobody can guess.
     pub(super) fn number(&self) -> u64 {
         guard(&self.ids).next_u64()
     }

@@ -31,7 +31,6 @@ use super::link::pause;
 use super::meta::{garbled, number, pack, text};
 use super::remote::{Remote, keeps};
 use super::scripts::{self, Call};
-use crate::observe::Ids;
 use crate::stream::kind::Kind;
 use crate::stream::offset::Offset;
 use crate::stream::streams::guard;
@@ -268,15 +267,14 @@ impl Remote {
         names: &[String],
     ) -> Result<Option<Judged>, Unavailable> {
         let keys = self.fetch_keys().await?;
-        let mut ids = Ids::from_seed(self.seed());
         for attempt in 0..ATTEMPTS {
             if attempt > 1 {
-                pause(Duration::from_millis(1 + ids.next_u64() % (ATTEMPT_MS * attempt))).await;
+                pause(Duration::from_millis(1 + self.number() % (ATTEMPT_MS * attempt))).await;
             }
             let Some(snapshot) = self.load(id, matches!(step, Step::Look), names).await? else {
                 return Ok(None);
             };
-            let judged = step.judge(id, snapshot, &keys, &mut ids);
+            let judged = step.judge(id, snapshot, &keys, &mut guard(&self.ids));
             let mut judged = judged.map_err(|bad| {
                 let why = format!("what it holds of the subscription `{id}` cannot be used: {bad}");
                 self.link.tell_refusal(&why);

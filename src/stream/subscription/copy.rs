@@ -29,7 +29,7 @@ use super::settings::{Kind, Settings};
 use super::source::{Extent, Source};
 use super::subscription::{Subscription, Turn, too_many};
 use super::{Reply, UnixMillis, view};
-use crate::observe::Ids;
+use crate::observe::Nonces;
 use crate::stream::kind;
 
 /// A subscription as it is kept, and streams as they were at the same moment.
@@ -149,7 +149,7 @@ impl Step {
         id: &str,
         snapshot: Snapshot,
         keys: &Keys,
-        ids: &mut Ids,
+        ids: &mut Nonces,
     ) -> Result<Judged, BadRecord> {
         let known = subscription(&snapshot)?;
         let Snapshot { now, version, filled, wake, streams, .. } = snapshot;

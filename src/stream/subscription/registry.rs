@@ -15,7 +15,7 @@ use super::subscription::{Subscription, Turn};
 use super::token::Tokens;
 use super::webhook_url::Local;
 use super::{Reply, SUBSCRIPTIONS_MAX, UnixMillis, view};
-use crate::observe::Ids;
+use crate::observe::Nonces;
 
 /// What there is when something is asked: the time, and the streams.
 #[derive(Clone, Copy)]
@@ -38,12 +38,12 @@ pub struct Subscriptions {
     unlinked: u64,
     tokens: Tokens,
     kid: String,
-    ids: Ids,
+    ids: Nonces,
 }
 
 impl Subscriptions {
     /// None yet.
-    pub fn new(secret: &Secret, ids: Ids) -> Subscriptions {
+    pub fn new(secret: &Secret, ids: Nonces) -> Subscriptions {
         Subscriptions {
             all: HashMap::new(),
             watchers: HashMap::new(),
@@ -355,7 +355,7 @@ impl Subscriptions {
     }
 }
 
-fn turn<'a>(scene: Scene<'a>, tokens: &'a Tokens, ids: &'a mut Ids) -> Turn<'a> {
+fn turn<'a>(scene: Scene<'a>, tokens: &'a Tokens, ids: &'a mut Nonces) -> Turn<'a> {
     Turn { now: scene.now, source: scene.source, tokens, ids, actions: Vec::new(), watched: Vec::new() }
 }
 

@@ -14,7 +14,7 @@ use super::settings::{self, Kind, Settings};
 use super::source::{Extent, Source};
 use super::token::Tokens;
 use super::{Reply, STREAMS_MAX, UnixMillis, path, view};
-use crate::observe::Ids;
+use crate::observe::Nonces;
 use crate::stream::offset::Offset;
 
 /// What a step needs from outside, and what it asks for.
@@ -22,7 +22,7 @@ pub(super) struct Turn<'a> {
     pub(super) now: UnixMillis,
     pub(super) source: &'a dyn Source,
     pub(super) tokens: &'a Tokens,
-    pub(super) ids: &'a mut Ids,
+    pub(super) ids: &'a mut Nonces,
     pub(super) actions: Vec<Action>,
     /// Streams that have become the subscription's (true) or ceased to be (false).
     pub(super) watched: Vec<(Arc<str>, bool)>,

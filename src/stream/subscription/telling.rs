@@ -56,7 +56,7 @@ impl Subscription {
         match (&self.phase, self.links.has_pending()) {
             (Phase::Idle, true) => {
                 self.generation += 1;
-                let id = format!("w_{:016x}{:016x}", turn.ids.next_u64(), turn.ids.next_u64());
+                let id = format!("w_{}", turn.ids.name());
                 self.tell(Wake { id, generation: self.generation }, turn);
             }
             (Phase::Offered { .. } | Phase::Waiting { .. }, false) => self.enter(Phase::Idle),

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use serde_json::Value;
 
 use super::*;
-use crate::observe::Ids;
+use crate::observe::Nonces;
 use crate::stream::offset::Offset;
 
 pub(super) const NOW: UnixMillis = 1_778_324_210_000;
@@ -86,7 +86,7 @@ impl Server {
         let secret = Secret::from_bytes([7; SECRET_BYTES]);
         Server {
             world: World::new(),
-            subscriptions: Subscriptions::new(&secret, Ids::from_seed([1; 32])),
+            subscriptions: Subscriptions::new(&secret, Nonces::from_seed([1; 32])),
             secret,
             records: Vec::new(),
             deliveries: Vec::new(),
@@ -98,7 +98,7 @@ impl Server {
     pub(super) fn restart(&mut self, seed: u8) {
         self.deliveries.clear();
         self.announcements.clear();
-        self.subscriptions = Subscriptions::new(&self.secret, Ids::from_seed([seed; 32]));
+        self.subscriptions = Subscriptions::new(&self.secret, Nonces::from_seed([seed; 32]));
         for record in &self.records {
             self.subscriptions.restore(record).expect("what was written is read");
         }
