@@ -14,11 +14,13 @@ import pytest
 
 URL = os.environ["SEDGE_URL"].rstrip("/")
 KEY = "sk-test"
+# How long a test waits for something that must come, in seconds: long, since a busy machine is no failure.
+PATIENCE = 120
 
 
 @pytest.fixture
 def client():
-    with openai.OpenAI(base_url=f"{URL}/v1", api_key=KEY, max_retries=0, timeout=30) as client:
+    with openai.OpenAI(base_url=f"{URL}/v1", api_key=KEY, max_retries=0, timeout=PATIENCE) as client:
         yield client
 
 
