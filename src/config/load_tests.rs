@@ -91,7 +91,7 @@ fn a_file_that_is_named_must_be_there() {
 #[test]
 fn with_nothing_configured_the_simulator_answers() {
     let mut config = load("", &ServeArgs::default(), &[]);
-    assert!(config.simulator && !config.needs_peek() && config.route(None, "/v1/models").is_none());
+    assert!(config.simulator && !config.decides_by_model() && config.route(None, "/v1/models").is_none());
     config.lead_to_simulator(address("127.0.0.1:4000"));
     assert_eq!(urls(&config), ["simulator http://127.0.0.1:4000"]);
     assert_eq!(config.route(Some("any"), "/v1/chat/completions"), Some((0, None)));
@@ -218,12 +218,18 @@ fn the_first_route_that_takes_a_request_has_it() {
 fn bodies_are_looked_into_only_if_that_decides_something() {
     let with =
         |lines: &str| load(&format!("[[upstream]]\nurl = \"http://a\"\n{lines}"), &ServeArgs::default(), &[]);
-    assert!(!with("").needs_peek());
-    assert!(!with("[[route]]\nmodels = [\"gpt-*\", \"*\"]").needs_peek());
-    assert!(with("[[route]]\nmodels = \"gpt-*\"").needs_peek());
-    assert!(with("[[route]]\naliases = { \"a\" = \"b\" }").needs_peek());
-    assert!(with("[[route]]\nearly_heartbeat_ms = 100").needs_peek());
-    assert!(with("[[route]]\nmodels = \"gpt-*\"\n[[route]]").needs_peek());
+    for (lines, by_model) in [
+        ("", false),
+        ("[[route]]\nmodels = [\"gpt-*\", \"*\"]", false),
+        ("[[route]]\nmodels = \"gpt-*\"", true),
+        ("[[route]]\naliases = { \"a\" = \"b\" }", true),
+        ("[[route]]\nearly_heartbeat_ms = 100", false),
+        ("[[route]]\nmodels = \"gpt-*\"\n[[route]]", true),
+    ] {
+        assert_eq!(with(lines).decides_by_model(), by_model, "{lines}");
+    }
+    assert!(with("[[route]]\nearly_heartbeat_ms = 100").decides_by_stream() && !with("").decides_by_stream());
+    assert!(with("limits = { tokens_per_minute = 5 }").limits_tokens() && !with("").limits_tokens());
 }
 
 #[test]
@@ -268,7 +274,7 @@ fn what_may_be_used_is_read_wherever_it_may_stand() {
     assert_eq!((quota.requests_per_minute, quota.tokens_per_minute), (Some(5), Some(9000)));
     assert_eq!((quota.streams, quota.max_tokens, quota.assumed_tokens), (Some(2), Some(7), 3));
     assert_eq!((quota, quota), (&config.routes[0].quota, &config.upstreams[0].quota));
-    assert!(config.keys[0].models[0].matches("gpt-4o") && config.limits_max_tokens() && config.needs_peek());
+    assert!(config.keys[0].models[0].matches("gpt-4o") && config.limits_tokens());
     assert!(loaded("[[upstream]]\nurl = \"http://a\"").upstreams[0].quota.is_unlimited());
 }
 

@@ -162,25 +162,25 @@ impl Config {
         self.routes.iter().enumerate().find_map(|(index, route)| Some((index, route.take(model, path)?)))
     }
 
-    /// Whether requests must be looked into before they are sent on: for their model, if that decides where they go, or for
-    /// `stream`, if that decides about an early heartbeat.
-    pub fn needs_peek(&self) -> bool {
+    /// Whether the model of a request decides where it goes.
+    pub fn decides_by_model(&self) -> bool {
         match &self.routes[..] {
             [] => false,
-            _ if self.limits_max_tokens() => true,
-            // A fallback may be to another model, and a fixed answer has the form that `stream` asks for.
-            routes if routes.iter().any(|route| route.fallback.is_some() || route.degraded.is_some()) => true,
-            [only] => !only.takes_everything() || !only.aliases.is_empty() || only.early_heartbeat.is_some(),
+            // A fallback may be to another model.
+            [only] => !only.takes_everything() || !only.aliases.is_empty() || only.fallback.is_some(),
             _ => true,
         }
     }
 
-    /// Whether a route or an upstream says how many tokens a request may ask for.
-    pub fn limits_max_tokens(&self) -> bool {
+    /// Whether it matters that a request asks for a stream: for an early heartbeat, or for the form of a fixed answer.
+    pub fn decides_by_stream(&self) -> bool {
+        self.routes.iter().any(|route| route.early_heartbeat.is_some() || route.degraded.is_some())
+    }
+
+    /// Whether a route or an upstream limits or counts the tokens that a request asks for.
+    pub fn limits_tokens(&self) -> bool {
         let routes = self.routes.iter().map(|route| &route.quota);
-        routes
-            .chain(self.upstreams.iter().map(|upstream| &upstream.quota))
-            .any(|quota| quota.max_tokens.is_some())
+        routes.chain(self.upstreams.iter().map(|upstream| &upstream.quota)).any(Quota::limits_tokens)
     }
 
     /// Makes the simulator that listens at `address` the only upstream.

@@ -66,6 +66,11 @@ impl Quota {
         quota
     }
 
+    /// Whether it matters how many tokens a request asks for.
+    pub fn limits_tokens(&self) -> bool {
+        self.max_tokens.is_some() || self.tokens_per_minute.is_some()
+    }
+
     /// Whether nothing is limited.
     pub fn is_unlimited(&self) -> bool {
         let Quota { requests_per_minute, tokens_per_minute, streams, max_tokens, assumed_tokens: _ } = self;

@@ -35,9 +35,9 @@ impl Holder {
         self.models.is_empty() || self.models.iter().any(|glob| glob.matches(model))
     }
 
-    /// The tokens that a request of its may ask for.
-    pub fn max_tokens(&self) -> Option<u64> {
-        self.limited.as_ref()?.quota.max_tokens
+    /// Whether it matters how many tokens a request of its asks for.
+    pub fn limits_tokens(&self) -> bool {
+        self.limited.as_ref().is_some_and(|limited| limited.quota.limits_tokens())
     }
 }
 

@@ -25,33 +25,41 @@ const BYTES_A_TOKEN: u64 = 4;
 const UNLIMITED: u64 = (1 << 53) - 1;
 
 /// What a request will use, as far as is known when it comes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
     /// Tokens of the prompt.
     pub prompt: u64,
-    /// The most tokens that the request wants, if it says so.
+    /// The most tokens that the request wants of each answer, if it says so.
     pub most: Option<u64>,
+    /// How many answers it wants: `n` or `best_of` for each of its prompts.
+    pub answers: u64,
     /// The answer is made of tokens.
     pub generates: bool,
 }
 
+impl Default for Estimate {
+    fn default() -> Estimate {
+        Estimate { prompt: 0, most: None, answers: 1, generates: false }
+    }
+}
+
 impl Estimate {
-    /// Of a JSON body with so many bytes.
+    /// Of a JSON body with so many bytes, for one answer.
     pub fn of_json(bytes: u64, most: Option<u64>, generates: bool) -> Estimate {
-        Estimate { prompt: bytes.div_ceil(BYTES_A_TOKEN), most, generates }
+        Estimate { prompt: bytes.div_ceil(BYTES_A_TOKEN), most, generates, ..Estimate::default() }
     }
 
     /// Tokens that are charged where these limits hold.
     fn tokens(self, quota: &Quota) -> u64 {
         let assumed = || quota.assumed_tokens.min(quota.max_tokens.unwrap_or(u64::MAX));
         let answer = self.most.unwrap_or_else(|| if self.generates { assumed() } else { 0 });
-        self.prompt.saturating_add(answer)
+        self.prompt.saturating_add(answer.saturating_mul(self.answers))
     }
 
-    /// What it asks for, if that is more than these limits let one request have.
+    /// What it asks for of each answer, if all of them together are more than these limits let one request have.
     pub fn exceeds(self, quota: &Quota) -> Option<u64> {
         let (asked, max) = (self.most?, quota.max_tokens?);
-        (asked > max).then_some(asked)
+        (asked.saturating_mul(self.answers) > max).then_some(asked)
     }
 }
 

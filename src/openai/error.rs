@@ -133,16 +133,7 @@ impl ApiError {
         ApiError::new(
             400,
             "invalid_json",
-            "The request's body is not a JSON object. Send one, as application/json.",
-        )
-    }
-
-    /// Two fields of the same name, of which different readers take different ones.
-    pub fn duplicate_field() -> ApiError {
-        ApiError::new(
-            400,
-            "duplicate_field",
-            "The request's body has `model` or `stream` twice, and readers disagree which one counts. Send each once.",
+            "The request's body is not a JSON object. Send one, as application/json, in UTF-8 without a byte order mark.",
         )
     }
 
@@ -185,13 +176,23 @@ impl ApiError {
     }
 
     /// The request asks for a longer answer than it may.
-    pub fn max_tokens_too_large(asked: u64, max: u64, of: &str) -> ApiError {
-        let asked =
-            if asked == u64::MAX { "what this request asks for".to_owned() } else { asked.to_string() };
+    pub fn max_tokens_too_large(
+        field: &'static str,
+        asked: u64,
+        choices: u64,
+        max: u64,
+        of: &str,
+    ) -> ApiError {
+        let all = asked.saturating_mul(choices);
+        let asked = match (all, choices) {
+            (u64::MAX, _) => "what this request asks for".to_owned(),
+            (_, 1) => asked.to_string(),
+            _ => format!("{all}, that is {asked} for each of {choices} answers"),
+        };
         let message = format!(
-            "max_tokens is too large: {asked}. The {of} allows at most {max} tokens of an answer. Ask for no more."
+            "{field} is too large: {asked}. The {of} allows at most {max} tokens of an answer. Ask for no more."
         );
-        ApiError::new(400, "invalid_value", message).with_param("max_tokens")
+        ApiError::new(400, "invalid_value", message).with_param(field)
     }
 
     /// How much is asked for is limited, and cannot be seen.

@@ -1,11 +1,11 @@
-//! The top-level `model`, `stream` and the most tokens of a JSON request body that arrives in pieces, found without parsing
-//! the rest.
+//! The top-level `model`, `stream` and how much is asked for in a JSON request body that arrives in pieces, found without
+//! parsing the rest.
 //!
 //! One pass, no recursion, and memory that does not grow with the body: nesting is a counter, and what is skipped is skipped in
 //! chunks ([`skip`](super::skip)). Only what is needed to know *which keys stand at the top* is checked; garbage inside a value is the
-//! upstream's business. What readers disagree about is not resolved here but told: two `model` keys ([`Peek::duplicate`]),
-//! or a key or model that different readers would decode differently ([`PeekState::Malformed`]), could otherwise send
-//! one model past our checks and another one to the upstream.
+//! upstream's business. Forms that readers disagree about are not resolved here but reported: two `model` keys, a key that only
+//! some take for `model` ([`Peek::doubt`]), or a key or model that different readers would decode differently
+//! ([`PeekState::Malformed`]), could otherwise send one model past our checks and another one to the upstream.
 //!
 //! ```text
 //! Start -{-> FirstKey -"-> Key -"-> Colon -:-> Value -> (Model | String | Skipped | Scalar) -> AfterValue -}-> Done
@@ -15,19 +15,15 @@
 
 use std::ops::Range;
 
+use super::doubt::{Doubt, Doubts, Reason, Subject};
+use super::field::{Field, MAX_KEY_BYTES, NAMES};
+use super::prompts::Prompts;
 use super::scalar::Scalar;
 use super::skip::{Skip, Skipped};
 use super::text::{Fed, Text, string_end};
 
 /// The longest model name that is kept, in decoded bytes.
 pub const MAX_MODEL_BYTES: usize = 256;
-/// Enough to know that a key is none of those that are looked for.
-const MAX_KEY_BYTES: usize = 24;
-/// What limits an answer's tokens: in completions, chat completions (and Anthropic's messages), responses.
-const MAX_TOKENS: [&[u8]; 3] = [b"max_tokens", b"max_completion_tokens", b"max_output_tokens"];
-/// Less, and a key is none of these.
-const MAX_TOKENS_KEY_BYTES: usize = 10;
-
 /// How far the reading has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeekState {
@@ -37,15 +33,18 @@ pub enum PeekState {
     Done,
     /// The body is something other than a JSON object.
     NotObject,
+    /// The body begins with a byte order mark, or is no UTF-8: some readers decode it, and find an object.
+    NotUtf8,
     /// The top level does not have the form of a JSON object, or readers may disagree about its keys or its model.
     Malformed,
 }
 
-/// Reads `model`, `stream` and `max_tokens` off a request body that arrives in pieces.
+/// Reads `model`, `stream`, `max_tokens` and `n` off a request body that arrives in pieces.
 #[derive(Debug, Default)]
 pub struct Peek {
     at: At,
-    key: Key,
+    /// The field whose value is read or skipped.
+    key: Option<Field>,
     /// Bytes that were fed before the current piece.
     offset: u64,
     /// The key or the model that is being read.
@@ -54,11 +53,15 @@ pub struct Peek {
     scalar: Scalar,
     /// Where the quote of the model that is being read stands.
     quote: u64,
-    model: Field<String>,
+    model: Option<String>,
     model_span: Option<Range<u64>>,
     model_too_long: bool,
-    stream: Field<bool>,
+    stream: Option<bool>,
     max_tokens: Option<u64>,
+    max_tokens_field: u8,
+    choices: Option<u64>,
+    prompts: u64,
+    doubts: Doubts,
 }
 
 impl Peek {
@@ -76,6 +79,7 @@ impl Peek {
         match self.at {
             At::Done => PeekState::Done,
             At::NotObject => PeekState::NotObject,
+            At::NotUtf8 => PeekState::NotUtf8,
             At::Malformed => PeekState::Malformed,
             _ => PeekState::NeedMore,
         }
@@ -83,7 +87,7 @@ impl Peek {
 
     /// The top-level `model`, escapes resolved; `None` if there is none (yet), it is no string, or it is too long.
     pub fn model(&self) -> Option<&str> {
-        self.model.value.as_deref()
+        self.model.as_deref()
     }
 
     /// Where the token of a string `model` stands in the body, quotes included. Known for a too long one as well.
@@ -98,20 +102,35 @@ impl Peek {
 
     /// The top-level `stream`; `None` if there is none (yet), or it is neither `true` nor `false`.
     pub fn stream(&self) -> Option<bool> {
-        self.stream.value
+        self.stream
     }
 
-    /// The most tokens that the answer may have, under whichever name; of several the largest, since any of them may be the one
-    /// that counts. What is not a number but may be read as one is [`u64::MAX`].
+    /// The most tokens that an answer may have, under whichever name; of several the largest, since any of them may be the one
+    /// that counts. 0 counts as none: some readers take it for their default.
     pub fn max_tokens(&self) -> Option<u64> {
         self.max_tokens
     }
 
-    /// Whether a second top-level `model` or `stream` was seen. Some readers take the first and some the last, so such
-    /// a body means different things to different readers. Some (Go's `encoding/json`) also take `Model` for `model`;
-    /// a second key that differs in case alone therefore counts.
-    pub fn duplicate(&self) -> bool {
-        self.model.seen > 1 || self.stream.seen > 1
+    /// The name under which [`Peek::max_tokens`] stands in the body.
+    pub fn max_tokens_field(&self) -> &'static str {
+        NAMES[usize::from(self.max_tokens_field)]
+    }
+
+    /// How many answers are wanted for one prompt, by `n` or `best_of`; one at least.
+    pub fn choices(&self) -> u64 {
+        self.choices.unwrap_or(1).max(1)
+    }
+
+    /// How many prompts there are, where `prompt` is a list of them; one at least.
+    pub fn prompts(&self) -> u64 {
+        self.prompts.max(1)
+    }
+
+    /// A field on which a decision about `subject` would rest, and about which readers may disagree: it stands there twice, or
+    /// is spelt or written so that some readers take it for something else. Such a body means different things to different
+    /// readers.
+    pub fn doubt(&self, subject: Subject) -> Option<Doubt> {
+        self.doubts.about(subject)
     }
 
     /// Takes at least one byte of `piece` from `at` on; returns the index of the first that was not taken.
@@ -171,19 +190,26 @@ impl Peek {
             }
             At::String => self.skip(piece, at, Skip::STRING),
             At::Skipped(skip) => self.skip(piece, at, skip),
+            At::Prompts(mut prompts) => {
+                let (state, end) = match prompts.feed(rest) {
+                    Skipped::More => (At::Prompts(prompts), piece.len()),
+                    Skipped::Ended(end) => {
+                        self.prompts = self.prompts.max(prompts.count());
+                        (At::AfterValue, at + end)
+                    }
+                    Skipped::TooDeep => (At::Malformed, piece.len()),
+                };
+                self.at = state;
+                end
+            }
             At::Scalar => {
                 let Some(end) = rest.iter().position(|&byte| !self.scalar.take(byte)) else {
                     return piece.len();
                 };
-                match self.key {
-                    Key::Stream => self.stream.value = self.scalar.as_bool(),
-                    Key::MaxTokens => self.max_tokens = self.max_tokens.max(self.scalar.as_tokens()),
-                    Key::Model | Key::Other => {}
-                }
-                self.at = At::AfterValue;
+                self.end_scalar();
                 at + end
             }
-            At::Done | At::NotObject | At::Malformed => piece.len(),
+            At::Done | At::NotObject | At::NotUtf8 | At::Malformed => piece.len(),
         }
     }
 
@@ -201,7 +227,10 @@ impl Peek {
     fn token(&mut self, byte: u8, offset: u64) {
         self.at = match (self.at, byte) {
             (At::Start, b'{') => At::FirstKey,
+            // Byte order marks of UTF-8 and UTF-16, and what stands beside an ASCII letter in UTF-16 and UTF-32.
+            (At::Start, 0xEF | 0xFE | 0xFF | 0) => At::NotUtf8,
             (At::Start, _) => At::NotObject,
+            (At::FirstKey, 0) => At::NotUtf8,
             (At::FirstKey | At::NextKey, b'"') => {
                 self.text.clear();
                 At::Key
@@ -209,14 +238,15 @@ impl Peek {
             (At::FirstKey, b'}') | (At::AfterValue, b'}') => At::Done,
             (At::Colon, b':') => At::Value,
             (At::AfterValue, b',') => At::NextKey,
-            (At::Value, b'"') if self.key == Key::Model => {
+            (At::Value, b'"') if self.key == Some(Field::Model) => {
                 self.text.clear();
                 self.quote = offset;
                 At::Model
             }
+            (At::Value, b'[') if self.key == Some(Field::Prompt) => At::Prompts(Prompts::default()),
             (At::Value, b'"' | b'{' | b'[') => {
-                if self.key == Key::MaxTokens {
-                    self.max_tokens = Some(u64::MAX);
+                if let Some(field) = self.key.filter(|&field| field != Field::Prompt) {
+                    self.doubts.note(field, Reason::Value);
                 }
                 if byte == b'"' { At::String } else { At::Skipped(Skip::NESTED) }
             }
@@ -231,23 +261,45 @@ impl Peek {
 
     /// `name` is empty for one that is none of those that are looked for, being too long.
     fn end_key(&mut self, name: &[u8]) {
-        (self.key, self.at) = (Key::Other, At::Colon);
-        if name.eq_ignore_ascii_case(b"model") {
-            self.model.seen = self.model.seen.saturating_add(1);
-            if name == b"model" {
-                self.key = Key::Model;
-                (self.model.value, self.model_span, self.model_too_long) = (None, None, false);
+        (self.key, self.at) = (None, At::Colon);
+        let Some((field, exact)) = Field::of(name) else { return };
+        self.doubts.see(field, exact);
+        match field {
+            Field::Model if exact => (self.model, self.model_span, self.model_too_long) = (None, None, false),
+            Field::Stream if exact => self.stream = None,
+            Field::Model | Field::Stream => return,
+            _ => {}
+        }
+        self.key = Some(field);
+    }
+
+    /// The number or word is complete.
+    fn end_scalar(&mut self) {
+        self.at = At::AfterValue;
+        let Some(field) = self.key else { return };
+        let is_clear = match field {
+            Field::Stream => {
+                self.stream = self.scalar.as_bool();
+                self.stream.is_some() || self.scalar.is_null()
             }
-        } else if name.eq_ignore_ascii_case(b"stream") {
-            self.stream.seen = self.stream.seen.saturating_add(1);
-            if name == b"stream" {
-                self.key = Key::Stream;
-                self.stream.value = None;
+            Field::MaxTokens(index) => {
+                let count = self.scalar.as_count();
+                if let Ok(Some(most @ 1..)) = count
+                    && self.max_tokens.is_none_or(|other| other < most)
+                {
+                    (self.max_tokens, self.max_tokens_field) = (Some(most), index);
+                }
+                count.is_ok()
             }
-        } else if name.len() >= MAX_TOKENS_KEY_BYTES
-            && MAX_TOKENS.iter().any(|key| name.eq_ignore_ascii_case(key))
-        {
-            self.key = Key::MaxTokens;
+            Field::Choices | Field::BestOf => {
+                let count = self.scalar.as_count();
+                self.choices = self.choices.max(count.unwrap_or_default());
+                count.is_ok()
+            }
+            Field::Model | Field::Prompt => self.scalar.is_null(),
+        };
+        if !is_clear {
+            self.doubts.note(field, Reason::Value);
         }
     }
 
@@ -257,7 +309,7 @@ impl Peek {
         self.at = At::AfterValue;
         match name.map(std::str::from_utf8) {
             None => self.model_too_long = true,
-            Some(Ok(name)) => self.model.value = Some(name.to_owned()),
+            Some(Ok(name)) => self.model = Some(name.to_owned()),
             Some(Err(_)) => self.at = At::Malformed,
         }
     }
@@ -285,32 +337,13 @@ enum At {
     String,
     /// Further on in it, or in an object or array.
     Skipped(Skip),
+    /// In the list of prompts.
+    Prompts(Prompts),
     /// In a number, `true`, `false`, `null`, or what poses as one.
     Scalar,
     AfterValue,
     Done,
     NotObject,
+    NotUtf8,
     Malformed,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Key {
-    Model,
-    Stream,
-    MaxTokens,
-    #[default]
-    Other,
-}
-
-#[derive(Debug)]
-struct Field<T> {
-    seen: u8,
-    /// Of the last one.
-    value: Option<T>,
-}
-
-impl<T> Default for Field<T> {
-    fn default() -> Self {
-        Field { seen: 0, value: None }
-    }
 }

@@ -1,9 +1,9 @@
 //! A number, `true`, `false`, `null`, or what poses as one, that arrives in pieces (RFC 8259, sections 3 and 6).
 
-/// The first bytes of a scalar: enough to tell `true` and `false` from anything else, and to read a number of tokens.
+/// The first bytes of a scalar: enough to tell `true` and `false` from anything else, and to read a count.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Scalar {
-    bytes: [u8; 14],
+    bytes: [u8; 23],
     len: u8,
 }
 
@@ -29,15 +29,30 @@ impl Scalar {
         }
     }
 
-    /// A number of tokens; what is too long to be kept, or is no number, counts as the largest there is.
-    pub(super) fn as_tokens(&self) -> Option<u64> {
-        let bytes = &self.bytes[..usize::from(self.len)];
-        if bytes == b"null" {
-            return None;
+    /// Whether it is the word for nothing.
+    pub(super) fn is_null(&self) -> bool {
+        &self.bytes[..usize::from(self.len)] == b"null"
+    }
+
+    /// A count; none for `null`. What is too large to be kept counts as the largest there is, and one with a fraction as the next
+    /// whole number.
+    pub(super) fn as_count(&self) -> Result<Option<u64>, NotACount> {
+        if self.is_null() {
+            return Ok(None);
         }
-        let text = std::str::from_utf8(bytes).ok().filter(|_| bytes.len() < self.bytes.len());
-        // Some write 1e3; below nothing it is nothing.
-        let number = text.and_then(|text| text.parse::<f64>().ok()).filter(|number| number.is_finite());
-        Some(number.map_or(u64::MAX, |number| number.ceil() as u64))
+        let bytes = &self.bytes[..usize::from(self.len)];
+        if !bytes.first().is_some_and(u8::is_ascii_digit) {
+            return Err(NotACount);
+        }
+        if bytes.len() == self.bytes.len() {
+            return Ok(Some(u64::MAX));
+        }
+        // Some write 1e3. What is infinite becomes the largest.
+        let number = std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<f64>().ok());
+        number.map(|number| Some(number.ceil() as u64)).ok_or(NotACount)
     }
 }
+
+/// It is no count, or one below 0: some readers refuse it, some take it for no limit at all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NotACount;

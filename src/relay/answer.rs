@@ -2,7 +2,8 @@
 
 use super::core::Core;
 use super::download::Framing;
-use super::request::{Request, essence};
+use super::media_type::{essence, is_json};
+use super::request::Request;
 use crate::http::Version;
 use crate::http::fields::{Lines, write_field, write_number};
 use crate::http::response::{ResponseBody, ResponseHead};
@@ -34,7 +35,7 @@ pub fn learn(head: &ResponseHead<'_>) -> Learnt {
         if field.is("content-type") {
             let essence = essence(field.value);
             learnt.events = essence.eq_ignore_ascii_case(b"text/event-stream");
-            learnt.json = super::request::is_json(field.value);
+            learnt.json = is_json(field.value);
         } else if field.is("content-encoding") {
             learnt.encoded = !field.value.eq_ignore_ascii_case(b"identity");
         } else if field.is("x-request-id") {

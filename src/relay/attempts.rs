@@ -56,7 +56,7 @@ impl Exchange<'_> {
         let asked = &settings.config.routes[index];
         core.budget(self.ledger.route, |budget, now| budget.deposit(asked.retry.budget, now));
         let mut name = Name::of(self.upload.peek());
-        name.change(rewrite, &mut self.upload, &core.shard);
+        name.change(rewrite, self.request, &mut self.upload, &core.shard);
         let first = index;
         let mut routes = Vec::new();
         loop {
@@ -76,7 +76,7 @@ impl Exchange<'_> {
                 if let Came::Failed { head, body, .. } = came {
                     self.upload.rewind(&head[body..], &core.shard);
                 }
-                name.change(Some(rename), &mut self.upload, &core.shard);
+                name.change(Some(rename), self.request, &mut self.upload, &core.shard);
                 self.enter_route(next)?;
                 routes.push(next);
                 index = next;

@@ -1,29 +1,74 @@
-//! What of a request can only be decided by what its body says.
+//! The decisions about a request that rest on its body.
+
+use std::ops::BitOr;
 
 use super::request::Request;
+use super::settings::Settings;
 use crate::config::Config;
+use crate::guard::holder::Holder;
+use crate::openai::{Doubt, Peek, Reason, Subject};
 
-/// What in a body decides about its request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Decides {
-    /// Nothing: it is passed on as it comes.
-    Nothing,
-    /// Its model, and what stands before it.
-    Model,
-    /// What may stand anywhere in it.
-    All,
+/// The decisions that rest on a request's body. What one rests on has to be found, and readers must not disagree about it;
+/// whatever none rests on passes as it is.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Decides {
+    /// Its model decides where it goes, or whether it may.
+    pub model: bool,
+    /// So does whether it asks for a stream.
+    pub stream: bool,
+    /// The number of tokens that it asks for is limited or charged: all of the body must be seen.
+    pub tokens: bool,
 }
 
 impl Decides {
-    /// What it is for `request`: routes depend on the model, and limits on how much is asked for.
-    pub fn of(request: &Request, config: &Config) -> Decides {
-        let holder = request.holder();
-        if config.limits_max_tokens() || holder.is_some_and(|holder| holder.max_tokens().is_some()) {
-            Decides::All
-        } else if config.needs_peek() || holder.is_some_and(|holder| holder.is_restricted()) {
-            Decides::Model
-        } else {
-            Decides::Nothing
+    /// Nothing rests on the body.
+    pub const NOTHING: Decides = Decides { model: false, stream: false, tokens: false };
+
+    /// What the routes and upstreams decide by.
+    pub fn by_routes(config: &Config) -> Decides {
+        Decides {
+            model: config.decides_by_model(),
+            stream: config.decides_by_stream(),
+            tokens: config.limits_tokens(),
+        }
+    }
+
+    /// What is decided by the body of `request`, by the routes and by its key.
+    pub fn of(request: &Request, settings: &Settings) -> Decides {
+        match request.holder() {
+            Some(holder) => settings.decides | Decides::by_key(holder),
+            None => settings.decides,
+        }
+    }
+
+    fn by_key(holder: &Holder) -> Decides {
+        Decides { model: holder.is_restricted(), stream: false, tokens: holder.limits_tokens() }
+    }
+
+    /// Whether anything rests on the body.
+    pub fn any(self) -> bool {
+        self != Decides::NOTHING
+    }
+
+    /// A field that one of the decisions rests on and that readers may take differently.
+    pub fn doubt(self, peek: &Peek) -> Option<Doubt> {
+        let about = |is_decisive: bool, subject| if is_decisive { peek.doubt(subject) } else { None };
+        let twice = |doubt: &Doubt| self.stream || doubt.reason == Reason::Repeated;
+        about(self.model, Subject::Model)
+            .or_else(|| about(self.tokens, Subject::Tokens))
+            // Where a body is looked into at all, it is told whether it asks for a stream.
+            .or_else(|| about(self.any(), Subject::Stream).filter(twice))
+    }
+}
+
+impl BitOr for Decides {
+    type Output = Decides;
+
+    fn bitor(self, other: Decides) -> Decides {
+        Decides {
+            model: self.model | other.model,
+            stream: self.stream | other.stream,
+            tokens: self.tokens | other.tokens,
         }
     }
 }

@@ -83,7 +83,7 @@ pub fn relay<'a>(
     async move {
         let settings = core.settings();
         let look = request.may_be_json() && !request.encoded;
-        let decides = Decides::of(request, &settings.config);
+        let decides = Decides::of(request, &settings);
         let limits = &settings.config.timeouts;
         let now = core.shard.clock.millis();
         let max = settings.config.limits.max_body;
@@ -344,6 +344,7 @@ fn join(core: &Core, mut block: Block, head: &[u8], body: Range<usize>) -> (Bloc
 
 /// Streams of these endpoints always say when they are over (`[DONE]`, `response.completed`).
 pub(super) fn says_end(path: &str) -> bool {
+    let path = path.trim_end_matches('/');
     ["/chat/completions", "/completions", "/responses", "/messages"].iter().any(|end| path.ends_with(end))
 }
 

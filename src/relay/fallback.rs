@@ -10,6 +10,8 @@ use super::answer::{self, Local};
 use super::attempts::Failed;
 use super::download::Framing;
 use super::exchange::{After, Exchange};
+use super::query;
+use super::request::Request;
 use super::retry;
 use super::settings::Settings;
 use super::upload::Upload;
@@ -32,9 +34,19 @@ impl Name {
         Name { place: peek.and_then(Peek::model_span) }
     }
 
-    /// Gives the model another name. The body must be held from its beginning.
-    pub(super) fn change(&mut self, name: Option<String>, upload: &mut Upload, shard: &Shard) {
-        let (Some(place), Some(name)) = (&mut self.place, name) else { return };
+    /// Gives the model another name, in the query as well. The body must be held from its beginning.
+    pub(super) fn change(
+        &mut self,
+        name: Option<String>,
+        request: &mut Request,
+        upload: &mut Upload,
+        shard: &Shard,
+    ) {
+        let Some(name) = name else { return };
+        if let Ok(Some((_, place))) = query::model(&request.target) {
+            request.target = query::renamed(&request.target, place, &name).into();
+        }
+        let Some(place) = &mut self.place else { return };
         let token = serde_json::Value::from(name).to_string();
         upload.splice(place.clone(), token.as_bytes(), shard);
         place.end = place.start + token.len() as u64;

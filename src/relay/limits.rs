@@ -70,7 +70,10 @@ impl Exchange<'_> {
         let Some(max) = limited.quota.max_tokens else { return Ok(()) };
         let of = || format!("{} `{}`", limited.scope.label(), limited.name);
         let error = match estimate.exceeds(&limited.quota) {
-            Some(asked) => ApiError::max_tokens_too_large(asked, max, &of()),
+            Some(asked) => {
+                let field = self.upload.peek().map_or("max_tokens", Peek::max_tokens_field);
+                ApiError::max_tokens_too_large(field, asked, estimate.answers, max, &of())
+            }
             // What cannot be read here may well be read by the upstream.
             None if self.is_hidden() => ApiError::limits_need_json(&of()),
             None => return Ok(()),
@@ -211,7 +214,10 @@ impl Exchange<'_> {
             RequestBody::Length(length) => length,
             RequestBody::Chunked | RequestBody::None => self.upload.received,
         };
-        Estimate::of_json(bytes, Peek::max_tokens(peek), says_end(self.request.path()))
+        let path = self.request.path();
+        let prompts = if says_many(path) { peek.prompts() } else { 1 };
+        let answers = peek.choices().saturating_mul(prompts);
+        Estimate { answers, ..Estimate::of_json(bytes, peek.max_tokens(), says_end(path)) }
     }
 
     fn note_refused(&mut self, limited: Option<&Limited>, limit: Limit) {
@@ -219,6 +225,12 @@ impl Exchange<'_> {
             self.request.account_mut().note_refused(limited, limit);
         }
     }
+}
+
+/// Whether an endpoint answers several prompts at once: text completions do.
+fn says_many(path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    path.ends_with("/completions") && !path.ends_with("/chat/completions")
 }
 
 fn now_ns(core: &Core) -> Nanos {

@@ -25,7 +25,8 @@
 //! | [`hold`] | the beginning of a stream, until it says something |
 //! | [`exchange`], [`ask`] | the course of a request; a connection, the request on it, and the head of its answer |
 //! | `pick` | who of a route's upstreams is asked, and what is learnt from it |
-//! | [`decides`] | what of a request is decided by its body |
+//! | [`decides`] | the decisions that rest on a request's body |
+//! | [`media_type`], [`query`] | how a body may be read; the model in a query |
 //! | `prepare` | what is decided before an upstream is asked |
 //! | `ending` | how an answer ends, and what can be used again |
 //! | `laggard` | one that is kept, whose client does not read as fast as it comes |
@@ -64,11 +65,13 @@ pub mod kept;
 mod laggard;
 pub mod ledger;
 mod limits;
+pub mod media_type;
 pub mod memo;
 pub mod models;
 mod pick;
 mod prepare;
 pub mod probing;
+pub mod query;
 mod refusal;
 pub mod request;
 pub mod retry;

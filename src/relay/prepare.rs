@@ -4,8 +4,9 @@
 use std::rc::Rc;
 
 use super::ask::{Stop, receive_more};
-use super::decides::Decides;
 use super::exchange::{Exchange, millis};
+use super::media_type::MediaType;
+use super::query;
 use super::refusal::Failure;
 use super::sending::Left;
 use super::settings::Settings;
@@ -23,12 +24,7 @@ impl Exchange<'_> {
     /// what it takes to find the model.
     pub(super) async fn receive(&mut self) -> Result<(), Failure> {
         self.check_size(self.settings.config.limits.max_body)?;
-        if (self.request.json || self.request.read_as_json)
-            && self.request.encoded
-            && Decides::of(self.request, &self.settings.config) != Decides::Nothing
-        {
-            return Err(encoded().into());
-        }
+        self.check_readable()?;
         if self.request.expect_continue && !self.upload.ended && self.client.inbound().is_empty() {
             self.write(CONTINUE.to_vec()).await?;
         }
@@ -38,6 +34,22 @@ impl Exchange<'_> {
             receive_more(client, &core, &mut self.upload).await?;
         }
         self.learn()
+    }
+
+    /// Whether a decision can rest on the body: readers must not disagree how it is read, and it must not be compressed.
+    fn check_readable(&self) -> Result<(), Failure> {
+        let request = &*self.request;
+        if !self.upload.decides().any() || matches!(request.body, RequestBody::None | RequestBody::Length(0))
+        {
+            return Ok(());
+        }
+        if request.media == Some(MediaType::Ambiguous) {
+            return Err(ambiguous_type().into());
+        }
+        if request.encoded && request.may_be_json() {
+            return Err(encoded().into());
+        }
+        Ok(())
     }
 
     fn wants_more(&self) -> Result<bool, Failure> {
@@ -55,22 +67,45 @@ impl Exchange<'_> {
         }
         Ok(match self.request.body {
             RequestBody::Length(length) => length <= WHOLE_BYTES,
-            RequestBody::Chunked => self.request.json && self.upload.held_bytes() < HELD_BYTES,
+            RequestBody::Chunked => {
+                self.request.media == Some(MediaType::Json) && self.upload.held_bytes() < HELD_BYTES
+            }
             RequestBody::None => false,
         })
     }
 
     /// Takes over what the body said of itself.
     fn learn(&mut self) -> Result<(), Failure> {
-        let Some(peek) = self.upload.peek() else { return Ok(()) };
-        self.ledger.model = peek.model().map(str::to_owned);
-        self.ledger.stream = peek.stream() == Some(true);
-        match peek.state() {
-            _ if !self.upload.decides() => Ok(()),
-            PeekState::NotObject if self.request.unlabelled => Ok(()),
-            PeekState::Malformed | PeekState::NotObject => Err(ApiError::not_a_json_object().into()),
-            _ if peek.model_too_long() => Err(ApiError::model_too_long(MAX_MODEL_BYTES).into()),
-            _ => Ok(()),
+        if let Some(peek) = self.upload.peek() {
+            self.ledger.model = peek.model().map(str::to_owned);
+            self.ledger.stream = peek.stream() == Some(true);
+            match peek.state() {
+                _ if !self.upload.decides().any() => {}
+                PeekState::NotObject if !self.request.must_be_json() => {}
+                PeekState::Malformed | PeekState::NotObject | PeekState::NotUtf8 => {
+                    return Err(ApiError::not_a_json_object().into());
+                }
+                _ if peek.model_too_long() => {
+                    return Err(ApiError::model_too_long(MAX_MODEL_BYTES).into());
+                }
+                _ => {}
+            }
+        }
+        if self.upload.decides().model && self.request.path_bytes < self.request.target.len() {
+            self.learn_from_query()?;
+        }
+        Ok(())
+    }
+
+    /// The query may name the model as well, or alone.
+    fn learn_from_query(&mut self) -> Result<(), Failure> {
+        let Some((name, _)) = query::model(&self.request.target)? else { return Ok(()) };
+        match &self.ledger.model {
+            Some(model) if *model != name => Err(query::differs().into()),
+            _ => {
+                self.ledger.model = Some(name);
+                Ok(())
+            }
         }
     }
 
@@ -127,14 +162,19 @@ impl Exchange<'_> {
     }
 }
 
+fn ambiguous_type() -> ApiError {
+    let message = "The request has two types, or one in another encoding than UTF-8, and readers disagree how to read its body. Send one Content-Type.";
+    ApiError::new(400, "ambiguous_field", message).with_param("content-type")
+}
+
 fn encoded() -> ApiError {
-    let message = "The body is compressed, and its route depends on the `model` in it. Send it without Content-Encoding.";
+    let message = "The body is compressed, and its route or its limits depend on its fields. Send it without Content-Encoding.";
     ApiError::new(415, "unsupported_content_encoding", message)
 }
 
 fn too_long(max: u64) -> ApiError {
     let message = format!(
-        "The body is longer than {max} bytes, and its limit on `max_tokens` asks that all of it is seen first. Send less."
+        "The body is longer than {max} bytes, and its limits on tokens ask for all of it to be seen first. Send less."
     );
     ApiError::new(413, "request_too_large", message)
 }

@@ -131,7 +131,7 @@ impl Exchange<'_> {
                 (ApiError::body_too_large(self.settings.config.limits.max_body), Outcome::Refused)
             }
             Stop::Upload(UploadError::NotJson) => (ApiError::not_a_json_object(), Outcome::Refused),
-            Stop::Upload(UploadError::Ambiguous) => (ApiError::duplicate_field(), Outcome::Refused),
+            Stop::Upload(UploadError::Ambiguous(doubt)) => (doubt.error(), Outcome::Refused),
         })
     }
 

@@ -15,6 +15,7 @@ use crate::http::fields::{Lines, is_called, is_of_a_proxy};
 use crate::http::request::{RequestBody, RequestHead};
 use crate::observe::{Degraded, Ids, TraceContext, valid_request_id};
 
+use super::media_type::{self, MediaType};
 use super::sending::Sending;
 
 /// A request that has passed the parser.
@@ -33,13 +34,8 @@ pub struct Request {
     pub keep_alive: bool,
     /// The client waits for `100 Continue`.
     pub expect_continue: bool,
-    /// The body says that it is JSON.
-    pub json: bool,
-    /// The body does not say what it is, or says what curl says when it is not told (`-d` without a type): it may be JSON.
-    pub unlabelled: bool,
-    /// Whoever answers this path reads its body as JSON, whatever it says to be, unless it is a form of several parts: an
-    /// upstream that does so must not be reached around a route.
-    pub read_as_json: bool,
+    /// How the body may be read, by its `Content-Type`; none if it has none.
+    pub media: Option<MediaType>,
     /// The body is compressed: it is passed on as it is and cannot be looked into.
     pub encoded: bool,
     /// Its identity: the client's `x-request-id` if it is fit to be passed on, else one made here.
@@ -98,7 +94,6 @@ impl Request {
             repeatable: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
             ..Request::nothing(TraceContext::begin(ids))
         };
-        request.read_as_json = reads_json(request.path());
         // Its fields, but for spaces, are all that is written down.
         let mut sending =
             Box::new(Sending { lines: Vec::with_capacity(head.bytes.len()), ..Sending::NOTHING });
@@ -150,9 +145,7 @@ impl Request {
             body: RequestBody::None,
             keep_alive: false,
             expect_continue: false,
-            json: false,
-            unlabelled: true,
-            read_as_json: false,
+            media: None,
             encoded: false,
             id: "".into(),
             trace,
@@ -222,12 +215,13 @@ impl Request {
                 }
             }
             b'c' if is("content-type") => {
-                self.json = is_json(value);
-                self.read_as_json =
-                    reads_json(self.path()) && !essence(value).eq_ignore_ascii_case(b"multipart/form-data");
-                self.unlabelled = value.eq_ignore_ascii_case(b"application/x-www-form-urlencoded");
+                // Of two, some take the first and some the last.
+                self.media = Some(match self.media {
+                    None => MediaType::of(value),
+                    Some(_) => MediaType::Ambiguous,
+                });
             }
-            b'c' if is("content-encoding") => self.encoded = !value.eq_ignore_ascii_case(b"identity"),
+            b'c' if is("content-encoding") => self.encoded |= !value.eq_ignore_ascii_case(b"identity"),
             b's' if is("sedge-durable") => {
                 self.durable = value.eq_ignore_ascii_case(b"true");
                 return Taken::Kept;
@@ -240,7 +234,20 @@ impl Request {
 
     /// Whether somebody may read its body as JSON.
     pub fn may_be_json(&self) -> bool {
-        self.json || self.unlabelled || self.read_as_json
+        match self.media {
+            Some(MediaType::Json | MediaType::Unlabelled) | None => true,
+            Some(MediaType::Form) => false,
+            Some(MediaType::Opaque | MediaType::Ambiguous) => media_type::reads_json(self.path()),
+        }
+    }
+
+    /// Whether its body is JSON to everyone who answers its path.
+    pub fn must_be_json(&self) -> bool {
+        match self.media {
+            Some(MediaType::Json) => true,
+            Some(MediaType::Form) => false,
+            _ => media_type::reads_json(self.path()),
+        }
     }
 
     /// The path, without the query: what may be logged.
@@ -322,38 +329,4 @@ fn seconds(value: &[u8]) -> Option<u32> {
 
 fn number(value: &[u8]) -> Option<u32> {
     std::str::from_utf8(value).ok()?.parse().ok().filter(|&ms| ms > 0)
-}
-
-/// Endpoints whose body is JSON and names a model: OpenAI's, and Anthropic's messages.
-const JSON_ENDPOINTS: [&str; 8] = [
-    "/chat/completions",
-    "/completions",
-    "/responses",
-    "/embeddings",
-    "/moderations",
-    "/images/generations",
-    "/audio/speech",
-    "/messages",
-];
-
-/// Whether what is behind `path` reads its body as JSON.
-fn reads_json(path: &str) -> bool {
-    let path = path.trim_end_matches('/');
-    JSON_ENDPOINTS.iter().any(|end| path.ends_with(end))
-}
-
-/// A media type without its parameters.
-pub(super) fn essence(value: &[u8]) -> &[u8] {
-    value[..memchr(b';', value).unwrap_or(value.len())].trim_ascii()
-}
-
-/// `application/json`, or a type built on it (`application/vnd.x+json`).
-pub fn is_json(value: &[u8]) -> bool {
-    // As nearly everyone writes it.
-    if value == b"application/json" {
-        return true;
-    }
-    let essence = essence(value);
-    essence.eq_ignore_ascii_case(b"application/json")
-        || essence.len() > 5 && essence[essence.len() - 5..].eq_ignore_ascii_case(b"+json")
 }

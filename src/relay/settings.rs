@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::{ClientConfig, ServerConfig};
 
+use super::decides::Decides;
 use crate::config::{Balance, Config, Route, Upstream};
 use crate::guard::holder::Holder;
 use crate::guard::meter::{Limited, Scope};
@@ -30,6 +31,8 @@ pub struct Settings {
     pub route_limits: Vec<Option<Arc<Limited>>>,
     /// The upstreams' limits, likewise.
     pub upstream_limits: Vec<Option<Arc<Limited>>>,
+    /// What the routes and upstreams decide by a request's body.
+    pub decides: Decides,
     /// Whether it matters who a client is beside its key.
     pub knows_clients: bool,
     /// What TLS clients are shown, if they are.
@@ -88,6 +91,7 @@ impl Settings {
         let knows_clients = config.routes.iter().any(|route| matches!(route.balance, Balance::Sticky(_)))
             || config.upstreams.iter().any(|upstream| upstream.concurrency.is_some());
         let settings = Settings {
+            decides: Decides::by_routes(&config),
             config,
             targets,
             route_labels,

@@ -16,7 +16,7 @@ use super::framing;
 use crate::http::body::BodyDecoder;
 use crate::http::request::RequestBody;
 use crate::net::stream::Stream;
-use crate::openai::{Peek, PeekState};
+use crate::openai::{Doubt, Peek, PeekState};
 use crate::shard::Shard;
 use crate::shard::block::{BLOCK_BYTES, BULK_BYTES, Block};
 use crate::shard::clock::Millis;
@@ -73,8 +73,8 @@ pub enum UploadError {
     Malformed(&'static str),
     /// It is larger than allowed.
     TooLarge,
-    /// `model` or `stream` stands in it twice: the upstream may read another than the one that was checked.
-    Ambiguous,
+    /// A decision would rest on a field of it that the upstream may read differently.
+    Ambiguous(Doubt),
     /// It says that it is JSON and is not: what is hidden in it cannot be told.
     NotJson,
     /// The upstream did not take it.
@@ -97,7 +97,7 @@ impl Upload {
             received: 0,
             limit,
             peek: look.then(Box::default),
-            decides: if look { decides } else { Decides::Nothing },
+            decides,
             ended: matches!(body, RequestBody::None | RequestBody::Length(0)),
             sent: matches!(body, RequestBody::None | RequestBody::Length(0)),
             broken: false,
@@ -118,7 +118,7 @@ impl Upload {
 
     /// Whether it is not enough to find the model.
     pub fn must_learn_all(&self) -> bool {
-        self.decides == Decides::All
+        self.decides.tokens
     }
 
     /// It may have this many bytes and no more, now that its route is known.
@@ -145,14 +145,15 @@ impl Upload {
     /// Whether its way depends on its model, and that has not been found yet.
     pub fn must_learn(&self) -> bool {
         let open = |peek: &Peek| {
-            peek.state() == PeekState::NeedMore && (self.must_learn_all() || peek.model().is_none())
+            peek.state() == PeekState::NeedMore
+                && (self.decides.tokens || self.decides.model && peek.model().is_none())
         };
-        self.decides() && !self.ended && self.peek.as_deref().is_some_and(open)
+        !self.ended && self.peek.as_deref().is_some_and(open)
     }
 
-    /// Whether its way depends on what is in it.
-    pub fn decides(&self) -> bool {
-        self.decides != Decides::Nothing
+    /// The decisions that rest on it.
+    pub fn decides(&self) -> Decides {
+        self.decides
     }
 
     /// The rest will not be sent, whoever is to blame. The upstream's connection stands somewhere in the body and can carry
@@ -208,14 +209,15 @@ impl Upload {
         self.until = (self.until + earned).min(now + Millis::from(self.time_limit));
         let Some((block, range)) = inbound.take(shard, decoded.consumed) else { return Ok(()) };
         let payload = range.start..range.start + decoded.payload;
-        let decides = self.decides();
         if let Some(peek) = &mut self.peek {
             peek.feed(&block[payload.clone()]);
-            if decides && peek.duplicate() {
-                return Err(UploadError::Ambiguous);
-            }
-            if decides && matches!(peek.state(), PeekState::Malformed) {
-                return Err(UploadError::NotJson);
+            if self.decides.any() {
+                if let Some(doubt) = self.decides.doubt(peek) {
+                    return Err(UploadError::Ambiguous(doubt));
+                }
+                if matches!(peek.state(), PeekState::Malformed | PeekState::NotUtf8) {
+                    return Err(UploadError::NotJson);
+                }
             }
         }
         self.hold(block, payload);

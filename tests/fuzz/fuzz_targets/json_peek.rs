@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sedge::openai::{Peek, PeekState};
+use sedge::openai::{Peek, PeekState, Subject};
 use serde_json::{Map, Value};
 
 fuzz_target!(|data: &[u8]| {
@@ -17,13 +17,16 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(whole.model_span(), split.model_span());
     assert_eq!(whole.model_too_long(), split.model_too_long());
     assert_eq!(whole.stream(), split.stream());
-    assert_eq!(whole.duplicate(), split.duplicate());
+    for subject in [Subject::Model, Subject::Stream, Subject::Tokens] {
+        assert_eq!(whole.doubt(subject), split.doubt(subject));
+    }
+    assert_eq!((whole.choices(), whole.prompts()), (split.choices(), split.prompts()));
     assert_eq!(whole.max_tokens(), split.max_tokens());
 
     let Ok(object) = serde_json::from_slice::<Map<String, Value>>(body) else { return };
     assert_eq!(whole.state(), PeekState::Done);
     assert_eq!(whole.stream(), object.get("stream").and_then(Value::as_bool));
-    if let Some(most) = object.get("max_tokens").and_then(Value::as_u64) {
+    if let Some(most @ 1..) = object.get("max_tokens").and_then(Value::as_u64) {
         assert!(whole.max_tokens().is_some_and(|seen| seen as f64 >= most as f64));
     }
     let model = object.get("model").and_then(Value::as_str);

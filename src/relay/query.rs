@@ -1,0 +1,127 @@
+//! The `model` in a request's query: some upstreams (LiteLLM, realtime APIs) read it there, and rather than the body's.
+
+use std::fmt::Write;
+use std::ops::Range;
+
+use crate::openai::{ApiError, MAX_MODEL_BYTES};
+
+/// The one `model` in the query of `target`: its value, and where that stands.
+///
+/// # Errors
+/// If readers may disagree about it: there are two, some would take another spelling or separator for it, or it is no text.
+pub fn model(target: &str) -> Result<Option<(String, Range<usize>)>, ApiError> {
+    let Some((path, query)) = target.split_once('?') else { return Ok(None) };
+    let mut found = None;
+    let mut at = path.len() + 1;
+    for parameter in query.split_inclusive(['&', ';', '?']) {
+        let start = at;
+        at += parameter.len();
+        let parameter = parameter.trim_end_matches(['&', ';', '?']);
+        let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        // As nearly all are written, it cannot be called so.
+        if key.len() < 5 || !decoded(key).is_some_and(|key| key.trim().eq_ignore_ascii_case("model")) {
+            continue;
+        }
+        // Some take a semicolon for a separator, and some do not; some drop white space, or do not mind case.
+        if found.is_some() || key != "model" || query.contains(';') {
+            return Err(ambiguous());
+        }
+        let place = start + key.len() + 1;
+        let value_of = decoded(value).filter(|value| value.len() <= MAX_MODEL_BYTES).ok_or_else(ambiguous)?;
+        found = Some((value_of, place.min(start + parameter.len())..start + parameter.len()));
+    }
+    // An empty one names nothing.
+    Ok(found.filter(|(value, _)| !value.is_empty()))
+}
+
+/// `target` with `name` in the place of the model's name.
+pub fn renamed(target: &str, place: Range<usize>, name: &str) -> String {
+    let mut renamed = target[..place.start].to_owned();
+    for byte in name.bytes() {
+        // RFC 3986, 3.4; what separates parameters or is decoded otherwise is not left as it is.
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' | b'@' => {
+                renamed.push(char::from(byte));
+            }
+            other => drop(write!(renamed, "%{other:02X}")),
+        }
+    }
+    renamed.push_str(&target[place.end..]);
+    renamed
+}
+
+/// The two names differ.
+pub fn differs() -> ApiError {
+    let message = "The `model` in the query is not the one in the body, and readers disagree which one counts. Send it once.";
+    ApiError::new(400, "ambiguous_field", message).with_param("model")
+}
+
+fn ambiguous() -> ApiError {
+    let message =
+        "The query names a `model` in a form that readers take differently. Write `model=NAME` once.";
+    ApiError::new(400, "ambiguous_field", message).with_param("model")
+}
+
+/// Percent-encoded text, as forms have it.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        let digits = behind.first_chunk().filter(|_| first == b'%');
+        let digit = |digit: u8| char::from(digit).to_digit(16);
+        match digits.and_then(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)) {
+            Some(byte) => {
+                bytes.push(byte as u8);
+                rest = &behind[2..];
+            }
+            None => {
+                bytes.push(if first == b'+' { b' ' } else { first });
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_found_where_it_is_unmistakable() {
+        for (target, expected) in [
+            ("/v1/realtime", None),
+            ("/v1/realtime?x=model&models=a&mode=b", None),
+            ("/v1/realtime?model=", None),
+            ("/v1/realtime?model", None),
+            ("/v1/realtime?a=b&model=gpt%2D4o&c", Some("gpt-4o")),
+            ("/v1/realtime?model=a+b", Some("a b")),
+            ("/v1/realtime?model=50%", Some("50%")),
+        ] {
+            let found = model(target).unwrap();
+            assert_eq!(found.as_ref().map(|(name, _)| &name[..]), expected, "{target}");
+            if let Some((_, place)) = found {
+                let other = renamed(target, place, "ü &/1");
+                assert_eq!(model(&other).unwrap().unwrap().0, "ü &/1", "{other}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_readers_take_differently_is_refused() {
+        for target in [
+            "/v1/x?model=a&model=a",
+            "/v1/x?model=a&mod%65l=b",
+            "/v1/x?Model=a",
+            "/v1/x?mode%6C=a",
+            "/v1/x?a=b;model=c",
+            "/v1/x?model=a;b=c",
+            "/v1/x?%20model=a",
+            "/v1/x??model=a&model=b",
+            "/v1/x?model=%FF",
+        ] {
+            let error = model(target).unwrap_err();
+            assert_eq!((error.status, error.param.as_deref()), (400, Some("model")), "{target}");
+        }
+    }
+}
