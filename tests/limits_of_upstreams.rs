@@ -106,11 +106,34 @@ fn a_slow_upstream_is_not_hedged_by_one_that_has_nothing_left() {
     assert!((seats - 9.0).abs() < f64::EPSILON, "{seats}");
 }
 
+/// An upstream's fields hid the limit that the next request would meet: a client read that 4711 requests remained, and got 429 for
+/// its third. The tighter of the two is told, each with its own limit and reset.
 #[test]
-fn an_upstreams_own_word_on_its_limits_passes_as_it_is() {
-    let upstream = Upstream::serve(|_, _| ok(&["X-RateLimit-Remaining-Requests: 4711"]));
-    let edge = Edge::configured(&route(&upstream.url(), "limits = { requests_per_minute = 2 }"));
+fn of_an_upstreams_limits_and_ours_the_tighter_are_told() {
+    let told = [
+        "X-RateLimit-Limit-Requests: 5000",
+        "X-RateLimit-Remaining-Requests: 4711",
+        "X-RateLimit-Reset-Requests: 12ms",
+        "x-ratelimit-limit-tokens: 1000",
+        "x-ratelimit-remaining-tokens: 999",
+        "x-ratelimit-reset-tokens: 60ms",
+        "x-ratelimit-remaining-images: 3",
+    ];
+    let upstream = Upstream::serve(move |_, _| ok(&told));
+    let ours = "limits = { requests_per_minute = 2, tokens_per_minute = 100000 }";
+    let edge = Edge::configured(&route(&upstream.url(), ours));
     let (head, _) = edge.ask(&stream_request());
-    assert_eq!(head.all("x-ratelimit-remaining-requests"), ["4711"]);
-    assert!(!head.has("x-ratelimit-limit-requests"), "{head:?}");
+    assert_eq!(head.all("x-ratelimit-limit-requests"), ["2"], "{head:?}");
+    assert_eq!(head.all("x-ratelimit-remaining-requests"), ["1"], "{head:?}");
+    assert_eq!(head.all("x-ratelimit-reset-requests").len(), 1, "{head:?}");
+    assert_ne!(head.get("x-ratelimit-reset-requests"), Some("12ms"));
+    for (what, value) in [("limit", "1000"), ("remaining", "999"), ("reset", "60ms")] {
+        assert_eq!(head.all(&format!("x-ratelimit-{what}-tokens")), [value], "{head:?}");
+    }
+    assert_eq!(head.all("x-ratelimit-remaining-images"), ["3"]);
+    // One that is not limited here is the upstream's alone.
+    let edge = Edge::configured(&route(&upstream.url(), "limits = { tokens_per_minute = 500 }"));
+    let (head, _) = edge.ask(&stream_request());
+    assert_eq!(head.all("x-ratelimit-limit-requests"), ["5000"]);
+    assert_eq!(head.all("x-ratelimit-limit-tokens"), ["500"]);
 }

@@ -1,6 +1,6 @@
 //! Who may come in: client keys, known by their SHA-256 alone ([`holder`]), the operators' token, how many at a time
 //! ([`seats`]), and who may say for whom it asks ([`proxies`]). And how much of it: the limits of keys, routes and upstreams
-//! ([`meter`]), kept by [`rate`] and passed by each request ([`pass`]).
+//! ([`meter`]), kept by [`rate`], passed by each request ([`pass`]) and told to its client ([`rate_fields`]).
 //!
 //! Every known key is compared, in constant time, whether or not one has matched: how long it takes tells nothing about the
 //! keys there are.
@@ -12,6 +12,7 @@ pub mod meters;
 pub mod pass;
 pub mod proxies;
 pub mod rate;
+pub mod rate_fields;
 pub mod seats;
 
 use ring::digest::{SHA256, digest};

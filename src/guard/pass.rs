@@ -14,15 +14,13 @@ use std::sync::Arc;
 
 use super::meter::{Exhausted, Limit, Limited, Taken};
 use super::rate::{Nanos, Standing};
+use super::rate_fields::{self, Standings};
 use crate::config::Quota;
-use crate::http::fields::{write_field, write_number};
+use crate::http::fields::write_number;
 use crate::openai::ApiError;
 
 /// Bytes of a JSON request that make a token: English text has about four, and what stands around it has no meaning.
 const BYTES_A_TOKEN: u64 = 4;
-
-/// What a rate is told to be that is not limited: the largest number that every reader of JSON holds exactly.
-const UNLIMITED: u64 = (1 << 53) - 1;
 
 /// What a request will use, as far as is known when it comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,10 +128,16 @@ impl Pass {
     /// The fields that tell a client what is left, as lines; none where nothing is limited by the minute. Upstreams' limits are
     /// not the client's business.
     pub fn fields(&self, now: Nanos) -> Option<Vec<u8>> {
+        let standings = self.standings(now);
+        standings.iter().any(Option::is_some).then(|| rate_fields::lines(standings))
+    }
+
+    /// How much is left of the requests and of the tokens where least is.
+    pub fn standings(&self, now: Nanos) -> Standings {
         let all = || self.taken.iter().map(Taken::limited);
         let requests = all().filter_map(|limited| limited.requests_standing(now)).min_by(scarcer);
         let tokens = all().filter_map(|limited| limited.tokens_standing(now)).min_by(scarcer);
-        (requests.is_some() || tokens.is_some()).then(|| lines(requests, tokens))
+        [requests, tokens]
     }
 }
 
@@ -156,7 +160,7 @@ pub fn refusal(exhausted: &Exhausted, others: &[&Arc<Limited>], now: Nanos) -> (
     let (seconds, ms) = (wait.div_ceil(1_000_000_000).max(1), wait.div_ceil(1_000_000).max(1));
     write_number(&mut fields, "retry-after", seconds);
     write_number(&mut fields, "retry-after-ms", ms);
-    fields.extend(lines(requests, tokens));
+    fields.extend(rate_fields::lines([requests, tokens]));
     let (kind, on, most) = match limit {
         Limit::Tokens => ("tokens", "tokens per min (TPM)", limited.quota.tokens_per_minute),
         Limit::Streams => ("requests", "requests at once", limited.quota.streams),
@@ -165,45 +169,6 @@ pub fn refusal(exhausted: &Exhausted, others: &[&Arc<Limited>], now: Nanos) -> (
     let what =
         format!("{} `{}` on {on}: Limit {}", limited.scope.label(), limited.name, most.unwrap_or_default());
     (ApiError::rate_limited(kind, &what, std::time::Duration::from_millis(ms)), fields)
-}
-
-/// All six fields, as OpenAI's API sends them.
-fn lines(requests: Option<Standing>, tokens: Option<Standing>) -> Vec<u8> {
-    const NAMES: [[&str; 3]; 2] = [
-        ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
-        ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
-    ];
-    let mut lines = Vec::with_capacity(256);
-    for (names, standing) in NAMES.iter().zip([requests, tokens]) {
-        let Standing { limit, remaining, reset } =
-            standing.unwrap_or(Standing { limit: UNLIMITED, remaining: UNLIMITED, reset: 0 });
-        let values = [limit.to_string(), remaining.to_string(), span(reset)];
-        for (name, value) in names.iter().zip(values) {
-            write_field(&mut lines, name, value.as_bytes());
-        }
-    }
-    lines
-}
-
-/// A time as OpenAI writes it: `8.64s`, `6m0s`, `17ms`.
-fn span(ns: Nanos) -> String {
-    let ms = ns.div_ceil(1_000_000);
-    match ms {
-        0 => "0s".to_owned(),
-        1..1000 => format!("{ms}ms"),
-        _ => {
-            let (hours, minutes, rest) = (ms / 3_600_000, ms / 60_000 % 60, ms % 60_000);
-            let before = match (hours, minutes) {
-                (0, 0) => String::new(),
-                (0, minutes) => format!("{minutes}m"),
-                (hours, minutes) => format!("{hours}h{minutes}m"),
-            };
-            match rest % 1000 {
-                0 => format!("{before}{}s", rest / 1000),
-                _ => format!("{before}{}s", rest as f64 / 1000.0),
-            }
-        }
-    }
 }
 
 /// Which of two leaves less.
@@ -290,19 +255,5 @@ mod tests {
                 "Rate limit reached for key `team` on requests per min (RPM): Limit 2. Please try again in 30 s."
             )
         );
-    }
-
-    #[test]
-    fn times_are_written_as_others_do() {
-        for (ms, written) in [
-            (0, "0s"),
-            (17, "17ms"),
-            (1000, "1s"),
-            (8640, "8.64s"),
-            (360_000, "6m0s"),
-            (3_660_500, "1h1m0.5s"),
-        ] {
-            assert_eq!(span(ms * 1_000_000), written);
-        }
     }
 }

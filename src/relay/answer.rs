@@ -4,6 +4,7 @@ use super::core::Core;
 use super::download::Framing;
 use super::media_type::{essence, is_json};
 use super::request::Request;
+use crate::guard::rate_fields::{self, Replaced};
 use crate::http::Version;
 use crate::http::fields::{Lines, write_field, write_number};
 use crate::http::response::{ResponseBody, ResponseHead};
@@ -26,6 +27,8 @@ pub struct Learnt {
     pub request_id: Option<String>,
     /// How long the upstream keeps its connection, in seconds.
     pub keep_alive: Option<u64>,
+    /// Which of the upstream's rates are not told, since ours are tighter.
+    pub replaced: Replaced,
 }
 
 /// Looks through an upstream's head.
@@ -45,14 +48,6 @@ pub fn learn(head: &ResponseHead<'_>) -> Learnt {
         }
     }
     learnt
-}
-
-/// Whether an upstream tells of limits itself. Its word passes as it is: it knows what its own limits are, and two words would
-/// contradict each other.
-pub fn tells_limits(head: &ResponseHead<'_>) -> bool {
-    let is_limit =
-        |name: &str| name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("x-ratelimit-"));
-    head.fields.iter().any(|field| is_limit(field.name))
 }
 
 /// How the client is told where an upstream's body ends: streams always in chunks, so that a missing last one tells; what
@@ -89,7 +84,8 @@ pub fn relayed(
         let ours = learnt.events && (field.is(CACHE_CONTROL.0) || field.is(NO_BUFFERING.0))
             || request.kept_at.is_some() && (field.is("location") || field.is("stream-next-offset"))
             || request.cross_origin.is_some() && is_cross_origin(field.name)
-            || request.degraded.is_some() && field.is("sedge-degraded");
+            || request.degraded.is_some() && field.is("sedge-degraded")
+            || learnt.replaced != [false; 2] && rate_fields::is_replaced(field.name, learnt.replaced);
         if !ours {
             lines.push(&mut out, field);
         }

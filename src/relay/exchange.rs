@@ -186,12 +186,8 @@ impl Exchange<'_> {
         self.ledger.first_byte = Some(began);
         let Answered { mut block, start, checked, rest, .. } = answered;
         let head = checked.over(&block[start..rest.start]);
-        let learnt = answer::learn(&head);
-        if self.request.account().is_some_and(|account| account.fields.is_some())
-            && answer::tells_limits(&head)
-        {
-            self.request.account_mut().fields = None;
-        }
+        let mut learnt = answer::learn(&head);
+        self.tell_tighter(&head, &mut learnt);
         if self.early.is_some() && (head.status != 200 || !learnt.events) {
             let what = format!("The upstream answered {} instead of a stream.", head.status);
             return Err(ApiError::new(502, "upstream_error", what).into());

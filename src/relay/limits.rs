@@ -7,6 +7,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::answer::Learnt;
 use super::core::Core;
 use super::exchange::{Exchange, says_end};
 use super::ledger::Ledger;
@@ -16,7 +17,9 @@ use crate::guard::holder::Holder;
 use crate::guard::meter::{Exhausted, Limit, Limited};
 use crate::guard::pass::{Estimate, Pass};
 use crate::guard::rate::Nanos;
+use crate::guard::rate_fields;
 use crate::http::request::RequestBody;
+use crate::http::response::ResponseHead;
 use crate::observe::Outcome;
 use crate::openai::{ApiError, Peek, PeekState};
 use crate::upstream::target::Target;
@@ -90,6 +93,19 @@ impl Exchange<'_> {
 
     fn has_body(&self) -> bool {
         !matches!(self.request.body, RequestBody::None | RequestBody::Length(0))
+    }
+
+    /// Where an upstream tells of its rates in `head`, the client is told of ours that are tighter, and of no others.
+    pub(super) fn tell_tighter(&mut self, head: &ResponseHead<'_>, learnt: &mut Learnt) {
+        let now = now_ns(self.core);
+        let Some(account) = self.request.account().filter(|account| account.fields.is_some()) else { return };
+        if !rate_fields::tells(head) {
+            return;
+        }
+        let ours = account.pass.as_ref().map_or([None; 2], |pass| pass.standings(now));
+        let (replaced, lines) = rate_fields::tighter(head, ours);
+        learnt.replaced = replaced;
+        self.request.account_mut().fields = (!lines.is_empty()).then(|| lines.into_boxed_slice());
     }
 
     /// Whether the upstream at `index` has anything left for this request.
