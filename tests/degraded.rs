@@ -4,7 +4,8 @@ mod support;
 
 use serde_json::Value;
 use support::{
-    Body, Edge, End, Head, OUTCOMES, STREAM_BODY, Upstream, answer, error_code, post, relayed, stream_request,
+    Body, Edge, End, Head, LAST_CHUNK, OUTCOMES, STREAM_BODY, Upstream, answer, chunk, error_code, post,
+    relayed, stream_request,
 };
 
 const ANSWERS: &str = "sedge_degraded_answers_total";
@@ -123,4 +124,39 @@ fn what_may_have_been_acted_upon_gets_a_fixed_answer_and_no_fallback() {
         }
         assert!(b.requests().is_empty());
     }
+}
+
+/// A fallback was served within the bounds of the route that had failed, or at least said so: with `first_byte = "300ms"` on the
+/// route that answered the client read that it had been waited for 5 s.
+#[test]
+fn the_route_that_serves_decides_how_long_and_how_large() {
+    let silent = Upstream::listen();
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
+    let edge = Edge::configured(&format!(
+        "[[upstream]]\nname = \"gone\"\nurl = \"http://{gone}\"\n\n[[upstream]]\nname = \"silent\"\nurl = \"{}\"\n\n\
+         [[route]]\nname = \"first\"\nmodels = [\"m\"]\nupstreams = [\"gone\"]\nfallback = \"second\"\n\
+         timeouts = {{ first_byte = \"5s\", total = \"9s\" }}\n\n\
+         [[route]]\nname = \"second\"\nmodels = [\"other\"]\nupstreams = [\"silent\"]\nmax_body = 1000\n\
+         timeouts = {{ first_byte = \"300ms\", total = \"30s\" }}\n",
+        silent.url()
+    ));
+    let (head, body) = edge.ask(&post("/v1/embeddings", &[], r#"{"model":"m"}"#));
+    assert_eq!((head.status(), error_code(&body.bytes()).as_str()), (504, "upstream_first_byte_timeout"));
+    assert!(body.text().contains("within 0.300 s"), "{}", body.text());
+    let mut peer = silent.accept();
+    let left: u64 =
+        peer.read_head().get("x-request-timeout-ms").and_then(|ms| ms.parse().ok()).expect("what is left");
+    assert!(left > 9_000, "{left}: the first route's");
+    // One that takes no such body is no fallback for it.
+    let large = format!("{{\"model\":\"m\",\"input\":\"{}\"}}", "x".repeat(2000));
+    let (head, body) = edge.ask(&post("/v1/embeddings", &[], &large));
+    assert_eq!((head.status(), error_code(&body.bytes()).as_str()), (502, "upstream_connect_failed"));
+    // And what is too large is told by the route's own bound.
+    let mut client = edge.connect();
+    let head = "POST /v1/embeddings HTTP/1.1\r\nHost: e\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let large = large.replace("\"m\"", "\"other\"");
+    client.send([head.as_bytes(), &chunk(&large), LAST_CHUNK].concat());
+    let (head, body) = client.read_answer();
+    assert_eq!(head.status(), 413);
+    assert!(body.text().contains("larger than 1000 bytes"), "{}", body.text());
 }

@@ -62,6 +62,8 @@ pub struct Exchange<'a> {
     pub(super) request: &'a mut Request,
     pub(super) upload: Upload,
     pub(super) ledger: Ledger,
+    /// The route that serves it, once that is known: after a fallback another than the ledger's, which is the one that was asked for.
+    pub(super) serving: Option<u32>,
     /// The head of a stream has been written although the upstream had not answered.
     pub(super) early: Option<Framing>,
     /// The client has left, and the answer is read on without it.
@@ -90,8 +92,17 @@ pub fn relay<'a>(
         let upload = Upload::new(&request.body, look, decides, max, now, millis(limits.request_body));
         let ledger = Ledger::new(began);
         let open = Counted::new(core, |metrics| &metrics.requests_open);
-        let mut exchange =
-            Exchange { client, core, settings, request, upload, ledger, early: None, left: false };
+        let mut exchange = Exchange {
+            client,
+            core,
+            settings,
+            request,
+            upload,
+            ledger,
+            serving: None,
+            early: None,
+            left: false,
+        };
         // What it takes to get to an answer, and to tell of its end, is large and soon over, so it is boxed, and a failure as
         // well, for which the match keeps room. While the answer streams the task holds what the pump needs and no more, and
         // the pump is polled from here, without a layer between.
@@ -156,9 +167,7 @@ impl Exchange<'_> {
         let (route, label) = settings.route(index);
         self.ledger.route = label;
         self.admit(index)?;
-        self.check_size(route.max_body)?;
-        self.upload.limit(route.max_body).map_err(Stop::Upload)?;
-        self.limit_total(&route.timeouts);
+        self.serve_by(index)?;
         self.request.durable |= route.durable;
         self.can_keep()?;
         if let Some(after) = route.early_heartbeat

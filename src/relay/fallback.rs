@@ -87,7 +87,8 @@ impl Exchange<'_> {
                 (index, alias.unwrap_or(fallback))
             }
         };
-        (!before.contains(&index) && self.may_fall_back(index)).then(|| (index, rename.to_owned()))
+        let fits = self.body_bytes() <= config.routes[index].max_body;
+        (fits && !before.contains(&index) && self.may_fall_back(index)).then(|| (index, rename.to_owned()))
     }
 
     /// The body that says what `route` says when nobody answers, in the form that was asked for. None where there is no such

@@ -226,14 +226,19 @@ impl Exchange<'_> {
     /// for is not known yet.
     fn estimate(&self) -> Estimate {
         let Some(peek) = self.upload.peek() else { return Estimate::default() };
-        let bytes = match self.request.body {
-            RequestBody::Length(length) => length,
-            RequestBody::Chunked | RequestBody::None => self.upload.received,
-        };
+        let bytes = self.body_bytes();
         let path = self.request.path();
         let prompts = if says_many(path) { peek.prompts() } else { 1 };
         let answers = peek.choices().saturating_mul(prompts);
         Estimate { answers, ..Estimate::of_json(bytes, peek.max_tokens(), says_end(path)) }
+    }
+
+    /// The length of the body, as far as it is known.
+    pub(super) fn body_bytes(&self) -> u64 {
+        match self.request.body {
+            RequestBody::Length(length) => length,
+            RequestBody::Chunked | RequestBody::None => self.upload.received,
+        }
     }
 
     fn note_refused(&mut self, limited: Option<&Limited>, limit: Limit) {

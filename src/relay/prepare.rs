@@ -2,6 +2,7 @@
 //! and take so long, and which route takes it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::ask::{Stop, receive_more};
 use super::exchange::{Exchange, millis};
@@ -11,7 +12,7 @@ use super::refusal::Failure;
 use super::sending::Left;
 use super::settings::Settings;
 use super::upload::WHOLE_BYTES;
-use crate::config::Timeouts;
+use crate::config::{Route, Timeouts};
 use crate::http::request::{CONTINUE, RequestBody};
 use crate::openai::{ApiError, MAX_MODEL_BYTES, PeekState};
 use crate::shard::clock::Millis;
@@ -118,6 +119,22 @@ impl Exchange<'_> {
                 None => ApiError::no_route(&self.request.method, self.request.path()).into(),
             }),
         }
+    }
+
+    /// The route at `index` serves it: its bounds hold from now on.
+    pub(super) fn serve_by(&mut self, index: usize) -> Result<(), Failure> {
+        let settings = Arc::clone(&self.settings);
+        let route = &settings.config.routes[index];
+        self.serving = Some(index as u32);
+        self.check_size(route.max_body)?;
+        self.upload.limit(route.max_body).map_err(Stop::Upload)?;
+        self.limit_total(&route.timeouts);
+        Ok(())
+    }
+
+    /// The route that serves it, once that is known.
+    pub(super) fn serving(&self) -> Option<&Route> {
+        self.settings.config.routes.get(self.serving? as usize)
     }
 
     pub(super) fn check_size(&self, max: u64) -> Result<(), Failure> {

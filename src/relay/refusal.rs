@@ -128,7 +128,8 @@ impl Exchange<'_> {
                 (ApiError::new(400, "invalid_request", why), Outcome::Refused)
             }
             Stop::Upload(UploadError::TooLarge) => {
-                (ApiError::body_too_large(self.settings.config.limits.max_body), Outcome::Refused)
+                let max = self.serving().map_or(self.settings.config.limits.max_body, |route| route.max_body);
+                (ApiError::body_too_large(max), Outcome::Refused)
             }
             Stop::Upload(UploadError::NotJson) => (ApiError::not_a_json_object(), Outcome::Refused),
             Stop::Upload(UploadError::Ambiguous(doubt)) => (doubt.error(), Outcome::Refused),
@@ -136,10 +137,7 @@ impl Exchange<'_> {
     }
 
     pub(super) fn timeout_error(&self, timeout: Timeout) -> ApiError {
-        let route = self.settings.config.routes.iter().zip(&self.settings.route_labels);
-        let of_route =
-            route.clone().find(|(_, label)| **label == self.ledger.route).map(|(route, _)| &route.timeouts);
-        let limits = of_route.unwrap_or(&self.settings.config.timeouts);
+        let limits = self.serving().map_or(&self.settings.config.timeouts, |route| &route.timeouts);
         match timeout {
             Timeout::Connect => ApiError::connect_timeout(limits.connect),
             Timeout::UpstreamTls => ApiError::tls_timeout(limits.tls),

@@ -123,7 +123,7 @@ impl Upload {
 
     /// It may have this many bytes and no more, now that its route is known.
     pub fn limit(&mut self, limit: u64) -> Result<(), UploadError> {
-        self.limit = self.limit.min(limit);
+        self.limit = limit;
         if self.received > self.limit { Err(UploadError::TooLarge) } else { Ok(()) }
     }
 
