@@ -165,6 +165,7 @@ fn read_upstreams(upstreams: &[Table<'_>], routes: &[Table<'_>], settings: &mut 
             upstreams: &names,
             timeouts: &settings.timeouts,
             max_body: settings.limits.max_body,
+            stream_memory: settings.limits.stream_memory,
             before: &settings.routes,
         };
         let route = Route::read(table, &around);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::document::{Table, Value};
-use super::units::duration;
+use super::units::{duration, size};
 
 /// The most times that a request may be sent.
 const ATTEMPTS_MAX: u64 = 10;
@@ -13,6 +13,9 @@ const BACKOFF_MAX_MS: u64 = 60_000;
 
 /// Statuses that say "not now" or "not here", and not that the request is wrong.
 const STATUSES: [u16; 6] = [408, 429, 500, 502, 503, 504];
+
+/// The most bytes of a body that is kept for another attempt, where nothing else is said.
+const MAX_BODY_BYTES: u64 = 16 << 20;
 
 /// When a second upstream is asked beside the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub struct Retry {
     pub max_backoff: Duration,
     /// The share of a route's requests, in percent, that may be sent again.
     pub budget: u32,
+    /// Bytes of a request's body that are kept until its answer begins, so that it can be sent again.
+    pub max_body: u64,
 }
 
 impl Retry {
@@ -82,11 +87,12 @@ impl Retry {
             backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(5),
             budget: 20,
+            max_body: MAX_BODY_BYTES,
         }
     }
 
-    /// From a route's `retry`.
-    pub(super) fn read(table: &Table<'_>) -> Retry {
+    /// From a route's `retry`, in a process that may hold `memory` bytes for all requests.
+    pub(super) fn read(table: &Table<'_>, memory: u64) -> Retry {
         let mut retry = Retry::asked_for();
         let millis = |value: &Value<'_>| value.integer(1..=BACKOFF_MAX_MS).map(Duration::from_millis);
         table.set("attempts", |value| Ok(value.integer(1..=ATTEMPTS_MAX)? as u32), &mut retry.attempts);
@@ -95,6 +101,13 @@ impl Retry {
         table.set("backoff_ms", millis, &mut retry.backoff);
         table.set("max_backoff_ms", millis, &mut retry.max_backoff);
         table.set("budget_percent", |value| Ok(value.integer(0..=100)? as u32), &mut retry.budget);
+        let body = |value: &Value<'_>| match size(0)(value)? {
+            bytes if bytes > memory => {
+                Err(format!("is more than [limits] stream_memory, {memory} bytes for all requests"))
+            }
+            bytes => Ok(bytes),
+        };
+        table.set("max_body", body, &mut retry.max_body);
         if retry.backoff > retry.max_backoff && table.is_sound() {
             table.fault("backoff_ms", "is longer than max_backoff_ms; raise that one, too");
         }

@@ -89,6 +89,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) upstreams: &'a [String],
     pub(super) timeouts: &'a Timeouts,
     pub(super) max_body: u64,
+    pub(super) stream_memory: u64,
     pub(super) before: &'a [Route],
 }
 
@@ -183,7 +184,7 @@ impl Route {
         table.set("fallback", |value| value.name(MAX_MODEL_BYTES).map(Some), &mut route.fallback);
         table.set("degraded", |value| text(value).map(Some), &mut route.degraded);
         if let Some(retry) = table.table("retry", "[[route]] retry.") {
-            route.retry = Retry::read(&retry);
+            route.retry = Retry::read(&retry, around.stream_memory);
         } else if route.fallback.is_some() || route.degraded.is_some() {
             route.retry = Retry::failover_on_statuses();
         }

@@ -78,8 +78,13 @@ async fn all(
     }
     upload.receive(client, &core.shard).map_err(Stop::Upload).map_err(failure)?;
     while !upload.ended {
-        if !core.has_room(&core.settings()) {
+        let settings = core.settings();
+        if !core.has_room(&settings) {
             return Err(ApiError::overloaded().into());
+        }
+        if !upload.has_share(|| core.share(request.who, &settings)) {
+            core.metrics.bodies_over_share.inc();
+            return Err(ApiError::bodies_over_share().into());
         }
         receive_more(client, core, upload).await.map_err(failure)?;
     }

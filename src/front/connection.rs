@@ -10,6 +10,7 @@
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use super::Door;
@@ -266,9 +267,7 @@ fn take(
     if trusted {
         request.client = Some(proxies::client(&config.trusted_proxies, peer, &head.fields));
     }
-    if settings.knows_clients {
-        request.who = affinity::hash(request.client.unwrap_or(peer).to_canonical().to_string().as_bytes());
-    }
+    request.who = number(request.client.unwrap_or(peer).to_canonical(), settings.knows_clients);
     let cors = config.cors.as_ref().filter(|_| door == Door::Public);
     let Some(said) = cors.and_then(|cors| cors::answer(head, cors)) else { return (request, false) };
     request.cross_origin = Some(said.fields);
@@ -285,9 +284,9 @@ fn admit(request: &mut Request, core: &Core, settings: &Settings, door: Door) ->
     {
         let (authorization, api_key) = request.credentials();
         let key = guard::check(&settings.config.keys, authorization, api_key)?;
-        request.account_mut().holder = settings.holders.get(key).cloned();
-        if settings.knows_clients {
-            request.who = affinity::hash(settings.config.keys[key].name.as_bytes());
+        if let Some(holder) = settings.holders.get(key) {
+            request.who = holder.number;
+            request.account_mut().holder = Some(Arc::clone(holder));
         }
         // Each request of a batch shows them once more.
         if !batch::is_batch(request) {
@@ -298,6 +297,16 @@ fn admit(request: &mut Request, core: &Core, settings: &Settings, door: Door) ->
         return Err(ApiError::draining());
     }
     if core.has_room(settings) { Ok(()) } else { Err(ApiError::overloaded()) }
+}
+
+/// A client without a key, as a number. Only where upstreams are chosen by it has it to be the same in every process. An IPv6
+/// client has a whole network of addresses.
+fn number(address: IpAddr, agreed: bool) -> u64 {
+    match address {
+        address if agreed => affinity::hash(address.to_string().as_bytes()),
+        IpAddr::V4(address) => affinity::hash(&address.octets()),
+        IpAddr::V6(address) => affinity::hash(&address.octets()[..8]),
+    }
 }
 
 fn is_relayed(path: &str, config: &Config) -> bool {

@@ -11,6 +11,8 @@ use crate::config::{ClientKey, Glob};
 pub struct Holder {
     /// What it is called.
     pub name: String,
+    /// The same as a number.
+    pub number: u64,
     /// Its limits, if it has any.
     pub limited: Option<Arc<Limited>>,
     models: Vec<Glob>,
@@ -18,11 +20,16 @@ pub struct Holder {
 
 impl Holder {
     /// As it was configured, with what it has used so far.
-    pub fn new(key: &ClientKey, meters: &Meters) -> Arc<Holder> {
+    pub fn new(key: &ClientKey, number: u64, meters: &Meters) -> Arc<Holder> {
         // What it is refused is counted, be it for a model alone.
         let counts = !key.quota.is_unlimited() || !key.models.is_empty();
         let limited = || Limited::new(Scope::Key, &key.name, &key.quota, meters.of(Scope::Key, &key.name));
-        Arc::new(Holder { name: key.name.clone(), limited: counts.then(limited), models: key.models.clone() })
+        Arc::new(Holder {
+            number,
+            name: key.name.clone(),
+            limited: counts.then(limited),
+            models: key.models.clone(),
+        })
     }
 
     /// Whether it may not ask every model.

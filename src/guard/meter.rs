@@ -115,21 +115,25 @@ impl Limited {
 
     /// Lets a request in that will take so many tokens as far as is known, all of it or nothing.
     pub fn take(self: &Arc<Self>, tokens: u64, now: Nanos) -> Result<Taken, Exhausted> {
+        let mut taken = self.enter(now)?;
+        match taken.charge(tokens, now) {
+            Ok(()) => Ok(taken),
+            Err(exhausted) => {
+                self.return_request(now);
+                Err(exhausted)
+            }
+        }
+    }
+
+    /// Lets a request in whose tokens are charged later, when it is known how many it asks for.
+    pub fn enter(self: &Arc<Self>, now: Nanos) -> Result<Taken, Exhausted> {
         let exhausted = |limit, wait| Exhausted { limited: Arc::clone(self), limit, wait };
         if !self.take_seat() {
             return Err(exhausted(Limit::Streams, SEAT_WAIT_NS));
         }
-        let mut taken = Taken { limited: Arc::clone(self), tokens: 0 };
+        let taken = Taken { limited: Arc::clone(self), tokens: 0 };
         if let Some(rate) = self.requests() {
             self.meter.requests.take(rate, now, 1).map_err(|wait| exhausted(Limit::Requests, wait))?;
-        }
-        if let Some(rate) = self.tokens() {
-            let tokens = rate.clamp(tokens);
-            if let Err(wait) = self.meter.tokens.take(rate, now, tokens) {
-                self.return_request(now);
-                return Err(exhausted(Limit::Tokens, wait));
-            }
-            taken.tokens = tokens;
         }
         Ok(taken)
     }
@@ -215,6 +219,19 @@ impl Taken {
     /// Whose it is.
     pub fn limited(&self) -> &Arc<Limited> {
         &self.limited
+    }
+
+    /// It takes so many tokens, as far as is known.
+    pub fn charge(&mut self, tokens: u64, now: Nanos) -> Result<(), Exhausted> {
+        let Some(rate) = self.limited.tokens() else { return Ok(()) };
+        let tokens = rate.clamp(tokens);
+        self.limited.meter.tokens.take(rate, now, tokens).map_err(|wait| Exhausted {
+            limited: Arc::clone(&self.limited),
+            limit: Limit::Tokens,
+            wait,
+        })?;
+        self.tokens = tokens;
+        Ok(())
     }
 
     /// It has used so many tokens, and is over.

@@ -2,11 +2,13 @@
 //! is over.
 //!
 //! ```text
-//!  comes ── estimate ──► key and route: all or nothing ──► each upstream that is asked ──► ends: settled with what was used
-//!                             │ exhausted                        │ exhausted: another
-//!                             ▼                                  ▼ none left
-//!                            429 ◄──────────────────────────────┘
+//!  head ──► key: a seat ── body, estimate ──► key: tokens; route: all ──► each upstream that is asked ──► ends: settled
+//!            │ exhausted                          │ exhausted                 │ exhausted: another
+//!            ▼                                    ▼                           ▼ none left
+//!           429 ◄─────────────────────────────────┴───────────────────────────┘
 //! ```
+//!
+//! A key's seat is taken before the body has arrived: a client that sends slowly holds memory, and is held to its limits meanwhile.
 //!
 //! Whatever ends a request without that last step (its task is dropped) leaves its estimate charged and gives its seats back.
 
@@ -76,6 +78,30 @@ impl Pass {
         Pass { estimate, ..Pass::default() }
     }
 
+    /// Lets it in at `limited`, before it is known what it asks for.
+    pub fn begin(&mut self, limited: &Arc<Limited>, now: Nanos) -> Result<(), Exhausted> {
+        self.taken.push(limited.enter(now)?);
+        Ok(())
+    }
+
+    /// It is known what it asks for: that is charged where it has been let in, or it has been let in nowhere.
+    pub fn charge(&mut self, estimate: Estimate, now: Nanos) -> Result<(), Exhausted> {
+        self.estimate = estimate;
+        for taken in &mut self.taken {
+            let tokens = estimate.tokens(&taken.limited().quota);
+            if let Err(exhausted) = taken.charge(tokens, now) {
+                self.undo(now);
+                return Err(exhausted);
+            }
+        }
+        Ok(())
+    }
+
+    /// It is refused: it was let in nowhere.
+    pub fn undo(&mut self, now: Nanos) {
+        self.taken.drain(..).for_each(|taken| taken.undo(now));
+    }
+
     /// Lets it in at `limited`, or nowhere.
     pub fn enter(&mut self, limited: &Arc<Limited>, now: Nanos) -> Result<(), Exhausted> {
         match limited.take(self.estimate.tokens(&limited.quota), now) {
@@ -84,7 +110,7 @@ impl Pass {
                 Ok(())
             }
             Err(exhausted) => {
-                self.taken.drain(..).for_each(|taken| taken.undo(now));
+                self.undo(now);
                 Err(exhausted)
             }
         }

@@ -71,6 +71,8 @@ pub struct Record<'a> {
     pub degraded: Option<&'a str>,
     /// The attempts before the last, each with its upstream and why it failed.
     pub tried: Option<&'a str>,
+    /// Why it was not sent again when it would have been: its body was not kept.
+    pub not_retried: Option<&'a str>,
     /// From the request's head to the answer's first byte, in microseconds.
     pub first_byte_us: Option<u64>,
     /// From the request's head to its end, in microseconds.
@@ -190,6 +192,7 @@ fn write_line(out: &mut Vec<u8>, clock: &mut Stamp, record: &Record<'_>) {
     line.number(key!("events"), record.events);
     line.number(key!("attempts"), record.attempts.into());
     optional(&mut line, key!("tried"), record.tried);
+    optional(&mut line, key!("not_retried"), record.not_retried);
     optional(&mut line, key!("degraded"), record.degraded);
     line.milliseconds(key!("first_byte_ms"), record.first_byte_us);
     line.milliseconds(key!("total_ms"), Some(record.total_us));

@@ -147,6 +147,12 @@ pub struct CoreMetrics {
     pub retries_over_budget: Counter,
     /// Likewise: what was left of their time would not have sufficed.
     pub retries_too_late: Counter,
+    /// Likewise: its body was larger than is kept for another attempt.
+    pub retries_body_too_large: Counter,
+    /// Likewise: there was no room to keep its body.
+    pub retries_no_memory: Counter,
+    /// Requests refused because their client's bodies held their share of the memory.
+    pub bodies_over_share: Counter,
 
     /// Readers that follow durable streams, once for each stream.
     pub stream_readers: Gauge,

@@ -174,6 +174,13 @@ fn upstreams(registry: &Registry, page: &mut Page<'_>) {
     page.family(name, "counter", "Requests that could have been sent again and were not.");
     page.labelled(name, &[("reason", "budget")], sum(|core| core.retries_over_budget.get()));
     page.labelled(name, &[("reason", "time")], sum(|core| core.retries_too_late.get()));
+    page.labelled(name, &[("reason", "body")], sum(|core| core.retries_body_too_large.get()));
+    page.labelled(name, &[("reason", "memory")], sum(|core| core.retries_no_memory.get()));
+    page.counter(
+        "sedge_bodies_over_share_total",
+        "Requests refused because bodies of the same client hold as much memory as is left for all.",
+        sum(|core| core.bodies_over_share.get()),
+    );
 }
 
 fn latencies(registry: &Registry, page: &mut Page<'_>) {

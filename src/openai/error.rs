@@ -325,6 +325,12 @@ impl ApiError {
         ApiError::new(503, "overloaded", "All capacity is in use. Try again in a moment.")
     }
 
+    /// The bodies of one client hold as much memory as is still free for all.
+    pub fn bodies_over_share() -> ApiError {
+        let message = "The requests of this key or address hold as much memory as is left for everyone, because their bodies have not arrived or not been answered yet. Send fewer at a time.";
+        ApiError { retry_after_ms: 1000, ..ApiError::new(429, "too_many_bodies", message) }
+    }
+
     /// None of a route's upstreams may be asked; `retry_after_ms` is when the first of them may.
     pub fn upstreams_out(route: &str, retry_after_ms: u64) -> ApiError {
         let wait = seconds(Duration::from_secs(retry_after_ms.div_ceil(1000)));

@@ -145,10 +145,11 @@ impl Exchange<'_> {
             RequestBody::None => RequestBody::None,
             _ => RequestBody::Length(self.upload.sent_bytes(joined.len())),
         };
-        let mut request = self.request.write(call.target(), &length, left);
-        if !self.upload.copy_to(&mut request, joined) {
+        let head = self.request.write(call.target(), &length, left);
+        let Some(request) = self.upload.copy(&head, joined, &core.shard) else {
+            self.note_let_go();
             return Hedge::Off;
-        }
+        };
         if !core.budget(self.ledger.route, |budget, now| budget.withdraw(route.retry.budget, now)) {
             core.metrics.retries_over_budget.inc();
             return Hedge::Off;

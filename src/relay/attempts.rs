@@ -21,11 +21,13 @@ use super::ask::{Answered, Stop, guarded};
 use super::deadline::Timeout;
 use super::exchange::Exchange;
 use super::fallback::Name;
+use super::kept::LetGo;
 use super::pick::retry_after;
 use super::refusal::Failure;
 use super::retry::{self, Why};
 use super::settings::Settings;
 use crate::config::Route;
+use crate::http::request::RequestBody;
 use crate::net::stream::Stream;
 use crate::observe::{Degraded, LabelId};
 use crate::openai::ApiError;
@@ -83,6 +85,9 @@ impl Exchange<'_> {
                 index = next;
                 continue;
             }
+            if route.fallback.is_some() {
+                self.note_let_go();
+            }
             if let Some(body) = self.fixed(asked) {
                 self.note(&came, settings.route_labels[index]);
                 return Err(Failure::Degraded(body));
@@ -122,8 +127,8 @@ impl Exchange<'_> {
             let others = tried.len() as u32 + 1 < self.attempts_max(route)
                 || route.fallback.is_some()
                 || route.hedge.is_some();
-            if others && core.has_room(settings) {
-                self.upload.keep();
+            if others {
+                self.keep_body(route, settings);
             }
             let left = self.left(&route.timeouts).ok_or(Stop::Timeout(Timeout::Total))?;
             let mut head = self.request.write(call.target(), &framing, left);
@@ -167,6 +172,32 @@ impl Exchange<'_> {
         }
     }
 
+    /// Keeps the body as it is sent, so that it can be sent again, if it is not too large and there is room.
+    fn keep_body(&mut self, route: &Route, settings: &Settings) {
+        let length = match self.request.body {
+            RequestBody::Length(length) => Some(length),
+            RequestBody::None | RequestBody::Chunked => None,
+        };
+        let (core, who) = (self.core, self.request.who);
+        match core.has_room(settings) {
+            true => self.upload.keep(route.retry.max_body, length, || core.share(who, settings)),
+            false => self.upload.keep_nothing(),
+        }
+    }
+
+    /// The request would be sent again, were its body still here.
+    pub(super) fn note_let_go(&mut self) {
+        if self.ledger.let_go.is_none()
+            && let Some(why) = self.upload.let_go()
+        {
+            self.ledger.let_go = Some(why);
+            match why {
+                LetGo::TooLarge => self.core.metrics.retries_body_too_large.inc(),
+                LetGo::NoRoom => self.core.metrics.retries_no_memory.inc(),
+            }
+        }
+    }
+
     /// How often this request may be sent: once where there is nobody else.
     fn attempts_max(&self, route: &Route) -> u32 {
         let several = route.retry.same || route.upstreams.len() > 1;
@@ -179,13 +210,13 @@ impl Exchange<'_> {
     }
 
     /// Who is asked after an attempt that failed, and after how long.
-    fn another(&self, route: &Route, failed: &Failed, tried: &[usize], waits: u32) -> Option<Next> {
+    fn another(&mut self, route: &Route, failed: &Failed, tried: &[usize], waits: u32) -> Option<Next> {
         let (core, policy) = (self.core, &route.retry);
-        if self.left
-            || tried.len() as u32 >= self.attempts_max(route)
-            || !self.may_follow(route, failed)
-            || !self.upload.can_rewind()
-        {
+        if self.left || tried.len() as u32 >= self.attempts_max(route) || !self.may_follow(route, failed) {
+            return None;
+        }
+        if !self.upload.can_rewind() {
+            self.note_let_go();
             return None;
         }
         let (next, wait) = match self.choose(route, tried) {

@@ -21,6 +21,7 @@ use super::client::Client;
 use super::desk::Desk;
 use super::hedge::Recent;
 use super::settings::Settings;
+use super::share::{Share, Shares};
 use crate::guard::meters::Meters;
 use crate::guard::seats::{Seat, Seats};
 use crate::http::date::imf_fixdate;
@@ -146,6 +147,8 @@ pub struct Core {
     pub nonces: RefCell<Nonces>,
     /// Its lines of the access log.
     pub log: RefCell<Option<AccessLog>>,
+    /// What its clients hold in bodies.
+    shares: Rc<Shares>,
     /// The retries that are left to each route; as many as there are labels at most.
     budgets: RefCell<FxHashMap<LabelId, Budget>>,
     /// How long the last answers of the routes that hedge took to begin; likewise.
@@ -182,6 +185,7 @@ impl Core {
             ids: RefCell::new(ids),
             nonces: RefCell::new(nonces),
             log: RefCell::new(log),
+            shares: Rc::default(),
             budgets: RefCell::default(),
             recent: RefCell::default(),
             draining: Notify::new(),
@@ -203,6 +207,12 @@ impl Core {
     pub fn has_room(&self, settings: &Settings) -> bool {
         let share = settings.config.limits.stream_memory / self.shared.registry.cores().len() as u64;
         self.shard.blocks.held_bytes() as u64 <= share
+    }
+
+    /// A count of what a body of `client` holds, against what is left of this core's part of the memory for all of them.
+    pub fn share(&self, client: u64, settings: &Settings) -> Share {
+        let most = settings.config.limits.stream_memory / self.shared.registry.cores().len() as u64;
+        Share::new(&self.shares, &self.shard.blocks, most as usize, client)
     }
 
     /// Whether it holds no more than its share of what may be held for heads that are not there yet.

@@ -25,6 +25,7 @@ use super::retry::Why;
 use crate::config::HedgeAfter;
 use crate::net::stream::Stream;
 use crate::observe::LabelId;
+use crate::shard::block::Block;
 use crate::shard::clock::Millis;
 use crate::upstream::call::{Call, Verdict};
 use crate::upstream::dial::dial;
@@ -115,7 +116,7 @@ impl Hedge {
     }
 
     /// Asks the one of `call` with `request`, which is head and body; `to_head` says that it is a HEAD.
-    pub fn run(core: &Rc<Core>, call: Call, request: Vec<u8>, to_head: bool) -> Hedge {
+    pub fn run(core: &Rc<Core>, call: Call, request: Block, to_head: bool) -> Hedge {
         Hedge::Running(Box::pin(ask(Rc::clone(core), call, request, to_head)))
     }
 
@@ -139,7 +140,7 @@ impl Hedge {
 }
 
 /// Asks, and tells the upstream's health if nothing comes of it.
-async fn ask(core: Rc<Core>, mut call: Call, request: Vec<u8>, to_head: bool) -> Result<Rival, Missed> {
+async fn ask(core: Rc<Core>, mut call: Call, request: Block, to_head: bool) -> Result<Rival, Missed> {
     match answer(&core, call.target(), request, to_head).await {
         Ok((stream, answered)) => Ok(Rival { call, stream, answered }),
         Err(stop) => {
@@ -155,7 +156,7 @@ async fn ask(core: Rc<Core>, mut call: Call, request: Vec<u8>, to_head: bool) ->
 async fn answer(
     core: &Rc<Core>,
     target: &Target,
-    request: Vec<u8>,
+    request: Block,
     to_head: bool,
 ) -> Result<(Stream, Answered), Stop> {
     let now = core.shard.clock.millis();

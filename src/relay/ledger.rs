@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 use super::core::Core;
 use super::deadline::Timeout;
 use super::download::Download;
+use super::kept::LetGo;
 use super::request::Request;
 use crate::observe::{Degraded, LabelId, Outcome, Record};
 use crate::openai::{FinishReason, Usage};
@@ -38,6 +39,8 @@ pub struct Ledger {
     pub attempts: u32,
     /// The attempts that failed and were followed by another: the upstream and why. Boxed, since there are none mostly.
     pub tried: Option<Box<String>>,
+    /// Why it could not be sent again when it would have been.
+    pub let_go: Option<LetGo>,
     /// The upstream's own name for the request.
     pub upstream_request_id: Option<String>,
     /// The `code` of the error that was answered here.
@@ -63,6 +66,7 @@ impl Ledger {
             events: 0,
             attempts: 0,
             tried: None,
+            let_go: None,
             upstream_request_id: None,
             error: None,
             usage: None,
@@ -148,6 +152,7 @@ impl Ledger {
             attempts: self.attempts,
             degraded: request.degraded.map(Degraded::label),
             tried: self.tried.as_deref().map(String::as_str),
+            not_retried: self.let_go.map(LetGo::label),
             first_byte_us: self.first_byte.map(|first| first - self.began),
             total_us: total,
             prompt_tokens: self.usage.map(|usage| usage.prompt),

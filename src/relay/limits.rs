@@ -1,4 +1,4 @@
-//! A request before the limits: its key's and its route's when it is known what it asks for, an upstream's whenever one is
+//! A request before the limits: its key's, its route's when it is known what it asks for, an upstream's whenever one is
 //! about to be asked, and the books closed at its end.
 //!
 //! A request that is refused is refused before an upstream is asked, and takes nothing anywhere. An upstream that has nothing
@@ -37,21 +37,37 @@ impl Exchange<'_> {
         if limits.iter().all(Option::is_none) {
             return Ok(());
         }
-        let mut pass = Pass::new(self.estimate());
+        let estimate = self.estimate();
         for limited in limits.into_iter().flatten() {
-            self.check_most(pass.estimate(), limited)?;
+            self.check_most(estimate, limited)?;
         }
         let now = now_ns(self.core);
-        for limited in limits.into_iter().flatten() {
-            if let Err(exhausted) = pass.enter(limited, now) {
+        let account = self.request.account_mut();
+        let pass = account.pass.get_or_insert_default();
+        let charged = pass.charge(estimate, now);
+        let route = settings.route_limit(index);
+        let entered = charged.and_then(|()| route.map_or(Ok(()), |route| pass.enter(route, now)));
+        match entered {
+            Ok(()) => {
+                account.fields = pass.fields(now).map(Vec::into_boxed_slice);
+                Ok(())
+            }
+            Err(exhausted) => {
                 let others: Vec<_> = limits.into_iter().flatten().collect();
-                return Err(self.request.account_mut().refuse(&exhausted, &others, now).into());
+                Err(account.refuse(&exhausted, &others, now).into())
             }
         }
+    }
+
+    /// Takes the key's seat, before anything of the request is waited for.
+    pub(super) fn enter_key(&mut self) -> Result<(), Failure> {
+        let Some(limited) = self.request.holder().and_then(|holder| holder.limited.clone()) else {
+            return Ok(());
+        };
+        let now = now_ns(self.core);
         let account = self.request.account_mut();
-        account.fields = pass.fields(now).map(Vec::into_boxed_slice);
-        account.pass = Some(pass);
-        Ok(())
+        let pass = account.pass.get_or_insert_default();
+        pass.begin(&limited, now).map_err(|exhausted| account.refuse(&exhausted, &[], now).into())
     }
 
     fn check_model(&mut self, holder: &Holder) -> Result<(), Failure> {
@@ -184,8 +200,13 @@ impl Exchange<'_> {
 
     /// It is over: what was guessed is set right.
     pub(super) fn settle(&mut self, outcome: Outcome) {
+        let now = now_ns(self.core);
+        let refused = outcome == Outcome::Refused && self.ledger.attempts == 0;
         let Some(prompt) = self.taken().map(|pass| pass.estimate().prompt) else { return };
-        let (used, now) = (used(&self.ledger, outcome, prompt), now_ns(self.core));
+        if refused {
+            return self.pass_mut().undo(now);
+        }
+        let used = used(&self.ledger, outcome, prompt);
         self.pass_mut().settle(used, now);
     }
 

@@ -17,7 +17,7 @@
 //! | [`deadline`] | its time limits |
 //! | [`request`], [`sending`], [`answer`] | a request as it is kept; heads, towards the upstream and towards the client |
 //! | [`upload`], [`download`] | bodies; `download` is the pump |
-//! | [`kept`] | a body that may have to be sent again |
+//! | [`kept`], [`share`] | a body that may have to be sent again; how much memory a client's bodies may hold |
 //! | [`framing`] | chunks made around bytes where they lie |
 //! | [`attempts`], [`retry`], [`budget`] | one upstream after the other until there is an answer; whether, when, how often |
 //! | `attempt` | one of them |
@@ -77,6 +77,7 @@ pub mod request;
 pub mod retry;
 pub mod sending;
 pub mod settings;
+pub mod share;
 mod tee;
 pub mod upload;
 pub mod writing;

@@ -26,11 +26,13 @@ impl Exchange<'_> {
     pub(super) async fn receive(&mut self) -> Result<(), Failure> {
         self.check_size(self.settings.config.limits.max_body)?;
         self.check_readable()?;
-        if self.request.expect_continue && !self.upload.ended && self.client.inbound().is_empty() {
-            self.write(CONTINUE.to_vec()).await?;
-        }
         let (client, core) = (self.client, Rc::clone(self.core));
         self.upload.receive(client, &core.shard).map_err(Stop::Upload)?;
+        // Before the rest is waited for: who may not come in does not hold anything meanwhile.
+        self.enter_key()?;
+        if self.request.expect_continue && self.upload.received == 0 && !self.upload.ended {
+            self.write(CONTINUE.to_vec()).await?;
+        }
         while self.wants_more()? {
             receive_more(client, &core, &mut self.upload).await?;
         }
@@ -53,26 +55,37 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    fn wants_more(&self) -> Result<bool, Failure> {
-        if self.upload.ended {
+    fn wants_more(&mut self) -> Result<bool, Failure> {
+        if self.upload.ended || !self.is_held() {
             return Ok(false);
         }
         // What is held here is held before anyone has agreed to take it: it ends where new requests do.
         if !self.core.has_room(&self.settings) {
             return Err(ApiError::overloaded().into());
         }
-        if self.upload.must_learn() {
-            let max = self.settings.config.limits.max_model_peek;
-            let error = if self.upload.must_learn_all() { too_long } else { too_late };
-            return if self.upload.held_bytes() < max { Ok(true) } else { Err(error(max).into()) };
+        let (core, settings) = (self.core, &self.settings);
+        if !self.upload.has_share(|| core.share(self.request.who, settings)) {
+            core.metrics.bodies_over_share.inc();
+            return Err(ApiError::bodies_over_share().into());
         }
-        Ok(match self.request.body {
-            RequestBody::Length(length) => length <= WHOLE_BYTES,
-            RequestBody::Chunked => {
-                self.request.media == Some(MediaType::Json) && self.upload.held_bytes() < HELD_BYTES
+        let max = self.settings.config.limits.max_model_peek;
+        if self.upload.must_learn() && self.upload.held_bytes() >= max {
+            let error = if self.upload.must_learn_all() { too_long } else { too_late };
+            return Err(error(max).into());
+        }
+        Ok(true)
+    }
+
+    /// Whether what comes next of the body is held, and not sent on at once.
+    fn is_held(&self) -> bool {
+        self.upload.must_learn()
+            || match self.request.body {
+                RequestBody::Length(length) => length <= WHOLE_BYTES,
+                RequestBody::Chunked => {
+                    self.request.media == Some(MediaType::Json) && self.upload.held_bytes() < HELD_BYTES
+                }
+                RequestBody::None => false,
             }
-            RequestBody::None => false,
-        })
     }
 
     /// Takes over what the body said of itself.

@@ -47,7 +47,7 @@ pub struct Request {
     /// How long it waits for the answer to begin, by `x-stainless-timeout` (in seconds): OpenAI's SDKs stop that clock when
     /// the head is there, so it never limits a stream that flows.
     pub answer_timeout_ms: Option<u32>,
-    /// Who asks, as a number: by its key, or else its address. Known where somebody wants to know.
+    /// Who asks, as a number: by its key, or else its address.
     pub who: u64,
     /// The client that a trusted proxy asks for.
     pub client: Option<IpAddr>,

@@ -129,6 +129,7 @@ mod tests {
             backoff: Duration::from_millis(100),
             max_backoff: Duration::from_millis(1000),
             budget: 20,
+            max_body: 1 << 20,
         }
     }
 

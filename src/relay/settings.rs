@@ -14,6 +14,7 @@ use crate::guard::meters::Meters;
 use crate::net::tls;
 use crate::observe::{LabelId, Registry};
 use crate::stream::subscription::Local;
+use crate::upstream::affinity;
 use crate::upstream::health::Healths;
 use crate::upstream::target::Target;
 
@@ -79,7 +80,9 @@ impl Settings {
         };
         let targets = config.upstreams.iter().map(target).collect::<Result<_, _>>()?;
         let route_labels = config.routes.iter().map(|route| registry.labels.intern(&route.name)).collect();
-        let holders = config.keys.iter().map(|key| Holder::new(key, meters)).collect();
+        let holders = config.keys.iter();
+        let holders =
+            holders.map(|key| Holder::new(key, affinity::hash(key.name.as_bytes()), meters)).collect();
         let limits = |scope, name: &str, quota| meters.limited(scope, name, quota);
         let route_limits =
             config.routes.iter().map(|route| limits(Scope::Route, &route.name, &route.quota)).collect();

@@ -13,12 +13,14 @@ use super::client::Client;
 use super::deadline::Timeout;
 use super::decides::Decides;
 use super::framing;
+use super::kept::{Kept, LetGo};
+use super::share::Share;
 use crate::http::body::BodyDecoder;
 use crate::http::request::RequestBody;
 use crate::net::stream::Stream;
 use crate::openai::{Doubt, Peek, PeekState};
 use crate::shard::Shard;
-use crate::shard::block::{BLOCK_BYTES, BULK_BYTES, Block};
+use crate::shard::block::{BLOCK_BYTES, BULK_BYTES, Block, Span};
 use crate::shard::clock::Millis;
 
 /// A body of up to this many bytes is received whole before it is sent, with its length and in one write with the head.
@@ -48,12 +50,18 @@ pub struct Upload {
     pub(super) chunked_out: bool,
     /// The front of `held` has its framing already.
     pub(super) framed: bool,
-    last_chunk_sent: bool,
+    pub(super) last_chunk_sent: bool,
     /// What has been sent and is kept for another attempt; none if it is not, or has become too much.
-    pub(super) kept: Option<super::kept::Kept>,
-    pub(super) kept_bytes: u64,
-    /// Where the front of `held` began before parts of it were sent.
-    pub(super) front: usize,
+    pub(super) kept: Option<Kept>,
+    /// Payload bytes of it, and the most that there may be.
+    pub(super) kept_bytes: u32,
+    pub(super) kept_max: u32,
+    /// Why it is kept no more.
+    pub(super) let_go: Option<LetGo>,
+    /// What it takes of its client's share of the memory; counted once it is held for longer than one piece needs.
+    pub(super) share: Option<Box<Share>>,
+    /// The payload of the front of `held`, before parts of it were sent or it was framed.
+    pub(super) front: Span,
     pub(super) begun: bool,
     /// Some of `held` may have been sent, or framed to be.
     pub(super) touched: bool,
@@ -106,7 +114,10 @@ impl Upload {
             last_chunk_sent: false,
             kept: None,
             kept_bytes: 0,
-            front: 0,
+            kept_max: 0,
+            let_go: None,
+            share: None,
+            front: Span::default(),
             begun: false,
             touched: false,
             time_limit,
@@ -221,6 +232,7 @@ impl Upload {
             }
         }
         self.hold(block, payload);
+        self.count();
         Ok(())
     }
 
@@ -303,7 +315,10 @@ impl Upload {
                 break;
             };
             if !self.begun {
-                (self.begun, self.front) = (true, range.start);
+                self.begun = true;
+                if !self.framed {
+                    self.front = Span::new(range.start, range.end);
+                }
             }
             match upstream.poll_write(cx, &block[range.clone()]) {
                 Poll::Ready(Ok(written)) => {
@@ -337,10 +352,14 @@ impl Upload {
         }
         let last = self.ended && self.held.len() <= 1;
         match self.held.front_mut() {
-            Some((block, range)) => *range = framing::chunk(block, range.clone(), last),
+            Some((block, range)) => {
+                self.front = Span::new(range.start, range.end);
+                *range = framing::chunk(block, range.clone(), last);
+            }
             None => {
                 let mut block = shard.blocks.take();
-                let range = framing::chunk(&mut block, framing::HEAD_ROOM..framing::HEAD_ROOM, true);
+                self.front = Span::new(framing::HEAD_ROOM, framing::HEAD_ROOM);
+                let range = framing::chunk(&mut block, self.front.range(), true);
                 self.held.push_back((block, range));
             }
         }

@@ -139,3 +139,9 @@ fn limits_that_cannot_be_kept_are_told() {
     let text = key(&one, "limits = { streams = 1 }") + &key(&two, "");
     assert_problem_like(&text, "7: [[key]] sha256", "has other models or limits");
 }
+
+#[test]
+fn a_body_cannot_be_kept_beyond_all_memory() {
+    let text = format!("{UPSTREAM}[limits]\nstream_memory = \"8MiB\"\n[[route]]\nretry = {{ max_body = \"9MiB\" }}");
+    assert_problem_like(&text, "8: [[route]] retry.max_body", "more than [limits] stream_memory");
+}
