@@ -25,7 +25,7 @@ use crate::guard::meters::Meters;
 use crate::net::inherit::Inherited;
 use crate::net::listener::Bound;
 use crate::net::{cpu, process};
-use crate::observe::{AccessLog, CoreMetrics, Ids, LogTarget, LogWriter, Nonces, Registry};
+use crate::observe::{AccessLog, CoreMetrics, Ids, LogTarget, LogWriter, Nonces, Registry, panics};
 use crate::openai::ApiError;
 use crate::relay::core::{Core, Shared};
 use crate::relay::desk::Desk;
@@ -81,6 +81,7 @@ pub fn serve(
     inherited: Inherited,
     reload: impl Fn() -> Result<Config, String>,
 ) -> Result<(), ServeError> {
+    panics::watch();
     let limits = [process::raise_descriptor_limit, process::forbid_core_dumps, process::forbid_huge_pages];
     if let Err(error) = limits.iter().try_for_each(|set| set()) {
         tell!("sedge: the limits of this process could not be set ({error}); it goes on with those it has");

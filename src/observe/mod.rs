@@ -19,6 +19,7 @@ pub mod labels;
 pub mod log_writer;
 mod nonces;
 pub mod outcome;
+pub mod panics;
 mod process;
 pub mod prometheus;
 pub mod registry;

@@ -9,6 +9,7 @@ use super::counters::{CoreMetrics, RequestKey};
 use super::histogram::{Histogram, Scale, Totals};
 use super::labels::LabelId;
 use super::outcome::{Outcome, Refusal};
+use super::panics;
 use super::process::ProcessStats;
 use super::registry::Registry;
 
@@ -245,6 +246,11 @@ fn housekeeping(registry: &Registry, page: &mut Page<'_>) {
         "sedge_handovers_failed_total",
         "New processes that were to take over from this one and did not come to serve.",
         registry.handovers_failed.get(),
+    );
+    page.counter(
+        "sedge_panics_total",
+        "Bugs of this program that came to light: each has ended one request or task, and is told on standard error.",
+        panics::count(),
     );
 }
 

@@ -8,18 +8,14 @@ use std::task::{Context, Poll, ready};
 use super::client::Client;
 use super::core::Core;
 use super::deadline::Timeout;
-use super::framing::TAIL_ROOM;
+use super::head_reader::{HeadReader, ReadHead};
 use super::upload::{Upload, UploadError};
 use crate::config::Timeouts;
-use crate::http::response::{self, CheckedHead, ResponseHead};
+use crate::http::response::{CheckedHead, ResponseHead};
 use crate::net::stream::Stream;
-use crate::shard::block::{BLOCK_BYTES, Block};
+use crate::shard::block::Block;
 use crate::upstream::dial::{DialError, Step, dial};
 use crate::upstream::target::Target;
-
-/// Kept free before an upstream's head: ours is a little longer than its, and both are to leave in one write with the first
-/// bytes of the body.
-const HEAD_SLACK: usize = 1024;
 
 /// What stands in the way of an answer.
 pub enum Stop {
@@ -138,10 +134,7 @@ pub struct Asking<'a> {
     head: &'a [u8],
     written: usize,
     flushed: bool,
-    block: Option<Block>,
-    start: usize,
-    end: usize,
-    scanned: usize,
+    reader: HeadReader,
     first_byte: u32,
     waiting: bool,
 }
@@ -149,19 +142,8 @@ pub struct Asking<'a> {
 impl<'a> Asking<'a> {
     /// Sends `head`, which may already hold the body.
     pub fn new(stream: Stream, head: &'a [u8], first_byte: u32) -> Asking<'a> {
-        let (start, end) = (HEAD_SLACK, HEAD_SLACK);
-        Asking {
-            stream,
-            head,
-            written: 0,
-            flushed: false,
-            block: None,
-            start,
-            end,
-            scanned: 0,
-            first_byte,
-            waiting: false,
-        }
+        let reader = HeadReader::default();
+        Asking { stream, head, written: 0, flushed: false, reader, first_byte, waiting: false }
     }
 
     /// The same for a request without a body, for which somebody else keeps the time.
@@ -204,9 +186,8 @@ impl<'a> Asking<'a> {
         to_head: bool,
     ) -> Poll<Result<Answered, Stop>> {
         loop {
-            if let Some((head, checked)) = self.head_end(to_head)? {
-                let block = self.block.take().unwrap_or_else(|| core.shard.blocks.take());
-                let (start, rest) = (head.start, head.end..self.end);
+            let read = self.reader.head(to_head).map_err(|reject| Stop::Invalid(reject.message))?;
+            if let Some(ReadHead { block, start, checked, rest }) = read {
                 return Poll::Ready(Ok(Answered { block, start, checked, rest, failed: false }));
             }
             match ready!(self.poll_read(cx, core)) {
@@ -247,54 +228,21 @@ impl<'a> Asking<'a> {
 
     fn poll_read(&mut self, cx: &mut Context<'_>, core: &Core) -> Poll<io::Result<usize>> {
         // No buffer while the upstream thinks.
-        if self.block.is_none() {
+        if !self.reader.holds() {
             ready!(self.stream.poll_read_ready(cx))?;
         }
-        let block = self.block.get_or_insert_with(|| core.shard.blocks.take());
-        if self.end == block.len() - TAIL_ROOM {
-            let mut larger = core.shard.blocks.take_large(HEAD_SLACK + response::HEAD_BYTES + BLOCK_BYTES);
-            larger[..self.end].copy_from_slice(&block[..self.end]);
-            *block = larger;
-        }
-        let room = block.len() - TAIL_ROOM;
-        let read = self.stream.poll_read(cx, &mut block[self.end..room]);
+        let read = self.stream.poll_read(cx, self.reader.room(&core.shard.blocks));
         match &read {
-            Poll::Ready(Ok(read)) => self.end += read,
-            _ if self.start == self.end => self.block = None,
-            _ => {}
+            Poll::Ready(Ok(read)) => self.reader.filled(*read),
+            _ => self.reader.release(),
         }
         read
     }
 
-    /// The final head, if it is there. Interim answers are dropped: the client was told to continue before the upstream was
-    /// asked, and an early hint would disturb the clients that take it for the answer.
-    fn head_end(&mut self, to_head: bool) -> Result<Option<(Range<usize>, CheckedHead)>, Stop> {
-        loop {
-            let Some(block) = &self.block else { return Ok(None) };
-            let bytes = &block[self.start..self.end];
-            let end = response::find_head_end(bytes, self.scanned)
-                .map_err(|reject| Stop::Invalid(reject.message))?;
-            let Some(end) = end else {
-                self.scanned = bytes.len();
-                return Ok(None);
-            };
-            let head =
-                response::check(&bytes[..end], to_head).map_err(|reject| Stop::Invalid(reject.message))?;
-            match head.status {
-                101 => return Err(Stop::Invalid("it switches protocols, which was not asked for")),
-                100..=199 => {
-                    self.start += end;
-                    self.scanned = 0;
-                }
-                _ => return Ok(Some((self.start..self.start + end, head))),
-            }
-        }
-    }
-
     fn closed(&self) -> Stop {
-        match self.start == self.end {
-            true => Stop::Closed { untouched: self.written == 0 },
-            false => Stop::Invalid("it broke off within its head"),
+        match self.reader.has_begun() {
+            false => Stop::Closed { untouched: self.written == 0 },
+            true => Stop::Invalid("it broke off within its head"),
         }
     }
 }

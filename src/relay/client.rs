@@ -202,6 +202,15 @@ impl Client {
     }
 }
 
+impl Drop for Client {
+    fn drop(&mut self) {
+        // A response that ends by close would look whole.
+        if std::thread::panicking() {
+            self.stream.get_mut().reset_on_close();
+        }
+    }
+}
+
 impl Timed for Client {
     fn fire(&self, now: Millis) {
         match self.deadlines.check(now, self.shard.ends_at.get()) {

@@ -16,6 +16,7 @@
 //! | [`client`], [`writing`] | the client's connection, as its task and the wheel see it; what is written to it |
 //! | [`deadline`] | its time limits |
 //! | [`request`], [`sending`], [`answer`] | a request as it is kept; heads, towards the upstream and towards the client |
+//! | [`head_reader`] | heads of responses as they arrive, and the bounds on them |
 //! | [`upload`], [`download`] | bodies; `download` is the pump |
 //! | [`kept`], [`share`] | a body that may have to be sent again; how much memory a client's bodies may hold |
 //! | [`framing`] | chunks made around bytes where they lie |
@@ -37,7 +38,6 @@
 //! | [`models`] | the union of what the upstreams offer |
 //! | [`core`], [`settings`] | what the tasks of a core share; a configuration made ready |
 //! | [`desk`] | subscriptions of streams at work: webhooks sent, workers told |
-//! | `caught` | a panic as a value |
 //! | [`ledger`], [`memo`] | what is remembered for log and metrics; of an answer that goes on for days |
 
 mod abandoned;
@@ -46,7 +46,6 @@ pub mod ask;
 mod attempt;
 pub mod attempts;
 pub mod budget;
-mod caught;
 pub mod client;
 pub mod core;
 pub mod deadline;
@@ -57,6 +56,7 @@ mod ending;
 pub mod exchange;
 mod fallback;
 pub mod framing;
+pub mod head_reader;
 pub mod hedge;
 pub mod hold;
 pub mod inbound;

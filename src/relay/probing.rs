@@ -12,8 +12,8 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::ask::Asking;
-use super::caught::caught;
 use super::core::Core;
+use crate::shard::caught::caught;
 use crate::shard::clock::Millis;
 use crate::upstream::dial::dial;
 use crate::upstream::target::Target;

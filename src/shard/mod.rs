@@ -5,6 +5,7 @@
 //! ([`wheel`]).
 
 pub mod block;
+pub mod caught;
 pub mod clock;
 pub mod inbox;
 pub mod runtime;

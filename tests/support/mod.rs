@@ -19,6 +19,7 @@
 
 pub mod base64;
 pub mod batch;
+pub mod bytes;
 pub mod callgrind;
 pub mod chaos;
 pub mod config;

@@ -142,6 +142,7 @@ fn limits_that_cannot_be_kept_are_told() {
 
 #[test]
 fn a_body_cannot_be_kept_beyond_all_memory() {
-    let text = format!("{UPSTREAM}[limits]\nstream_memory = \"8MiB\"\n[[route]]\nretry = {{ max_body = \"9MiB\" }}");
+    let text =
+        format!("{UPSTREAM}[limits]\nstream_memory = \"8MiB\"\n[[route]]\nretry = {{ max_body = \"9MiB\" }}");
     assert_problem_like(&text, "8: [[route]] retry.max_body", "more than [limits] stream_memory");
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::task::REST_MS_MAX;
 use super::{Desk, webhook};
-use crate::relay::caught::caught;
 use crate::relay::core::Core;
+use crate::shard::caught::caught;
 use crate::shard::clock::Millis;
 use crate::stream::redis::Remote;
 use crate::stream::subscription::{Delivered, Errand};

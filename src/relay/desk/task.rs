@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 
 use super::{Desk, Order, Task, shared, webhook};
-use crate::relay::caught::caught;
 use crate::relay::core::Core;
+use crate::shard::caught::caught;
 use crate::shard::clock::{Millis, unix_millis};
 use crate::stream::subscription::{Announcement, Delivered};
 use crate::stream::{Append, Found, Hub};
