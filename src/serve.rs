@@ -9,6 +9,7 @@
 mod notify;
 mod signals;
 mod successor;
+mod watchdog;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -140,6 +141,8 @@ pub fn serve(
         for listening in ready {
             let _ = listening.await;
         }
+        let watching = watchdog::start(&registry);
+        watching.map_err(|error| ServeError::System("cannot start a thread", error))?;
         registry.set_ready(true);
         tell!("{first_line}");
         if let Some(address) = admin_at {
@@ -257,8 +260,10 @@ fn start(
         if let Some(started) = started {
             let _ = started.send(());
         }
-        if let Err(error) = front::serve(core, bound, door).await {
-            tell!("sedge: core {index} cannot accept connections: {error}");
+        let registry = Arc::clone(&core.shared.registry);
+        match front::serve(core, bound, door).await {
+            Ok(()) => registry.turns.ended(index),
+            Err(error) => tell!("sedge: core {index} cannot accept connections: {error}"),
         }
     });
     thread.map_err(|error| ServeError::System("cannot start a thread", error))

@@ -34,7 +34,7 @@ const FRESH: &[(&str, &str)] = &[("Cache-Control", "no-store")];
 /// The answer of our own to `request`, if there is one.
 pub fn find(request: &Request, core: &Core, door: Door) -> Option<Found> {
     let found = match (request.path(), door) {
-        ("/livez", _) => text(200, "alive\n"),
+        ("/livez", _) => stuck(core).unwrap_or_else(|| text(200, "alive\n")),
         ("/readyz" | "/healthz", _) => ready(core),
         ("/metrics", Door::Admin) => metrics(request, core),
         ("/", Door::Public) if has_playground(core) => page(page::playground()),
@@ -57,9 +57,18 @@ fn has_playground(core: &Core) -> bool {
     settings.config.playground && !settings.config.relay_all
 }
 
+/// One core cannot be heard any more; any other says so, and the admin's in any case.
+fn stuck(core: &Core) -> Option<Found> {
+    let complaint = core.shared.registry.turns.complaint()?;
+    Some(Found { body: format!("{complaint}\n").into_bytes().into(), ..text(503, "") })
+}
+
 fn ready(core: &Core) -> Found {
     if core.shared.is_draining() {
         return text(503, "draining\n");
+    }
+    if let Some(stuck) = stuck(core) {
+        return stuck;
     }
     if core.shared.streams.journal().is_some_and(|journal| journal.failure().is_some()) {
         return text(

@@ -24,6 +24,7 @@ mod process;
 pub mod prometheus;
 pub mod registry;
 pub mod trace;
+pub mod turns;
 
 #[cfg(test)]
 mod tests;

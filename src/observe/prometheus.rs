@@ -34,6 +34,11 @@ fn about(registry: &Registry, page: &mut Page<'_>) {
     page.labelled("sedge_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     page.gauge("sedge_ready", "Whether new requests are welcome.", u64::from(registry.is_ready()));
     page.gauge("sedge_cores", "Worker cores.", registry.cores().len() as u64);
+    let name = "sedge_core_stuck_seconds";
+    page.family(name, "gauge", "How long a core has not run, once that is 5 s or more; 0 while it runs.");
+    for (core, ms) in registry.turns.stuck() {
+        page.labelled(name, &[("core", &registry.turns.name(core))], ms / 1000);
+    }
 }
 
 fn connections(registry: &Registry, page: &mut Page<'_>) {

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::counters::{CoreMetrics, SharedCounter};
 use super::labels::Labels;
+use super::turns::Turns;
 
 /// The process's numbers. Made once, before the cores start.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Registry {
     pub access_log_write_errors: SharedCounter,
     /// Lines that were in those batches.
     pub access_log_lines_lost: SharedCounter,
+    /// When each core ran last.
+    pub turns: Turns,
     ready: AtomicBool,
     started_unix_ms: u64,
 }
@@ -40,6 +43,7 @@ impl Registry {
             handovers_failed: SharedCounter::default(),
             access_log_write_errors: SharedCounter::default(),
             access_log_lines_lost: SharedCounter::default(),
+            turns: Turns::new(cores),
             ready: AtomicBool::new(false),
             started_unix_ms: since_epoch.as_millis() as u64,
         })

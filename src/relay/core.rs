@@ -287,6 +287,7 @@ impl Core {
 
 impl Timed for Core {
     fn fire(&self, now: Millis) {
+        self.shared.registry.turns.turned(self.shard.index, now);
         self.date.set(imf_fixdate(unix_millis() / 1000));
         self.flush_log();
         // A core without requests does not keep alive what a reload has replaced.
