@@ -17,10 +17,12 @@
 //! | `mod.rs` | the lock, and what goes in and out of it |
 //! | `task.rs` | orders carried out, leases that end |
 //! | `shared.rs` | orders carried out where subscriptions are in Redis; `stream/redis/subscriptions.rs` has the rest |
+//! | `seek.rs` | the streams of a new subscription's pattern, looked for a part at a time |
 //! | `webhook.rs` | one webhook sent |
 //! | `metrics.rs` | what is counted |
 
 mod metrics;
+mod seek;
 mod shared;
 mod task;
 #[cfg(test)]
@@ -37,12 +39,13 @@ use crate::shard::clock::{Millis, unix_millis};
 use crate::stream::journal::{AppendError, Ticket};
 use crate::stream::redis::Unavailable;
 use crate::stream::subscription::{
-    Action, Announcement, BadRecord, Delivery, Extents, Keys, Question, Refusal, Reply, SECRET_BYTES, Scene,
-    Secret, Subscriptions, UnixMillis,
+    Action, Announcement, BadRecord, Candidates, Delivery, Extents, Keys, Question, Refusal, Reply,
+    SECRET_BYTES, Scene, Secret, Subscriptions, UnixMillis,
 };
-use crate::stream::{Hub, Notes, Streams, Tiding};
+use crate::stream::{Hub, Notes, Stream, Streams, Tiding};
 
 use metrics::Webhooks;
+use seek::Sought;
 pub use task::run;
 
 /// Webhooks and events of wakes that are under way at a time; the others wait for their turn.
@@ -76,6 +79,10 @@ struct Inner {
     latest: Option<Ticket>,
     /// What could not be asked for, because the record before it could not be kept.
     lost: Vec<Task>,
+    /// How many who subscribe are looking for their streams.
+    seekers: usize,
+    /// Streams that were made while anyone is looking.
+    made: Vec<Arc<Stream>>,
 }
 
 /// Something to be done once a record is durable.
@@ -161,7 +168,15 @@ impl Desk {
             let restored = subscriptions.restore(record);
             restored.map_err(|bad| DeskError::Record(name.clone().into(), bad))?;
         }
-        let inner = Inner { subscriptions, notes, orders: VecDeque::new(), latest: None, lost: Vec::new() };
+        let inner = Inner {
+            subscriptions,
+            notes,
+            orders: VecDeque::new(),
+            latest: None,
+            lost: Vec::new(),
+            seekers: 0,
+            made: Vec::new(),
+        };
         let desk = Desk {
             streams,
             keys: Arc::new(Keys::new(&secret)),
@@ -190,8 +205,12 @@ impl Desk {
         if let Some(remote) = self.streams.remote() {
             return remote.answer_for(id.to_owned(), question).await.map_err(NotKept::Unavailable);
         }
+        let found = match question.pattern(id) {
+            Some(glob) => self.seek(id, &glob).await,
+            None => None,
+        };
         let Asked { answer, stored } =
-            self.ask(now, |subscriptions, scene| subscriptions.answer(id, &question, scene));
+            self.ask_about(now, found, |subscriptions, scene| subscriptions.answer(id, &question, scene));
         let durable = hub.durable(stored.map_err(NotKept::Store)?).await;
         durable.map_err(|failure| NotKept::Store(AppendError::Stopped(failure)))?;
         Ok(answer)
@@ -226,7 +245,17 @@ impl Desk {
     /// Asks the subscriptions, when all news of streams are told, at `now` on the monotonic clock; wakes the worker if that has
     /// made work for it. Not for the worker itself: it would wake itself for what it has no room for, for ever.
     pub fn ask<R>(&self, now: Millis, ask: impl FnOnce(&mut Subscriptions, Scene<'_>) -> R) -> Asked<R> {
-        let (asked, has_work) = self.judge(now, ask);
+        self.ask_about(now, None, ask)
+    }
+
+    /// The same by somebody who has looked for the streams that it may be about.
+    fn ask_about<R>(
+        &self,
+        now: Millis,
+        found: Option<Sought<'_>>,
+        ask: impl FnOnce(&mut Subscriptions, Scene<'_>) -> R,
+    ) -> Asked<R> {
+        let (asked, has_work) = self.judge(now, found, ask);
         if has_work {
             self.bell.notify_one();
         }
@@ -237,6 +266,7 @@ impl Desk {
     fn judge<R>(
         &self,
         now: Millis,
+        found: Option<Sought<'_>>,
         ask: impl FnOnce(&mut Subscriptions, Scene<'_>) -> R,
     ) -> (Asked<R>, bool) {
         let now = self.unix(now);
@@ -251,12 +281,23 @@ impl Desk {
         news.listen(true);
         for tiding in news.take() {
             match tiding {
-                Tiding::Created(stream) => subscriptions.created(&stream.name, scene),
+                Tiding::Created(stream) => {
+                    subscriptions.created(&stream.name, scene);
+                    if inner.seekers > 0 {
+                        inner.made.push(stream);
+                    }
+                }
                 Tiding::Changed(stream) => stream.listen(subscriptions.changed(&stream.name, scene)),
             }
         }
-        let answer = ask(subscriptions, scene);
-        news.listen(!subscriptions.is_empty());
+        let answer = match &found {
+            None => ask(subscriptions, scene),
+            Some(found) => {
+                let source = Candidates { extents, found: &found.streams, made: &inner.made };
+                ask(subscriptions, Scene { now, source: &source })
+            }
+        };
+        news.listen(!subscriptions.is_empty() || inner.seekers > 0);
         let actions = subscriptions.take_actions();
         let stored = inner.obey(actions);
         let due = inner.subscriptions.next_due();

@@ -7,8 +7,11 @@ use super::{Desk, Order, Task, shared, webhook};
 use crate::relay::core::Core;
 use crate::shard::caught::caught;
 use crate::shard::clock::{Millis, unix_millis};
-use crate::stream::subscription::{Announcement, Delivered};
+use crate::stream::subscription::{Announcement, Delivered, Scene, Subscriptions};
 use crate::stream::{Append, Found, Hub};
+
+/// Subscriptions that are advanced before others on the core have their turn.
+const SUBSCRIPTIONS_AT_ONCE: usize = 64;
 
 /// The clock is looked at after this long at the latest.
 pub(super) const REST_MS_MAX: Millis = 1000;
@@ -23,7 +26,10 @@ pub async fn run(core: Rc<Core>) {
         // Whatever calls it again at once, everything else on this core has its turn in between.
         tokio::task::yield_now().await;
         let now = core.shard.clock.millis();
-        desk.judge(now, |subscriptions, scene| subscriptions.advance(scene));
+        let advance = |subscriptions: &mut Subscriptions, scene: Scene<'_>| {
+            subscriptions.advance(scene, SUBSCRIPTIONS_AT_ONCE)
+        };
+        let is_more_due = desk.judge(now, None, advance).0.answer;
         desk.tell_lost(now);
         while let Ok(slot) = Arc::clone(&desk.slots).try_acquire_owned() {
             let Some(order) = desk.next() else { break };
@@ -32,6 +38,9 @@ pub async fn run(core: Rc<Core>) {
                 carry_out(&core, &desk, &hub, order).await;
                 drop(slot);
             });
+        }
+        if is_more_due {
+            continue;
         }
         let rest = desk.rest(now);
         tokio::select! {
@@ -48,7 +57,7 @@ impl Desk {
     fn tell_lost(&self, now: Millis) {
         let lost = std::mem::take(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner).lost);
         for task in lost {
-            self.judge(now, |subscriptions, scene| match task {
+            self.judge(now, None, |subscriptions, scene| match task {
                 Task::Deliver(it) => subscriptions.delivered(&it.id, &it.wake_id, Delivered::Failed, scene),
                 Task::Announce(it) => subscriptions.announced(&it.id, &it.wake_id, false, scene),
             });

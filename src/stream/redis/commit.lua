@@ -24,7 +24,10 @@ end
 redis.call(
   'HSET', this, 'version', text(redis.call('INCR', P .. 'versions')), 'head', head, 'filled', filled, 'wake', wake
 )
-if expected == '' and glob ~= '' then redis.call('HSET', P .. 'globs', id, glob .. '\n' .. wake) end
+if expected == '' and glob ~= '' then
+  redis.call('HSET', P .. 'globs', id, glob .. '\n' .. wake)
+  redis.call('INCR', P .. 'globs:version')
+end
 for i = 18, #ARGV, 2 do
   local path, link = ARGV[i], ARGV[i + 1]
   if link == '' then

@@ -17,6 +17,7 @@
 --   sedge:q:ID              those of them that it may have something to do for (set); the others are as their links say
 --   sedge:w:NAME            the subscriptions that have this stream (set)
 --   sedge:globs             the patterns of subscriptions (hash): id, and pattern, line break, wake stream
+--   sedge:globs:version     changes with them; nodes match new streams themselves, by a copy of that version
 --   sedge:wakes             when to look at which subscription (sorted set); `inf` is when something happens
 --   sedge:versions          versions of subscriptions: none is given twice
 --   sedge:left              how often a subscription that was full has missed a stream
@@ -46,25 +47,26 @@ local function load(name)
   return meta
 end
 
--- Somebody has to look at a subscription, now: `! ! id` tells all nodes, and one of them takes it.
-local function call_for(id)
-  redis.call('ZADD', P .. 'wakes', 'LT', text(NOW), id)
-  redis.call('PUBLISH', P .. EPOCH .. ':wake', '! ! ' .. id)
+-- How many there are is a part of it for nodes of a version that did not count changes.
+local function globs_version()
+  return (redis.call('GET', P .. 'globs:version') or '0') .. ':' .. text(redis.call('HLEN', P .. 'globs'))
 end
 
 -- A subscription that rests (`1`) is called for when one of its streams has more, once (`2` from then on); when it has less, one
 -- that is at work (`0`), too: its work may be gone.
+-- `! ! id` tells all nodes that there is something to look at, and one of them takes it: once is enough for all of them.
 local function rouse(name, has_more)
+  local called
   for _, id in ipairs(redis.call('SMEMBERS', key('w', name))) do
-    redis.call('SADD', key('q', id), name)
     local rests = redis.call('HGET', key('u', id), 'rests')
-    if rests == '1' then
-      redis.call('HSET', key('u', id), 'rests', '2')
-      call_for(id)
-    elseif rests and not has_more then
-      call_for(id)
+    if rests then redis.call('SADD', key('q', id), name) end
+    if rests == '1' then redis.call('HSET', key('u', id), 'rests', '2') end
+    if rests == '1' or rests and not has_more then
+      redis.call('ZADD', P .. 'wakes', 'LT', text(NOW), id)
+      called = id
     end
   end
+  if called then redis.call('PUBLISH', P .. EPOCH .. ':wake', '! ! ' .. called) end
 end
 
 -- Wakes whoever follows: `tail closed name`, or `- - name` of one that is gone or hidden.

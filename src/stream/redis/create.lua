@@ -1,40 +1,10 @@
 -- Makes a stream, unless there is one of that name.
 -- ARGV: name, kind, epoch, ttl, until, until as it was said, owner, closed, bytes, ends, node, source, number of the source,
--- position in it, depth, bound on streams, age that is kept in ms, bound on streams of a subscription.
+-- position in it, depth, bound on streams, age that is kept in ms, bound on streams of a subscription, the version of the
+-- patterns that the caller knows, and the subscriptions whose patterns match.
 local name, kind, epoch, ttl, until_at, until_text, owner = unpack(ARGV, 2, 8)
 local closed, bytes, ends, node, source, source_id, position, depth = unpack(ARGV, 9, 16)
 local max, keep_ms, max_links = tonumber(ARGV[17]), tonumber(ARGV[18]), tonumber(ARGV[19])
-
-local function segments(path)
-  local found, from = {}, 1
-  while true do
-    local slash = string.find(path, '/', from, true)
-    found[#found + 1] = string.sub(path, from, (slash or 0) - 1)
-    if not slash then return found end
-    from = slash + 1
-  end
-end
-
--- As `Glob::matches` in glob.rs, which see.
-local function matches(glob, path)
-  local g, p = 1, 1
-  local retry_g, retry_p
-  while true do
-    if glob[g] == '**' then
-      g = g + 1
-      retry_g, retry_p = g, p
-    elseif g > #glob and p > #path then
-      return true
-    elseif g <= #glob and p <= #path and (glob[g] == '*' or glob[g] == path[p]) then
-      g, p = g + 1, p + 1
-    elseif retry_g and retry_p <= #path then
-      retry_p = retry_p + 1
-      g, p = retry_g, retry_p
-    else
-      return false
-    end
-  end
-end
 
 -- The stream becomes one of the subscription's, new from its beginning on.
 local function link(id)
@@ -55,13 +25,7 @@ end
 
 -- Tells the subscriptions whose it is to be, and those whose it was before there was one.
 local function discover()
-  local globs = redis.call('HGETALL', P .. 'globs')
-  local path = #globs > 0 and segments(name)
-  for i = 1, #globs, 2 do
-    local glob, wake = string.match(globs[i + 1], '^(.-)\n(.*)$')
-    -- Each wake would be new work, and each work another wake.
-    if wake ~= name and matches(segments(glob), path) then link(globs[i]) end
-  end
+  for i = 21, #ARGV do link(ARGV[i]) end
   if redis.call('EXISTS', key('w', name)) == 1 then
     redis.call('HSET', key('s', name), 'watched', '1')
     rouse(name, true)
@@ -70,6 +34,7 @@ end
 
 if find(name, NOW) then return { 'there' } end
 if tonumber(redis.call('GET', P .. 'count') or '0') >= max then return { 'full' } end
+if owner == '' and ARGV[20] ~= globs_version() then return { 'globs' } end
 local meta = { name = name, start = '0', tail = '0' }
 local fields = {}
 local function set(what, value)

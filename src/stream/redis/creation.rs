@@ -38,8 +38,8 @@ impl Remote {
                 _ => None,
             };
             let call = self.creation(streams, creation, base.as_ref());
-            let me = Arc::clone(self);
-            let answer = self.run(async move { me.link.call(call).await });
+            let (me, name) = (Arc::clone(self), Box::<str>::from(creation.name));
+            let answer = self.run(async move { me.make_known(&call, &name).await });
             let new = match text(answer.await.map_err(gone)?.first()) {
                 "made" => true,
                 "there" => false,

@@ -4,6 +4,6 @@ for _, path in ipairs(redis.call('HKEYS', key('k', id))) do
   redis.call('SREM', key('w', path), id)
 end
 redis.call('DEL', key('u', id), key('k', id), key('q', id))
-redis.call('HDEL', P .. 'globs', id)
+if redis.call('HDEL', P .. 'globs', id) == 1 then redis.call('INCR', P .. 'globs:version') end
 redis.call('ZREM', P .. 'wakes', id)
 return { 'ok' }

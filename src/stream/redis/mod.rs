@@ -37,9 +37,11 @@
 //! | `creation.rs`, `append.rs`, `payload.rs` | making a stream, appending, reading what is not held here |
 //! | `writer.rs` | an answer on its way there |
 //! | `subscriptions.rs` | subscriptions that all nodes share |
+//! | `globs.rs` | which of them want a new stream |
 
 mod append;
 mod creation;
+mod globs;
 mod link;
 mod meta;
 mod mirror;

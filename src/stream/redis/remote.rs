@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::globs::Globs;
 use super::link::{Ears, Link, pause};
 use super::meta::{number, text};
 use super::mirror::{Fetches, fetched};
@@ -43,6 +44,8 @@ pub struct Remote {
     pub(super) writers: AtomicUsize,
     pub(super) written: Notify,
     pub(super) wakes: Wakes,
+    /// The patterns of subscriptions, as they were known last.
+    pub(super) globs: Mutex<Option<Arc<Globs>>>,
 }
 
 impl Remote {
@@ -63,6 +66,7 @@ impl Remote {
             writers: AtomicUsize::new(0),
             written: Notify::new(),
             wakes: Wakes::default(),
+            globs: Mutex::default(),
         };
         let thread = std::thread::Builder::new().name("sedge-redis".into());
         thread.spawn(move || runtime.block_on(std::future::pending::<()>()))?;

@@ -20,9 +20,11 @@ pub(super) static LOAD: LazyLock<Script> = script!("load.lua");
 pub(super) static COMMIT: LazyLock<Script> = script!("commit.lua");
 pub(super) static FORGET: LazyLock<Script> = script!("forget.lua");
 pub(super) static DUE: LazyLock<Script> = script!("due.lua");
+pub(super) static GLOBS: LazyLock<Script> = script!("globs.lua");
 pub(super) static SECRET: LazyLock<Script> = script!("secret.lua");
 
 /// A script and what it is given.
+#[derive(Clone)]
 pub(super) struct Call {
     script: &'static Script,
     args: Vec<Vec<u8>>,

@@ -57,6 +57,9 @@ const ATTEMPT_MS: u64 = 4;
 /// Keys of Redis that are looked at in one step while streams are sought.
 const SCAN_KEYS: usize = 1000;
 
+/// Streams of a pattern that are linked in one step: Redis does nothing else meanwhile.
+const FILL_STREAMS: usize = 512;
+
 /// What this node has to do for subscriptions.
 #[derive(Debug, Default)]
 pub(super) struct Wakes {
@@ -174,7 +177,7 @@ impl Remote {
         self.run(async move { me.fetch_keys().await }).await
     }
 
-    fn epoch(&self) -> u64 {
+    pub(super) fn epoch(&self) -> u64 {
         self.streams().map_or(0, |streams| streams.epoch.load(Ordering::Acquire))
     }
 
@@ -248,8 +251,18 @@ impl Remote {
             }
         }
         let found: Vec<_> = found.into_iter().collect();
-        let judged = self.step(id, &Step::Fill, &found).await?;
-        Ok(judged.map_or_else(|| Err(Refusal::not_found()), |judged| judged.answer))
+        let (last, parts) = match found.chunks(FILL_STREAMS).collect::<Vec<_>>().split_last() {
+            Some((last, parts)) => (last.to_vec(), parts.to_vec()),
+            None => (Vec::new(), Vec::new()),
+        };
+        let of = |judged: Option<Judged>| judged.map_or_else(|| Err(Refusal::not_found()), |it| it.answer);
+        for part in parts {
+            let filled = of(self.step(id, &Step::Fill { last: false }, part).await?);
+            if filled.is_err() {
+                return Ok(filled);
+            }
+        }
+        Ok(of(self.step(id, &Step::Fill { last: true }, &last).await?))
     }
 
     async fn look_at(self: &Arc<Self>, id: &str) -> Result<(), Unavailable> {

@@ -56,8 +56,11 @@ pub(in crate::stream) enum Step {
     Asked(Question),
     /// It was due.
     Look,
-    /// The streams that its pattern may match are in the snapshot.
-    Fill,
+    /// Streams that its pattern may match are in the snapshot.
+    Fill {
+        /// With these it has all of them.
+        last: bool,
+    },
     /// A webhook was sent.
     Delivered(Errand, Delivered),
 }
@@ -128,8 +131,8 @@ impl Source for Known {
         self.0.get(path).copied().flatten()
     }
 
-    fn matching(&self, glob: &Glob, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>) {
-        for (path, extent) in self.0.iter().filter(|(path, _)| glob.matches(path)) {
+    fn matching(&self, wants: &dyn Fn(&str) -> bool, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>) {
+        for (path, extent) in self.0.iter().filter(|(path, _)| wants(path)) {
             if let Some(extent) = extent
                 && visit(path, *extent).is_break()
             {
@@ -189,14 +192,14 @@ impl Step {
         }
         let answer = self.take(&mut it, keys, is_new, &mut turn);
         let filled = match self {
-            Step::Fill => true,
+            Step::Fill { last } => *last || filled,
             _ if is_new => it.glob.is_none(),
             _ => filled,
         };
         let unfilled = it.glob.clone().filter(|_| !filled);
         let (event, errand) = carry(&mut it, wake, &mut turn);
         let is_changed = it.changed || it.links.has_changed() || event.is_some();
-        let change = (is_changed || matches!(self, Step::Look | Step::Fill)).then(|| Change {
+        let change = (is_changed || matches!(self, Step::Look | Step::Fill { .. })).then(|| Change {
             version,
             head: it.head(),
             idle: it.phase == Phase::Idle,
@@ -244,10 +247,11 @@ impl Step {
                 it.settle(turn);
                 Ok(Reply::empty())
             }
-            Step::Fill => {
+            Step::Fill { last } => {
                 let linked = it.link_matching(turn, |extent| extent.tail);
                 it.settle(turn);
-                linked.map(|()| shown(200, it)).map_err(too_many)
+                let shown = || if *last { shown(200, it) } else { Reply::empty() };
+                linked.map(|()| shown()).map_err(too_many)
             }
             Step::Delivered(errand, outcome) => {
                 let wake_id = &*errand.delivery.wake_id;

@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::UnixMillis;
-use super::glob::Glob;
 use super::source::{Extent, Source};
 use crate::stream::stream::Stream;
 use crate::stream::streams::{Found, Streams};
@@ -26,13 +25,42 @@ impl Source for Extents<'_> {
         }
     }
 
-    fn matching(&self, glob: &Glob, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>) {
-        for stream in self.streams.names(|name| glob.matches(name)) {
-            if let Some(extent) = extent(&stream)
-                && visit(&stream.name, extent).is_break()
-            {
-                return;
-            }
+    fn matching(&self, wants: &dyn Fn(&str) -> bool, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>) {
+        visit_each(self.streams.names(wants).iter(), visit);
+    }
+}
+
+/// The same where the streams that a pattern matches have been sought before, a part at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidates<'a> {
+    /// The streams.
+    pub extents: Extents<'a>,
+    /// Those that may match.
+    pub found: &'a [Arc<Stream>],
+    /// Those that were made meanwhile.
+    pub made: &'a [Arc<Stream>],
+}
+
+impl Source for Candidates<'_> {
+    fn extent(&self, path: &str) -> Option<Extent> {
+        self.extents.extent(path)
+    }
+
+    fn matching(&self, wants: &dyn Fn(&str) -> bool, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>) {
+        let candidates = self.found.iter().chain(self.made);
+        visit_each(candidates.filter(|stream| wants(&stream.name) && stream.is_present()), visit);
+    }
+}
+
+fn visit_each<'a>(
+    streams: impl Iterator<Item = &'a Arc<Stream>>,
+    visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>,
+) {
+    for stream in streams {
+        if let Some(extent) = extent(stream)
+            && visit(&stream.name, extent).is_break()
+        {
+            return;
         }
     }
 }

@@ -34,6 +34,7 @@
 //! | --- | --- |
 //! | `registry.rs` | all of them: by id, by stream, by time |
 //! | `subscription.rs`, `telling.rs`, `phase.rs` | one of them: the machine above |
+//! | `patterns.rs` | which of them want a new stream |
 //! | `links.rs` | its streams, cursors, and which have work |
 //! | `settings.rs`, `progress.rs`, `path.rs`, `glob.rs` | what clients and workers say, read and checked |
 //! | `webhook_url.rs`, `address.rs` | where a webhook may lead |
@@ -55,6 +56,7 @@ mod glob;
 mod keys;
 mod links;
 mod path;
+mod patterns;
 mod phase;
 mod progress;
 mod question;
@@ -79,10 +81,11 @@ mod world;
 pub use action::{Action, Announcement, Delivered, Delivery};
 pub use copy::Errand;
 pub(in crate::stream) use copy::{Change, Judged, Snapshot, Step};
-pub use extents::Extents;
+pub use extents::{Candidates, Extents};
 pub use glob::{BadGlob, Glob};
 pub use keys::{Keys, SECRET_BYTES, Secret, Signer};
 pub use path::{BadPath, PATH_BYTES_MAX, RESERVED};
+pub(in crate::stream) use patterns::Patterns;
 pub use progress::WORKER_BYTES_MAX;
 pub use question::Question;
 pub use record::BadRecord;

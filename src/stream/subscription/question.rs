@@ -1,5 +1,6 @@
 //! What is asked of a subscription by its own doors.
 
+use super::glob::Glob;
 use super::settings;
 use super::settings::Settings;
 use super::webhook_url::Local;
@@ -50,6 +51,14 @@ pub enum Question {
 }
 
 impl Question {
+    /// The pattern whose streams are to be sought, if it makes a subscription that has one.
+    pub fn pattern(&self, id: &str) -> Option<Glob> {
+        match self {
+            Question::Put { body, local, .. } => Settings::of(id, body, *local).ok()?.glob(),
+            _ => None,
+        }
+    }
+
     /// Streams that it would make the subscription's.
     pub(in crate::stream) fn names(&self, id: &str) -> Vec<String> {
         match self {

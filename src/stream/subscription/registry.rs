@@ -1,10 +1,12 @@
 //! All subscriptions: by id, by the streams they have, and by when something happens by itself.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::action::{Action, Delivered};
 use super::keys::{Secret, Signer};
+use super::patterns::Patterns;
 use super::phase::Phase;
 use super::question::Question;
 use super::record::{BadRecord, Record, Written};
@@ -32,6 +34,7 @@ pub struct Subscriptions {
     all: HashMap<Arc<str>, Subscription>,
     /// Whose a stream is.
     watchers: HashMap<Arc<str>, Vec<Arc<str>>>,
+    patterns: Patterns,
     due: BTreeSet<(UnixMillis, Arc<str>)>,
     actions: Vec<Action>,
     /// Streams that a pattern matches and that were not linked, because the subscription has as many as it may.
@@ -47,6 +50,7 @@ impl Subscriptions {
         Subscriptions {
             all: HashMap::new(),
             watchers: HashMap::new(),
+            patterns: Patterns::default(),
             due: BTreeSet::new(),
             actions: Vec::new(),
             unlinked: 0,
@@ -106,6 +110,9 @@ impl Subscriptions {
         let subscription = Subscription::create(&id, settings, origin, &mut turn)?;
         let (actions, watched) = (turn.actions, turn.watched);
         let body = view::subscription(&subscription, &self.kid);
+        if let Some(glob) = &subscription.glob {
+            self.patterns.add(glob, &id);
+        }
         self.all.insert(Arc::clone(&id), subscription);
         self.after(&id, None, actions, watched);
         Ok(Reply { status: 201, body })
@@ -144,6 +151,9 @@ impl Subscriptions {
         if let Some((id, subscription)) = self.all.remove_entry(id) {
             if let Some(at) = subscription.phase.due() {
                 self.due.remove(&(at, Arc::clone(&id)));
+            }
+            if let Some(glob) = &subscription.glob {
+                self.patterns.remove(glob, &id);
             }
             for (path, _) in subscription.links.iter() {
                 unwatch(&mut self.watchers, path, &id);
@@ -222,9 +232,7 @@ impl Subscriptions {
     /// A stream was created. To be said once everyone can find it.
     pub fn created(&mut self, path: &str, scene: Scene<'_>) {
         let Some(extent) = scene.source.extent(path) else { return };
-        let matches = |it: &&Subscription| it.glob.as_ref().is_some_and(|glob| glob.matches(path));
-        let ids: Vec<_> = self.all.values().filter(matches).map(|it| Arc::clone(&it.id)).collect();
-        for id in ids {
+        for id in self.patterns.matching(path) {
             if let Ok(Err(_)) = self.step(&id, scene, |it, turn| it.discover(path, extent, turn)) {
                 self.unlinked += 1;
             }
@@ -254,13 +262,20 @@ impl Subscriptions {
         let _ = self.step(id, scene, |subscription, turn| subscription.announced(wake_id, is_there, turn));
     }
 
-    /// Does what is due.
-    pub fn advance(&mut self, scene: Scene<'_>) {
-        while let Some((at, id)) = self.due.first().cloned()
-            && at <= scene.now
-        {
-            let _ = self.step(&id, scene, |_, _| ());
+    /// Does what is due, for so many subscriptions at most. Says whether more is due.
+    pub fn advance(&mut self, scene: Scene<'_>, at_most: usize) -> bool {
+        for _ in 0..at_most {
+            match self.due.first().cloned() {
+                Some((at, id)) if at <= scene.now => drop(self.step(&id, scene, |_, _| ())),
+                _ => return false,
+            }
         }
+        self.next_due().is_some_and(|at| at <= scene.now)
+    }
+
+    /// Whether there is one of this id.
+    pub fn has(&self, id: &str) -> bool {
+        self.all.contains_key(id)
     }
 
     /// Takes up a record, at a start. They come in the order in which they were stored.
@@ -298,13 +313,43 @@ impl Subscriptions {
             for path in &paths {
                 subscription.refresh(path, &mut turn);
             }
-            if subscription.link_matching(&mut turn, |extent| extent.start).is_err() {
-                self.unlinked += 1;
+            for (path, watches) in turn.watched {
+                if !watches {
+                    unwatch(&mut self.watchers, &path, &id);
+                }
             }
+            if let Some(glob) = &subscription.glob {
+                self.patterns.add(glob, &id);
+            }
+        }
+        self.link_all(scene);
+        let ids: Vec<_> = self.all.keys().cloned().collect();
+        for id in ids {
+            let Some(subscription) = self.all.get_mut(&id) else { continue };
+            let mut turn = turn(scene, &self.tokens, &mut self.ids);
             subscription.resume(&mut turn);
             let (actions, watched) = (turn.actions, turn.watched);
             self.after(&id, None, actions, watched);
         }
+    }
+
+    /// Links all streams that there are to the subscriptions that want them, new from their beginnings on.
+    fn link_all(&mut self, scene: Scene<'_>) {
+        let Subscriptions { all, watchers, patterns, unlinked, tokens, ids, .. } = self;
+        if patterns.is_empty() {
+            return;
+        }
+        scene.source.matching(&|path| !patterns.matching(path).is_empty(), &mut |path, extent| {
+            for id in patterns.matching(path) {
+                let Some(subscription) = all.get_mut(&id) else { continue };
+                let mut turn = turn(scene, tokens, ids);
+                if subscription.link_by_glob(path, extent, |extent| extent.start, &mut turn).is_err() {
+                    *unlinked += 1;
+                }
+                turn.watched.iter().for_each(|(path, _)| watch(watchers, path, &id));
+            }
+            ControlFlow::Continue(())
+        });
     }
 
     /// One step of a subscription, after what is due for it.

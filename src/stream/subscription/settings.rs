@@ -106,7 +106,7 @@ impl Settings {
 
     /// The pattern, ready to match.
     pub(super) fn glob(&self) -> Option<Glob> {
-        self.pattern.as_deref().and_then(|text| Glob::parse(text).ok())
+        self.pattern.as_deref().and_then(Glob::restore)
     }
 }
 

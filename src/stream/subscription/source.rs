@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 
-use super::glob::Glob;
 use crate::stream::offset::Offset;
 
 /// How far a stream reaches.
@@ -21,6 +20,6 @@ pub trait Source {
     /// The stream at a path, if there is one.
     fn extent(&self, path: &str) -> Option<Extent>;
 
-    /// Every stream whose path matches, in any order, until a visit says that it was enough.
-    fn matching(&self, glob: &Glob, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>);
+    /// Every stream whose path is wanted, in any order, until a visit says that it was enough.
+    fn matching(&self, wants: &dyn Fn(&str) -> bool, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>);
 }

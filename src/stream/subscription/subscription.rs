@@ -112,14 +112,14 @@ impl Subscription {
         let Some(glob) = self.glob.clone() else { return Ok(()) };
         let source = turn.source;
         let mut result = Ok(());
-        source.matching(&glob, &mut |path, extent| {
+        source.matching(&|path| glob.matches(path), &mut |path, extent| {
             result = self.link_by_glob(path, extent, &from, turn);
             if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         result
     }
 
-    fn link_by_glob(
+    pub(super) fn link_by_glob(
         &mut self,
         path: &str,
         extent: Extent,

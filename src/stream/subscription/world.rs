@@ -25,8 +25,8 @@ impl Source for World {
         self.streams.borrow().get(path).copied()
     }
 
-    fn matching(&self, glob: &Glob, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>) {
-        for (path, extent) in self.streams.borrow().iter().filter(|(path, _)| glob.matches(path)) {
+    fn matching(&self, wants: &dyn Fn(&str) -> bool, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>) {
+        for (path, extent) in self.streams.borrow().iter().filter(|(path, _)| wants(path)) {
             if visit(path, *extent).is_break() {
                 return;
             }
@@ -199,7 +199,7 @@ impl Server {
 
     pub(super) fn pass(&mut self, ms: UnixMillis) {
         self.world.pass(ms);
-        self.subscriptions.advance(self.world.scene());
+        self.subscriptions.advance(self.world.scene(), usize::MAX);
         self.obey();
     }
 
