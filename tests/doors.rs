@@ -6,7 +6,7 @@ mod support;
 use ring::digest::{SHA256, digest};
 use rustix::process::Signal;
 use support::edge::{command, scratch};
-use support::{Edge, End, Head, STREAM_BODY, Upstream, Wire, answer, error_code, get, post, relayed};
+use support::{Edge, End, Head, STREAM_BODY, Upstream, Wire, answer, error_code, get, nobody, post, relayed};
 
 const CLIENT_KEY: &str = "sk-client-secret";
 const UPSTREAM_KEY: &str = "sk-upstream-secret";
@@ -144,8 +144,7 @@ fn an_upstreams_own_key_takes_the_place_of_the_clients() {
 
 #[test]
 fn an_upstreams_key_is_in_no_error() {
-    let closed =
-        std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+    let closed = nobody();
     let edge = Edge::configured(&format!("{}{}\n", upstream(&format!("http://{closed}")), key_file()));
     let (head, body) = edge.ask(&get("/v1/models", &[]));
     assert_eq!((head.status(), error_code(&body.bytes())), (502, "upstream_connect_failed".to_owned()));

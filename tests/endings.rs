@@ -141,8 +141,7 @@ fn an_upstream_that_speaks_no_http_is_a_502() {
 
 #[test]
 fn an_unreachable_upstream_is_a_502() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
-    let edge = Edge::start(&["--upstream", &format!("http://{gone}")]);
+    let edge = Edge::start(&["--upstream", &format!("http://{}", support::nobody())]);
     let (head, body) = edge.ask(&stream_request());
     assert_eq!(head.status(), 502);
     assert!(head.has("x-request-id"), "{head:?}");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::{Head, LAST_CHUNK, SSE_HEAD, Wire, answer, chunk};
+use super::{Head, LAST_CHUNK, SSE_HEAD, Wire, answer, chunk, reserved};
 
 /// How often the accepting thread looks around.
 const LOOK: Duration = Duration::from_millis(2);
@@ -97,11 +97,15 @@ struct State {
 impl Chaos {
     /// One whose chance follows from `seed`. Its threads end with the process.
     pub fn start(seed: u64) -> Chaos {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let addr = listener.local_addr().expect("address");
+        // The port stays its own while it is down.
+        let (reserved, addr) = reserved();
+        let listener = TcpListener::bind(addr).expect("bind");
         let state = Arc::new(State { seed, ..State::default() });
         let shared = Arc::clone(&state);
-        thread::spawn(move || accept(listener, addr, &shared));
+        thread::spawn(move || {
+            accept(listener, addr, &shared);
+            drop(reserved);
+        });
         Chaos { addr, state }
     }
 

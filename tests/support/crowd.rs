@@ -71,6 +71,12 @@ impl Crowd {
     /// Everyone sends one byte each time, the last one again and again, until everyone's connection has ended.
     #[track_caller]
     pub fn drip(&mut self, wire: &[u8], every: Duration) {
+        self.drip_until(wire, every, || false);
+    }
+
+    /// The same, until it is over if that is sooner.
+    #[track_caller]
+    pub fn drip_until(&mut self, wire: &[u8], every: Duration, mut is_over: impl FnMut() -> bool) {
         let started = Instant::now();
         let mut next = started;
         for turn in 0.. {
@@ -79,7 +85,7 @@ impl Crowd {
             while self.living() > 0 && Instant::now() < next {
                 self.hear(next.saturating_duration_since(Instant::now()));
             }
-            if self.living() == 0 {
+            if self.living() == 0 || is_over() {
                 return;
             }
             self.patience(started);
@@ -126,6 +132,13 @@ impl Crowd {
             "ended after {first:?} to {last:?}, not {limit:?}"
         );
         (first, last)
+    }
+
+    /// Checks that everyone's connection has ended, and none long before this time; gives back the earliest and the latest.
+    #[track_caller]
+    pub fn assert_ended_after(&self, limit: Duration) -> (Duration, Duration) {
+        // The edge's coarse clock is as old as its last turn.
+        self.assert_ended_at(limit / 2, PATIENCE * 100)
     }
 
     /// Takes in what comes within `limit`.
@@ -214,9 +227,8 @@ impl Probe {
 }
 
 fn is_alive(addr: SocketAddr) -> std::io::Result<bool> {
-    let limit = Duration::from_secs(2);
-    let mut stream = TcpStream::connect_timeout(&addr, limit)?;
-    stream.set_read_timeout(Some(limit))?;
+    let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&get("/livez", &["Connection: close"]))?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;

@@ -1,7 +1,7 @@
 //! The binary under test, as its users start it: a child process on a port of its own, known by what it prints.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -199,8 +199,46 @@ impl Edge {
                 return;
             }
             assert!(started.elapsed() < PATIENCE, "{name}{labels:?} is {now}, not {value}:\n{text}");
-            thread::yield_now();
+            super::look_again();
         }
+    }
+
+    /// Lets the edge, which has one worker, go on until it has seen all that has come to it so far: it looks at its sockets in turns,
+    /// so by the second answer to a question that was asked later each of them has had one. A third is for what it tells itself.
+    #[track_caller]
+    pub fn settle(&self) {
+        (0..3).for_each(|_| assert_eq!(self.ask_admin("/livez").0.status(), 200));
+    }
+
+    /// Writes `wire` again and again until no byte of it fits, however often the edge, which has one worker, has its turn; gives back
+    /// how many did. None if more than `most` fit, or the edge has closed.
+    #[track_caller]
+    pub fn fill(&self, mut stream: &TcpStream, wire: &[u8], most: usize) -> Option<usize> {
+        stream.set_nonblocking(true).expect("nonblocking");
+        let (mut sent, mut blocked_at) = (0, None);
+        let filled = loop {
+            match stream.write(&wire[sent % wire.len()..]) {
+                Ok(more) => sent += more,
+                Err(e) if e.kind() == ErrorKind::WouldBlock && blocked_at == Some(sent) => break Some(sent),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    blocked_at = Some(sent);
+                    self.settle();
+                }
+                Err(_) => break None,
+            }
+            if sent > most {
+                break None;
+            }
+        };
+        stream.set_nonblocking(false).expect("blocking");
+        filled
+    }
+
+    /// Connections that it has opened to upstreams, once it has seen all that has come to it so far.
+    #[track_caller]
+    pub fn upstream_connections(&self) -> f64 {
+        self.settle();
+        self.metric("sedge_upstream_connections_opened_total", &[])
     }
 
     pub fn rewrite_config(&self, toml: &str) {
@@ -224,7 +262,7 @@ impl Edge {
                 return status;
             }
             assert!(started.elapsed() < PATIENCE, "still running; stderr: {:?}", self.stderr.all());
-            thread::yield_now();
+            super::look_again();
         }
     }
 

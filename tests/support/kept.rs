@@ -1,11 +1,12 @@
 //! A durable answer with a first client that does not read, and other readers that do.
 
+use std::cell::RefCell;
 use std::net::TcpStream;
 use std::thread::{self, JoinHandle};
 
 use super::redis::Redis;
 use super::streams::{directory, remove};
-use super::{Edge, End, SSE_HEAD, STREAM_BODY, Upstream, Wire, chunk, get, post, wait_until};
+use super::{Edge, End, SSE_HEAD, STREAM_BODY, Upstream, Wire, chunk, get, post, wait_while_it_goes_on};
 
 /// Bytes of an answer: far more than all buffers on the way to a client that does not read.
 pub const ANSWER_BYTES: usize = 8 << 20;
@@ -35,7 +36,8 @@ impl Keep {
         [Keep::Memory, Keep::Disk(directory("first-client")), Keep::Redis(Redis::start())]
     }
 
-    /// An edge in front of `upstream`, with `more` in its configuration: keys of `[streams]`, then other tables.
+    /// An edge in front of `upstream`, with `more` in its configuration: keys of `[streams]`, then other tables. Clients may stop
+    /// reading for longer than any machine takes for a test, unless it says when they are given up.
     pub fn edge(&self, upstream: &Upstream, more: &str) -> Edge {
         let url = upstream.url();
         let store = match self {
@@ -47,8 +49,9 @@ impl Keep {
             Keep::Redis(redis) => format!("redis = \"{}\"\n", redis.url()),
             _ => String::new(),
         };
+        let patient = if more.contains("client_stall") { "" } else { "[timeouts]\nclient_stall = \"1h\"\n" };
         Edge::configured(&format!(
-            "drain_timeout = \"1s\"\n{store}[[upstream]]\nname = \"a\"\nurl = \"{url}\"\n\n[streams]\n{redis}{more}\n"
+            "drain_timeout = \"1s\"\n{store}[[upstream]]\nname = \"a\"\nurl = \"{url}\"\n\n[streams]\n{redis}{more}\n{patient}"
         ))
     }
 }
@@ -120,15 +123,23 @@ impl<'a> Reader<'a> {
     }
 
     pub fn read_until(&mut self, bytes: usize) {
-        wait_until("another reader has it", || {
-            self.read();
-            self.got.len() >= bytes
-        });
+        self.read_while("another reader has it", |reader, _| reader.got.len() >= bytes);
     }
 
     pub fn read_to_end(mut self) -> Vec<u8> {
-        wait_until("the stream is closed, and read", || self.read());
+        self.read_while("the stream is closed, and read", |_, is_closed| is_closed);
         self.got
+    }
+
+    /// Reads on as long as more comes, until it is so.
+    fn read_while(&mut self, what: &str, so: impl Fn(&Self, bool) -> bool) {
+        let reader = RefCell::new(self);
+        let done = || reader.borrow().got.len();
+        wait_while_it_goes_on(what, done, || {
+            let mut reader = reader.borrow_mut();
+            let is_closed = reader.read();
+            so(&reader, is_closed)
+        });
     }
 }
 

@@ -5,6 +5,10 @@
 //! A test holds the client's socket and the upstream's socket and moves them in turn, on one thread. So "this segment
 //! reached the client before the upstream sent the next one" needs no clock: had the edge kept it back, the
 //! read would never have come home. Every wait ends after [`PATIENCE`] with a panic that says what was missing.
+//!
+//! No test depends on how fast the machine is. To show that something does not come, a test lets the edge go through its
+//! sockets once more ([`Edge::settle`]), or waits for a later event of the same kind, and looks then; a limit that must not pass
+//! meanwhile is an hour, one that must pass is waited for. A time is compared only with the least that it must be.
 
 #![allow(
     dead_code,
@@ -33,6 +37,7 @@ pub mod subscriptions;
 pub mod upstream;
 pub mod wire;
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 pub use crowd::{Crowd, Probe};
@@ -116,9 +121,48 @@ pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
     while !so() {
         assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        std::thread::yield_now();
+        look_again();
     }
     started.elapsed()
+}
+
+/// Asks again and again until it is so, as long as `done` goes on: for what takes many steps, of which each must come in time.
+#[track_caller]
+pub fn wait_while_it_goes_on<T: PartialEq>(
+    what: &str,
+    mut done: impl FnMut() -> T,
+    mut so: impl FnMut() -> bool,
+) {
+    let (mut last, mut started) = (done(), Instant::now());
+    while !so() {
+        let now = done();
+        if now != last {
+            (last, started) = (now, Instant::now());
+        }
+        assert!(started.elapsed() < PATIENCE, "nothing new within {PATIENCE:?}: {what}");
+        look_again();
+    }
+}
+
+/// A moment between two looks, which is left to those who are waited for.
+pub fn look_again() {
+    std::thread::sleep(Duration::from_millis(1));
+}
+
+/// An address where nobody listens, now and for as long as this process lives: the port is taken, so that no other test gets it.
+pub fn nobody() -> SocketAddr {
+    let (socket, addr) = reserved();
+    std::mem::forget(socket);
+    addr
+}
+
+/// A port that is kept from everybody who asks for any, and can be listened at by whoever knows it, again and again.
+pub fn reserved() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.set_reuse_address(true).expect("reuse");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    let addr = socket.local_addr().ok().and_then(|addr| addr.as_socket()).expect("an IP address");
+    (socket, addr)
 }
 
 /// What comes of it, and how long it took.

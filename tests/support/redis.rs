@@ -1,17 +1,18 @@
 //! A real Redis, in a directory of its own, that can be killed and comes back with what it had.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use super::edge::scratch;
-use super::{Edge, wait_until};
+use super::{Edge, reserved, wait_until};
 
 /// A Redis that syncs what it acknowledges.
 #[derive(Debug)]
 pub struct Redis {
     child: Option<Child>,
     port: u16,
+    /// Keeps the port while it is down.
+    _reserved: socket2::Socket,
     directory: PathBuf,
 }
 
@@ -20,9 +21,8 @@ impl Redis {
     pub fn start() -> Self {
         let directory = scratch("redis");
         std::fs::create_dir_all(&directory).expect("a directory for Redis");
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
-        let mut redis = Self { child: None, port, directory };
+        let (reserved, addr) = reserved();
+        let mut redis = Self { child: None, port: addr.port(), _reserved: reserved, directory };
         redis.come_back();
         redis
     }
@@ -64,6 +64,8 @@ impl Redis {
         let port = self.port.to_string();
         let directory = self.directory.to_str().expect("UTF-8");
         let settings = [
+            "--bind",
+            "127.0.0.1",
             "--port",
             &port,
             "--dir",

@@ -1,7 +1,7 @@
 //! An upstream under the test's control. [`Upstream::accept`] hands the test each connection that the edge opens, to be
 //! driven by hand; [`Upstream::serve`] answers in the background where the test looks elsewhere.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -40,9 +40,9 @@ impl Upstream {
         thread::spawn(move || {
             while let Ok(mut peer) = accepted.recv() {
                 let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
-                // A pooled connection is silent for as long as the edge likes: a wait that ends in a panic here is the
-                // thread's end and nobody's failure.
                 thread::spawn(move || {
+                    // A pooled connection is silent for as long as the edge likes, and is not closed from here.
+                    peer.be_patient(Duration::from_secs(3600));
                     while let Ok(head) = peer.try_read_head() {
                         let body = peer.read_request_body(&head);
                         let wire = answer(&head, &body);
@@ -74,7 +74,14 @@ impl Upstream {
         }
     }
 
-    /// Whether the edge opens no further connection for this long.
+    /// Whether the edge has opened no further connection by now: one of our own, which is made now, is the next.
+    pub fn is_idle(&self) -> bool {
+        let own = TcpStream::connect(self.addr).and_then(|own| Ok((own.local_addr()?, own)));
+        let (own_addr, _own) = own.expect("a connection of our own");
+        self.accept().stream().peer_addr().is_ok_and(|addr| addr == own_addr)
+    }
+
+    /// Whether the edge opens no further connection for this long. On a busy machine that proves nothing.
     pub fn idle_for(&self, quiet: Duration) -> bool {
         matches!(self.accepted.recv_timeout(quiet), Err(RecvTimeoutError::Timeout))
     }

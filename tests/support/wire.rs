@@ -89,6 +89,7 @@ pub struct Wire {
     stream: TcpStream,
     buffer: Vec<u8>,
     end: Option<End>,
+    patience: Duration,
 }
 
 impl Wire {
@@ -99,7 +100,12 @@ impl Wire {
     pub fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("nodelay");
         stream.set_write_timeout(Some(PATIENCE)).expect("write timeout");
-        Self { stream, buffer: Vec::new(), end: None }
+        Self { stream, buffer: Vec::new(), end: None, patience: PATIENCE }
+    }
+
+    /// Waits for so long for what must come, instead of [`PATIENCE`].
+    pub fn be_patient(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// Sends all of it, as one segment where the kernel can.
@@ -288,7 +294,19 @@ impl Wire {
         }
     }
 
-    /// Whether nothing at all arrives for this long: the one thing that only time can show.
+    /// Whether the peer has ended the connection; what came before is kept for a later read.
+    pub fn is_over(&mut self) -> bool {
+        while let Ok(Some(Filled::Bytes)) = self.fill_within(Duration::from_millis(1)) {}
+        self.end.is_some()
+    }
+
+    /// Whether nothing at all has arrived. It proves something only after an event that comes later than what must not come: see
+    /// [`Edge::settle`](super::Edge::settle).
+    pub fn is_silent(&mut self) -> bool {
+        self.silent_for(Duration::from_millis(1))
+    }
+
+    /// Whether nothing at all arrives for this long. On a busy machine that proves nothing: it is for the pace of a client.
     pub fn silent_for(&mut self, quiet: Duration) -> bool {
         self.buffer.is_empty() && self.end.is_none() && matches!(self.fill_within(quiet), Ok(None))
     }
@@ -312,11 +330,12 @@ impl Wire {
 
     #[track_caller]
     fn fill(&mut self) -> Option<End> {
-        match self.fill_within(PATIENCE) {
+        match self.fill_within(self.patience) {
             Ok(Some(Filled::Bytes)) => None,
             Ok(Some(Filled::End(end))) => Some(end),
             Ok(None) => panic!(
-                "nothing came for {PATIENCE:?}; unread: {:?}",
+                "nothing came for {:?}; unread: {:?}",
+                self.patience,
                 String::from_utf8_lossy(&self.buffer[..self.buffer.len().min(400)])
             ),
             Err(e) => panic!("read: {e}"),
