@@ -3,8 +3,6 @@
 
 mod support;
 
-use std::time::Duration;
-
 use support::{
     Edge, End, Head, LAST_CHUNK, SSE_HEAD, STREAM_BODY, Upstream, answer, chunk, error_code, get, post,
     relayed,
@@ -20,7 +18,8 @@ fn left(head: &Head, name: &str) -> u64 {
 
 fn retrying(upstream: &Upstream) -> Edge {
     Edge::configured(&format!(
-        "[[upstream]]\nname = \"a\"\nurl = \"{}\"\n\n[[route]]\nretry = {{ attempts = 2, backoff_ms = 1 }}\n",
+        "[[upstream]]\nname = \"a\"\nurl = \"{}\"\n\n\
+         [[route]]\nretry = {{ attempts = 2, backoff_ms = 1, max_backoff_ms = 60000 }}\n",
         upstream.url()
     ))
 }
@@ -67,17 +66,19 @@ fn the_sdks_own_timeout_is_understood() {
 fn the_sdks_own_timeout_ends_a_wait_and_no_stream() {
     let upstream = Upstream::listen();
     let edge = Edge::to(&upstream);
-    let request = post("/v1/chat/completions", &["X-Stainless-Timeout: 0.3"], STREAM_BODY);
-    let (mut client, mut peer, ..) = relayed(&edge, &upstream, &request);
-    let (head, body) = client.read_answer();
-    assert_eq!((head.status(), error_code(&body.bytes()).as_str()), (504, "upstream_total_timeout"));
-    assert!(body.text().contains("0.300 s"), "{}", body.text());
-    peer.wait_closed();
-
+    let request = post("/v1/chat/completions", &["X-Stainless-Timeout: 1.5"], STREAM_BODY);
     let (mut client, mut peer, ..) = relayed(&edge, &upstream, &request);
     peer.send(SSE_HEAD);
     let head = client.read_head();
-    assert!(client.silent_for(Duration::from_millis(500)));
+
+    // A wait that begins later ends first.
+    let (mut late, mut silent, ..) = relayed(&edge, &upstream, &request);
+    let (refusal, body) = late.read_answer();
+    assert_eq!((refusal.status(), error_code(&body.bytes()).as_str()), (504, "upstream_total_timeout"));
+    assert!(body.text().contains("1.500 s"), "{}", body.text());
+    silent.wait_closed();
+    edge.settle();
+    assert!(client.is_silent());
     peer.send([chunk("data: a\n\ndata: [DONE]\n\n"), LAST_CHUNK.to_vec()].concat());
     let body = client.read_body(&head);
     assert_eq!((body.text().as_str(), body.end), ("data: a\n\ndata: [DONE]\n\n", End::Whole));
@@ -102,10 +103,10 @@ fn another_attempt_gets_what_is_left() {
 fn nothing_is_started_that_cannot_finish() {
     let upstream = Upstream::listen();
     let edge = retrying(&upstream);
-    let request = post("/v1/embeddings", &["X-Request-Timeout-Ms: 2000"], "{}");
+    let request = post("/v1/embeddings", &["X-Request-Timeout-Ms: 15000"], "{}");
     let (mut client, mut peer, ..) = relayed(&edge, &upstream, &request);
-    peer.send(answer("429 Slow", &["Retry-After: 3"], ""));
+    peer.send(answer("429 Slow", &["Retry-After: 16"], ""));
     let (head, _) = client.read_answer();
-    assert_eq!((head.status(), head.get("retry-after")), (429, Some("3")));
+    assert_eq!((head.status(), head.get("retry-after")), (429, Some("16")));
     edge.wait_metric("sedge_upstream_retries_withheld_total", &["reason=\"time\""], 1.0);
 }

@@ -82,7 +82,7 @@ fn requests_by_the_minute_belong_to_a_key() {
 #[test]
 fn who_comes_when_told_is_let_in() {
     let upstream = Upstream::serve(|_, _| ok(&[]));
-    let edge = Edge::configured(&route(&upstream.url(), "limits = { requests_per_minute = 120 }"));
+    let edge = Edge::configured(&route(&upstream.url(), "limits = { requests_per_minute = 30 }"));
     let mut client = edge.connect();
     let refused = loop {
         client.send(stream_request());
@@ -92,7 +92,7 @@ fn who_comes_when_told_is_let_in() {
         }
     };
     let wait = Duration::from_millis(number(&refused, "retry-after-ms"));
-    assert!(wait <= Duration::from_millis(500), "{wait:?}");
+    assert!(wait <= Duration::from_secs(2), "{wait:?}");
     assert!(client.silent_for(wait));
     client.send(stream_request());
     assert_eq!(client.read_answer().0.status(), 200);

@@ -30,6 +30,15 @@ fn cut(client: &mut Wire, head: &support::Head) -> String {
     error_event_code(&body.bytes())
 }
 
+/// A stream that says this as it begins, and nothing after it.
+fn said(edge: &Edge, upstream: &Upstream, text: &str) -> (Wire, Wire, support::Head) {
+    let (mut client, mut peer, ..) = relayed(edge, upstream, &stream_request());
+    peer.send([support::SSE_HEAD, &chunk(text)].concat());
+    let head = client.read_head();
+    assert_eq!(client.read_chunk(), text.as_bytes());
+    (client, peer, head)
+}
+
 #[test]
 fn connecting_takes_so_long_and_no_longer() {
     // A listener that never accepts: with its queue full the kernel drops every further SYN.
@@ -54,11 +63,8 @@ fn the_first_byte_takes_so_long_and_no_longer() {
     peer.wait_closed();
     edge.wait_metric(OUTCOMES, &["outcome=\"timeout_first_byte\""], 1.0);
     // The client's connection goes on.
-    client.send(get("/v1/models", &[]));
-    let mut peer = upstream.accept();
-    peer.read_head();
-    peer.send(answer("200 OK", &[], "{}"));
-    assert_eq!(client.read_answer().1.text(), "{}");
+    client.send(get("/livez", &[]));
+    assert_eq!(client.read_answer().1.text(), "alive\n");
 }
 
 #[test]
@@ -75,9 +81,7 @@ fn half_a_head_is_no_first_byte_for_ever() {
 fn an_upstream_that_goes_silent_is_told_in_band() {
     let upstream = Upstream::listen();
     let edge = edge(&upstream, &[("idle", "300ms")]);
-    let (mut client, mut peer, head) = streaming(&edge, &upstream);
-    peer.send(chunk("data: a\n\n"));
-    assert_eq!(client.read_chunk(), b"data: a\n\n");
+    let (mut client, mut peer, head) = said(&edge, &upstream, "data: a\n\n");
     cut(&mut client, &head);
     peer.wait_closed();
     edge.wait_metric(OUTCOMES, &["outcome=\"timeout_idle\""], 1.0);
@@ -87,9 +91,7 @@ fn an_upstream_that_goes_silent_is_told_in_band() {
 fn an_upstream_that_goes_silent_inside_an_event_is_cut_without_a_word() {
     let upstream = Upstream::listen();
     let edge = edge(&upstream, &[("idle", "300ms")]);
-    let (mut client, mut peer, head) = streaming(&edge, &upstream);
-    peer.send(chunk("data: {\"half"));
-    assert_eq!(client.read_chunk(), b"data: {\"half");
+    let (mut client, mut peer, head) = said(&edge, &upstream, "data: {\"half");
     let body = client.read_body(&head);
     assert_ne!(body.end, End::Whole);
     assert_eq!(body.text(), "");
@@ -99,31 +101,30 @@ fn an_upstream_that_goes_silent_inside_an_event_is_cut_without_a_word() {
 #[test]
 fn a_request_takes_so_long_in_all() {
     let upstream = Upstream::listen();
-    let edge = edge(&upstream, &[("total", "500ms")]);
+    // Long enough for both to begin.
+    let edge = edge(&upstream, &[("total", "3s")]);
     let (mut client, mut peer, head) = streaming(&edge, &upstream);
+    let (mut waiting, mut silent, ..) = relayed(&edge, &upstream, &stream_request());
     cut(&mut client, &head);
     peer.wait_closed();
-    edge.wait_metric(OUTCOMES, &["outcome=\"timeout_total\""], 1.0);
-
-    let (mut client, mut peer, ..) = relayed(&edge, &upstream, &stream_request());
-    refused(&mut client, 504);
-    peer.wait_closed();
+    refused(&mut waiting, 504);
+    silent.wait_closed();
+    edge.wait_metric(OUTCOMES, &["outcome=\"timeout_total\""], 2.0);
 }
 
 #[test]
 fn a_client_may_ask_for_less_time() {
     let upstream = Upstream::listen();
     let edge = Edge::to(&upstream);
-    let request = post("/v1/chat/completions", &["X-Request-Timeout-Ms: 300"], STREAM_BODY);
-    let (mut client, mut peer, ..) = relayed(&edge, &upstream, &request);
-    refused(&mut client, 504);
-    peer.wait_closed();
-
+    let request = post("/v1/chat/completions", &["X-Request-Timeout-Ms: 3000"], STREAM_BODY);
     let (mut client, mut peer, ..) = relayed(&edge, &upstream, &request);
     peer.send(support::SSE_HEAD);
     let head = client.read_head();
+    let (mut waiting, mut silent, ..) = relayed(&edge, &upstream, &request);
     cut(&mut client, &head);
     peer.wait_closed();
+    refused(&mut waiting, 504);
+    silent.wait_closed();
 }
 
 #[test]
