@@ -3,19 +3,23 @@
 
 mod support;
 
-use std::time::Duration;
-
 use support::{
     Edge, End, LAST_CHUNK, SSE_HEAD, Upstream, answer, chunk, config, error_event_code, relayed,
     stream_request, streaming,
 };
 
 const BEAT: &[u8] = b":\n";
-/// Ten heartbeats' time: long enough to have seen one, had there been any.
-const QUIET: Duration = Duration::from_secs(1);
 
 fn beating(upstream: &Upstream) -> Edge {
     Edge::configured(&config::heartbeat(&upstream.url(), "100ms"))
+}
+
+/// Waits while another stream, which begins now, beats three times: long enough to have seen a heartbeat of one that was silent
+/// before, had there been any.
+fn let_others_beat(edge: &Edge, upstream: &Upstream) {
+    let (mut client, _peer, _) = streaming(edge, upstream);
+    (0..3).for_each(|_| assert_eq!(client.read_chunk(), BEAT));
+    edge.settle();
 }
 
 #[test]
@@ -58,7 +62,8 @@ fn nothing_is_injected_into_an_event() {
         let (mut client, mut peer, _) = streaming(&edge, &upstream);
         peer.send(chunk(partial));
         assert_eq!(client.read_chunks(partial.len()), partial.as_bytes());
-        assert!(client.silent_for(QUIET), "something came after {partial:?}");
+        let_others_beat(&edge, &upstream);
+        assert!(client.is_silent(), "something came after {partial:?}");
     }
 }
 
@@ -70,7 +75,7 @@ fn an_event_that_ends_inside_a_chunk_stays_whole_with_what_follows() {
     peer.send(b"12\r\ndata: a\n\n");
     let mut body = client.read_chunks(9);
     // Whether the edge may beat here is its own affair; where it does, it is between the two events.
-    client.silent_for(QUIET);
+    let_others_beat(&edge, &upstream);
     peer.send([b"data: b\n\n\r\n", LAST_CHUNK].concat());
     let rest = client.read_body(&head);
     assert_eq!(rest.end, End::Whole);
@@ -81,11 +86,14 @@ fn an_event_that_ends_inside_a_chunk_stays_whole_with_what_follows() {
 #[test]
 fn zero_turns_them_off() {
     let upstream = Upstream::listen();
-    let edge = Edge::configured(&config::heartbeat(&upstream.url(), "0s"));
-    let (mut client, mut peer, _) = streaming(&edge, &upstream);
-    peer.send(chunk("data: a\n\n"));
-    assert_eq!(client.read_chunk(), b"data: a\n\n");
-    assert!(client.silent_for(QUIET));
+    // The silence ends at a limit of the edge's own, and nothing comes before.
+    let edge = Edge::configured(&config::timeouts_and_heartbeat(&upstream.url(), &[("idle", "1s")], "0s"));
+    let (mut client, mut peer, ..) = relayed(&edge, &upstream, &stream_request());
+    peer.send([SSE_HEAD, &chunk("data: a\n\n")].concat());
+    let head = client.read_head();
+    let chunks = client.read_body(&head).chunks;
+    assert_eq!((chunks.len(), chunks[0].as_slice()), (2, &b"data: a\n\n"[..]), "{chunks:?}");
+    error_event_code(&chunks[1]);
 }
 
 #[test]
@@ -100,17 +108,18 @@ fn only_event_streams_beat() {
         client.read_head();
         peer.send(chunk("data: a\n\n"));
         assert_eq!(client.read_chunk(), b"data: a\n\n");
-        assert!(client.silent_for(QUIET), "{fields}");
+        let_others_beat(&edge, &upstream);
+        assert!(client.is_silent(), "{fields}");
     }
 }
 
 #[test]
 fn a_beat_does_not_count_as_life_of_the_upstream() {
     let upstream = Upstream::listen();
-    let edge =
-        Edge::configured(&config::timeouts_and_heartbeat(&upstream.url(), &[("idle", "700ms")], "100ms"));
-    let (mut client, mut peer, head) = streaming(&edge, &upstream);
-    peer.send(chunk("data: a\n\n"));
+    let edge = Edge::configured(&config::timeouts_and_heartbeat(&upstream.url(), &[("idle", "2s")], "100ms"));
+    let (mut client, mut peer, ..) = relayed(&edge, &upstream, &stream_request());
+    peer.send([SSE_HEAD, &chunk("data: a\n\n")].concat());
+    let head = client.read_head();
     let mut chunks = client.read_body(&head).chunks;
     let error = chunks.pop().expect("an error event");
     error_event_code(&error);
