@@ -12,12 +12,12 @@ use std::thread;
 
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Edge, Wire, edge, get, post, wait_until};
+use support::{Edge, Wire, edge, get, post, wait_until, wait_while_it_goes_on};
 
 const STREAMS: usize = 200;
 
 fn config(workers: usize) -> String {
-    format!("workers = {workers}\ndrain_timeout = \"60s\"\naccess_log = \"off\"\n")
+    format!("workers = {workers}\ndrain_timeout = \"1h\"\naccess_log = \"off\"\n")
 }
 
 fn signal(pid: i32, signal: Signal) {
@@ -76,7 +76,8 @@ fn processes_follow_each_other_and_nothing_is_lost() {
             edge.rewrite_config(&config(workers));
             let before = asked.load(Ordering::Relaxed);
             pid = hand_over(&edge, pid, nth);
-            wait_until("the next one serves", || asked.load(Ordering::Relaxed) > before + 100);
+            let asked = || asked.load(Ordering::Relaxed);
+            wait_while_it_goes_on("the next one serves", asked, || asked() > before + 100);
         }
         let bodies: Vec<_> = readers.into_iter().map(|reader| reader.join().expect("a reader")).collect();
         stop.store(true, Ordering::Relaxed);
