@@ -4,7 +4,6 @@
 mod support;
 
 use std::io::Write;
-use std::time::Duration;
 
 use support::{Edge, End, LAST_CHUNK, STREAM_BODY, Upstream, answer, chunk, config, error_code, get, post};
 
@@ -77,7 +76,7 @@ fn what_cannot_be_understood_is_refused_and_forgotten() {
     for (status, wire) in cases {
         refused(&edge, &wire, status);
     }
-    assert!(upstream.idle_for(Duration::ZERO), "something reached the upstream");
+    assert!(upstream.is_idle(), "something reached the upstream");
     assert_eq!(edge.metric("sedge_upstream_connections_opened_total", &[]), 0.0);
 }
 
@@ -94,7 +93,7 @@ fn what_is_not_served_leaves_its_body_unread() {
         assert!(matches!(head.status(), 404 | 405), "{path}: {head:?}");
         assert_eq!(client.read_to_close().text(), "", "{path}");
     }
-    assert!(upstream.idle_for(Duration::ZERO));
+    assert!(upstream.is_idle());
 }
 
 #[test]
@@ -111,7 +110,7 @@ fn a_body_that_is_too_large_by_its_length_is_not_waited_for() {
         assert_eq!(client.read_to_close().text(), "");
     }
     refused(&edge, &with_fields(&["Content-Length: 1001"]), 413);
-    assert!(upstream.idle_for(Duration::ZERO));
+    assert!(upstream.is_idle());
 }
 
 /// A chunked body that was too large, and was received whole with its head, was refused while it still lay in the
@@ -129,7 +128,7 @@ fn a_chunked_body_that_is_too_large_is_never_a_request() {
         let bytes: Vec<u8> = SMUGGLED.iter().flat_map(|byte| chunk([*byte])).collect();
         refused(&edge, &[&head[..], &bytes, LAST_CHUNK].concat(), 413);
     }
-    assert!(upstream.idle_for(Duration::ZERO), "something reached the upstream");
+    assert!(upstream.is_idle(), "something reached the upstream");
 }
 
 #[test]
@@ -169,7 +168,7 @@ fn broken_chunks_are_a_400_and_the_end() {
     ] {
         refused(&edge, &[&head[..], broken].concat(), 400);
     }
-    assert!(upstream.idle_for(Duration::ZERO), "something reached the upstream");
+    assert!(upstream.is_idle(), "something reached the upstream");
 }
 
 #[test]
@@ -188,7 +187,7 @@ fn a_late_head_or_body_is_a_408_and_the_end() {
         let _ = client.stream().write_all(SMUGGLED);
         assert_eq!(client.read_to_close().text(), "");
     }
-    assert!(upstream.idle_for(Duration::ZERO));
+    assert!(upstream.is_idle());
 }
 
 /// An answer may begin before the request has been sent whole. When the client then broke its request off, the half of it
