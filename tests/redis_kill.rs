@@ -16,7 +16,7 @@ use std::thread;
 use rustix::process::Signal;
 use support::redis::Redis;
 use support::streams::{Events, close, create, path, read_all, request};
-use support::{Edge, Wire, get, wait_until};
+use support::{Edge, Wire, get, wait_until, wait_while_it_goes_on};
 
 const ROUNDS: u64 = 6;
 const STREAMS: usize = 2;
@@ -164,7 +164,8 @@ fn what_was_answered_survives_kills_of_nodes_and_of_redis() {
     for round in 0..rounds {
         let more = 1 + (round + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) % ANSWERS_MAX;
         let until = shared.answers.load(Ordering::Acquire) + more;
-        wait_until("answers", || {
+        let answers = || shared.answers.load(Ordering::Acquire);
+        wait_while_it_goes_on("answers", answers, || {
             let failed = producers.iter().any(|producer| producer.is_finished())
                 || followers.iter().any(|follower| follower.is_finished());
             failed || shared.answers.load(Ordering::Acquire) >= until
@@ -188,7 +189,8 @@ fn what_was_answered_survives_kills_of_nodes_and_of_redis() {
     }
 
     let before = shared.answers.load(Ordering::Acquire);
-    wait_until("it goes on after the last", || shared.answers.load(Ordering::Acquire) > before + 100);
+    let answers = || shared.answers.load(Ordering::Acquire);
+    wait_while_it_goes_on("it goes on after the last", answers, || answers() > before + 100);
     shared.over.store(true, Ordering::Release);
     nodes.iter().for_each(|node| node.wait_metric("sedge_redis_up", &[], 1.0));
     producers.into_iter().for_each(|producer| producer.join().expect("a producer"));

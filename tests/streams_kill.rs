@@ -240,7 +240,8 @@ fn what_was_answered_survives_kill_9() {
         assert_eq!(head.status(), 201, "{}", body.text());
         let inherited = known[0].text.len();
 
-        support::wait_until("answers", || {
+        let answers = || shared.answers.load(Ordering::Acquire);
+        support::wait_while_it_goes_on("answers", answers, || {
             let failed = producers.iter().any(|producer| producer.is_finished())
                 || followers.iter().any(|(_, follower)| follower.is_finished());
             failed || shared.answers.load(Ordering::Acquire) >= until

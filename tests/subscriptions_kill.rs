@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use support::edge::scratch;
-use support::{Edge, Upstream, answer, get, wait_until};
+use support::{Edge, Upstream, answer, get, wait_while_it_goes_on};
 
 const ROUNDS: u64 = 10;
 const PATHS: u64 = 5;
@@ -86,10 +86,14 @@ fn a_crash_at_any_moment_loses_no_work_and_takes_no_word_back() {
                 );
                 head.get("stream-next-offset").expect("an offset").to_owned()
             };
-            wait_until("all is worked off", || {
-                let acked = acked(&edge);
-                acked.len() as u64 == PATHS && acked.iter().all(|(path, acked)| *acked == tail(path))
-            });
+            wait_while_it_goes_on(
+                "all is worked off",
+                || acked(&edge),
+                || {
+                    let acked = acked(&edge);
+                    acked.len() as u64 == PATHS && acked.iter().all(|(path, acked)| *acked == tail(path))
+                },
+            );
             continue;
         }
         let target = edge.addr();
@@ -109,7 +113,8 @@ fn a_crash_at_any_moment_loses_no_work_and_takes_no_word_back() {
         });
         // Killed after so many webhooks of this round, whatever else is under way then.
         let wanted = seen.lock().expect("no panic").len() as u64 + 1 + support::chaos::mix(round) % 8;
-        wait_until("webhooks are sent", || seen.lock().expect("no panic").len() as u64 >= wanted);
+        let sent = || seen.lock().expect("no panic").len() as u64;
+        wait_while_it_goes_on("webhooks are sent", sent, || sent() >= wanted);
         before = acked(&edge);
         edge.signal(Signal::KILL);
         edge.wait_exit();

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use support::chaos::mix;
 use support::redis::Redis;
 use support::subscriptions::{bearer, create, progress, subscribe, subscription};
-use support::{Edge, Upstream, Wire, answer, wait_until};
+use support::{Edge, Upstream, Wire, answer, wait_until, wait_while_it_goes_on};
 
 const ROUNDS: u64 = 6;
 const PATHS: u64 = 4;
@@ -256,7 +256,8 @@ fn a_crash_at_any_moment_loses_no_work_and_takes_no_word_back() {
     tasks.extend(start(|shared, _| watch(shared), 1));
     for round in 0..rounds {
         let wanted = shared.finished.load(Ordering::Acquire) + 1 + mix(seed + round) % WAKES_MAX;
-        wait_until("wakes are finished", || {
+        let finished = || shared.finished.load(Ordering::Acquire);
+        wait_while_it_goes_on("wakes are finished", finished, || {
             shared.finished.load(Ordering::Acquire) >= wanted
                 || tasks.iter().any(thread::JoinHandle::is_finished)
         });
@@ -282,7 +283,8 @@ fn a_crash_at_any_moment_loses_no_work_and_takes_no_word_back() {
     }
 
     let before = [shared.seen("hooks"), shared.seen("pull")];
-    wait_until("both go on after the last", || {
+    let seen = || (shared.seen("hooks"), shared.seen("pull"));
+    wait_while_it_goes_on("both go on after the last", seen, || {
         shared.seen("hooks") > before[0] + 3 && shared.seen("pull") > before[1] + 3
     });
     let tail = |node: &Edge, path: &str| {
@@ -295,7 +297,8 @@ fn a_crash_at_any_moment_loses_no_work_and_takes_no_word_back() {
     shared.over.store(false, Ordering::Release);
     let workers = start(work, WORKERS);
     for id in ["hooks", "pull"] {
-        wait_until("all is worked off", || {
+        let done = || cursors(&shared, 0, id);
+        wait_while_it_goes_on("all is worked off", done, || {
             let Some(acked) = cursors(&shared, 0, id) else { return false };
             acked.len() as u64 == PATHS && acked.iter().all(|(path, acked)| *acked == tail(&nodes[1], path))
         });
