@@ -212,6 +212,57 @@ fn with_cors(url: &str, lines: &str) -> Edge {
     Edge::configured(&format!("{}[cors]\n{lines}\n", with_key(url, "")))
 }
 
+/// Google's SDKs show a key in `x-goog-api-key` or `?key=`, Azure's gateways in fields and parameters of their own. All of these went on
+/// to an upstream beside the key that is configured for it: a client's key for this server, or for another vendor.
+#[test]
+fn no_key_of_a_client_goes_on_beside_a_key_of_the_house() {
+    const THEIRS: [&str; 7] = [
+        "Authorization: Bearer sk-client-secret",
+        "x-api-key: sk-theirs",
+        "api-key: sk-theirs",
+        "x-goog-api-key: sk-theirs",
+        "X_Goog_Api_Key: sk-theirs",
+        "Ocp-Apim-Subscription-Key: sk-theirs",
+        "Cookie: session=sk-theirs",
+    ];
+    let path = "/v1/models?alt=sse&key=sk-theirs&api_key=sk-theirs&api-key=sk-theirs&access_token=sk-theirs&k%65y=sk-theirs&b";
+    let upstream = Upstream::listen();
+    for (config, authorization) in [
+        (format!("{}{}\n", upstream_table(&upstream), key_file()), Some("Bearer sk-upstream-secret")),
+        (with_key(&upstream.url(), ""), None),
+        (with_key(&upstream.url(), &key_file()), Some("Bearer sk-upstream-secret")),
+    ] {
+        let edge = Edge::configured(&config);
+        let (seen, _) = through(&edge, &upstream, &get(path, &THEIRS), &ok());
+        assert_eq!(seen.get("authorization"), authorization, "{config}");
+        assert_eq!(seen.start, "GET /v1/models?alt=sse&b HTTP/1.1", "{config}");
+        assert!(!format!("{seen:?}").contains("sk-theirs"), "{seen:?}");
+        assert_unsaid(&edge, &["sk-theirs", "alt=sse"]);
+    }
+    // Where this server has no key and knows none, they are the upstream's business.
+    let edge = Edge::to(&upstream);
+    let (seen, _) = through(&edge, &upstream, &get(path, &THEIRS), &ok());
+    assert_eq!(seen.start, format!("GET {path} HTTP/1.1"));
+    assert_eq!(seen.get("cookie"), Some("session=sk-theirs"));
+    assert_eq!(seen.all("x-goog-api-key"), ["sk-theirs", "sk-theirs"]);
+}
+
+/// Google's SDKs have no other way to show one.
+#[test]
+fn a_client_key_may_come_as_googles_sdks_send_it() {
+    let upstream = Upstream::listen();
+    let edge = Edge::configured(&with_key(&upstream.url(), ""));
+    let (seen, head) =
+        through(&edge, &upstream, &get("/v1/models", &["x-goog-api-key: sk-client-secret"]), &ok());
+    assert!(head.status() == 200 && !seen.has("x-goog-api-key"), "{seen:?}");
+    let (head, _) = edge.ask(&get("/v1/models?key=sk-client-secret", &[]));
+    assert_eq!(head.status(), 401, "a key in an address ends in logs");
+}
+
+fn upstream_table(upstream: &Upstream) -> String {
+    self::upstream(&upstream.url())
+}
+
 #[test]
 fn pages_of_other_origins_are_nobodys_business_by_default() {
     let upstream = Upstream::listen();

@@ -60,7 +60,7 @@ pub(super) fn balance(value: &Value<'_>) -> Result<Balance, String> {
 fn field(value: &Value<'_>) -> Result<String, String> {
     let name = value.name(FIELD_MAX_BYTES)?.to_ascii_lowercase();
     match &name[..] {
-        "authorization" | "api-key" | "x-api-key" => {
+        "authorization" | "api-key" | "x-api-key" | "x-goog-api-key" | "ocp-apim-subscription-key" => {
             Err(format!("is {name:?}, which is what \"sticky\" alone goes by"))
         }
         _ if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') => {

@@ -104,8 +104,9 @@ fn is_protected(name: &str) -> bool {
         9 => &["x-api-key"],
         12 => &["content-type"],
         13 => &["authorization"],
-        14 => &["content-length"],
+        14 => &["content-length", "x-goog-api-key"],
         16 => &["content-encoding"],
+        25 => &["ocp-apim-subscription-key"],
         _ => return false,
     };
     protected.iter().any(|known| name.eq_ignore_ascii_case(known))

@@ -48,6 +48,7 @@ pub mod attempts;
 pub mod budget;
 pub mod client;
 pub mod core;
+mod credentials;
 pub mod deadline;
 pub mod decides;
 pub mod desk;

@@ -78,7 +78,7 @@ impl Exchange<'_> {
     /// What a request goes by: the value of `field`, or else who the client is.
     fn key(&self, field: Option<&str>) -> u64 {
         let request = &*self.request;
-        let value = field.and_then(|name| request.field_value(name));
+        let value = field.and_then(|name| request.affinity_value(name));
         let credentials = || {
             let (authorization, api_key) = request.credentials();
             authorization.or(api_key)

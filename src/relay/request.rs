@@ -15,6 +15,7 @@ use crate::http::fields::{Lines, is_called, is_of_a_proxy};
 use crate::http::request::{RequestBody, RequestHead};
 use crate::observe::{Degraded, Ids, TraceContext, valid_request_id};
 
+use super::credentials;
 use super::media_type::{self, MediaType};
 use super::sending::Sending;
 
@@ -178,15 +179,21 @@ impl Request {
                 return Taken::Kept;
             }
             b'a' if is("authorization") => {
-                sending.authorization = Some(value.to_vec());
+                sending.credentials.authorization = Some(value.to_vec());
                 return Taken::Kept;
             }
-            b'a' if is("api-key") => {
-                sending.api_keys.push(("Api-Key", value.to_vec()));
-                return Taken::Kept;
+            b'a' | b'x' | b'o' if matches!(name.len(), 7 | 9 | 14 | 25) => {
+                if let Some(field) = credentials::field(name) {
+                    sending.credentials.keys.push((field, value.to_vec()));
+                    return Taken::Kept;
+                }
             }
-            b'x' if is("x-api-key") => {
-                sending.api_keys.push(("X-Api-Key", value.to_vec()));
+            b'c' if is("cookie") => {
+                let cookie = sending.credentials.cookie.get_or_insert_default();
+                if !cookie.is_empty() {
+                    cookie.extend_from_slice(b"; ");
+                }
+                cookie.extend_from_slice(value);
                 return Taken::Kept;
             }
             b'x' if is("x-request-id") => {

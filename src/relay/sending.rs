@@ -6,6 +6,7 @@ use crate::http::request::RequestBody;
 use crate::shard::clock::Millis;
 use crate::upstream::target::Target;
 
+use super::credentials::Credentials;
 use super::request::Request;
 
 /// Nothing may change the bytes on their way here, and whoever is asked may know who asks (RFC 9110, 7.6.3).
@@ -14,9 +15,7 @@ const OF_EVERY_REQUEST: &[u8] = b"Accept-Encoding: identity\r\nVia: 1.1 sedge\r\
 /// What of a request is of use until it has been sent.
 pub(super) struct Sending {
     /// What the client says who it is.
-    pub(super) authorization: Option<Vec<u8>>,
-    /// The same in the fields that Anthropic's and Azure's SDKs use: each with its name.
-    pub(super) api_keys: Vec<(&'static str, Vec<u8>)>,
+    pub(super) credentials: Credentials,
     /// The server that the client meant, and right behind it the fields to forward, as lines, without those that are written for
     /// each upstream.
     pub(super) lines: Vec<u8>,
@@ -44,30 +43,6 @@ impl Request {
         &lines[..*host_bytes]
     }
 
-    /// What the client says who it is: `Authorization`, and the first of the fields that others use for it.
-    pub fn credentials(&self) -> (Option<&[u8]>, Option<&[u8]>) {
-        let sending = self.sending();
-        (sending.authorization.as_deref(), sending.api_keys.first().map(|(_, key)| &key[..]))
-    }
-
-    /// Appends the fields in which the client says who it is.
-    pub fn write_credentials(&self, out: &mut Vec<u8>) {
-        let Sending { authorization, api_keys, .. } = self.sending();
-        if let Some(theirs) = authorization {
-            write_field(out, "Authorization", theirs);
-        }
-        for (name, theirs) in api_keys {
-            write_field(out, name, theirs);
-        }
-    }
-
-    /// What the client says who it is has opened this door, and is nobody else's business.
-    pub fn forget_credentials(&mut self) {
-        if let Some(sending) = &mut self.sending {
-            (sending.authorization, sending.api_keys) = (None, Vec::new());
-        }
-    }
-
     /// The fields have been sent for the last time.
     pub fn forget_fields(&mut self) {
         self.sending = None;
@@ -75,23 +50,20 @@ impl Request {
 
     /// The head for `target`, normalised: one form for everything that can be said in several.
     pub fn write(&self, target: &Target, framing: &RequestBody, left: Left) -> Vec<u8> {
-        let (prefix, rest) = target.path(&self.target);
-        let sending = self.sending();
-        let Sending { authorization, api_keys, .. } = sending;
-        let fields = sending.fields();
+        // A client's key is not shown to an upstream that has one of its own.
+        let ours = target.authorization().filter(|(_, yields)| !(*yields && self.carries_key()));
+        let stripped = ours.and_then(|_| self.target_without_keys());
+        let (prefix, rest) = target.path(stripped.as_deref().unwrap_or(&self.target));
+        let fields = self.sending().fields();
         let mut head = Vec::with_capacity(fields.len() + self.target.len() + 512);
         for part in [&self.method, " ", prefix, rest, " HTTP/1.1\r\n"] {
             head.extend_from_slice(part.as_bytes());
         }
         write_field(&mut head, "Host", target.authority.as_bytes());
         head.extend_from_slice(fields);
-        // A client's key is not shown to an upstream that has one of its own.
-        let carries_key = authorization.is_some() || !api_keys.is_empty();
-        match target.authorization() {
-            Some((ours, yields)) if !(yields && carries_key) => {
-                write_field(&mut head, "Authorization", ours.as_bytes());
-            }
-            _ => self.write_credentials(&mut head),
+        match ours {
+            Some((ours, _)) => write_field(&mut head, "Authorization", ours.as_bytes()),
+            None => self.write_credentials(&mut head),
         }
         head.extend_from_slice(OF_EVERY_REQUEST);
         write_field(&mut head, "X-Request-Id", self.id.as_bytes());
@@ -115,13 +87,8 @@ impl Request {
 }
 
 impl Sending {
-    pub(super) const NOTHING: Sending = Sending {
-        authorization: None,
-        api_keys: Vec::new(),
-        lines: Vec::new(),
-        host_bytes: 0,
-        accepted: Vec::new(),
-    };
+    pub(super) const NOTHING: Sending =
+        Sending { credentials: Credentials::NOTHING, lines: Vec::new(), host_bytes: 0, accepted: Vec::new() };
 
     fn fields(&self) -> &[u8] {
         &self.lines[self.host_bytes..]
