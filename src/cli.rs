@@ -31,7 +31,7 @@ Options of serve and check:
   --config FILE        configuration                [sedge.toml, if it is there]  env SEDGE_CONFIG
   --admin ADDR|off     where metrics and health are served     [127.0.0.1:9090]
   --data-dir DIR       where durable streams are kept; without it they live in memory
-  --open               serve beyond loopback though no client keys are configured
+  --open               serve beyond loopback, and under any Host, though no client keys are configured
   --relay-all          relay every path, not only /v1/...
   --workers N          threads                                   [one per core]
   --tls-cert FILE      serve TLS with this certificate chain (PEM)...

@@ -243,7 +243,7 @@ fn a_compressed_stream_is_left_alone() {
 fn answers_without_a_body_leave_the_connection_in_step() {
     let upstream = Upstream::listen();
     let edge = Edge::to(&upstream);
-    let head_request = b"HEAD /v1/models HTTP/1.1\r\nHost: edge.test\r\n\r\n".to_vec();
+    let head_request = b"HEAD /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec();
     let (mut client, mut peer, ..) = relayed(&edge, &upstream, &head_request);
     peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 4096\r\n\r\n");
     let head = client.read_head();
@@ -272,7 +272,7 @@ fn answers_without_a_body_leave_the_connection_in_step() {
 fn a_chunked_head_answer_has_no_body_either() {
     let upstream = Upstream::listen();
     let edge = Edge::to(&upstream);
-    let head_request = b"HEAD /v1/chat/completions HTTP/1.1\r\nHost: edge.test\r\n\r\n".to_vec();
+    let head_request = b"HEAD /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec();
     let (mut client, mut peer, ..) = relayed(&edge, &upstream, &head_request);
     peer.send(SSE_HEAD);
     assert_eq!(client.read_head().status(), 200);

@@ -110,7 +110,7 @@ impl Server {
         let forwarded = head.forwarded().map(|field| (field.name.to_ascii_lowercase(), field.value.to_vec()));
         let message = Message {
             method: head.method.into(),
-            target: head.target.into(),
+            target: head.target.to_string(),
             forwarded: forwarded.collect(),
             body: Vec::new(),
         };

@@ -78,7 +78,7 @@ proptest! {
         prop_assert_eq!(scanner.scan(&bytes[..cut.index(bytes.len())]), Ok(None));
         prop_assert_eq!(scanner.scan(&bytes), Ok(Some(bytes.len())));
         let head = request::parse(&bytes).map_err(|reject| TestCaseError::fail(reject.to_string()))?;
-        prop_assert_eq!((head.method, head.target), (&method[..], &target[..]));
+        prop_assert_eq!((head.method, &*head.target), (&method[..], &target[..]));
         prop_assert_eq!(head.body, length.map_or(RequestBody::None, RequestBody::Length));
         let got: Vec<_> = head.forwarded().map(|field| (field.name.to_owned(), field.value.to_vec())).collect();
         prop_assert_eq!(got, fields);

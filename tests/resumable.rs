@@ -127,7 +127,7 @@ fn deleting_it_stops_the_upstream() {
 }
 
 fn delete(path: &str) -> Vec<u8> {
-    format!("DELETE {path} HTTP/1.1\r\nHost: edge.test\r\n\r\n").into_bytes()
+    format!("DELETE {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
 }
 
 #[test]

@@ -21,7 +21,7 @@ const SUBSCRIPTION: &str = "/v1/stream/__ds/subscriptions/s";
 fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
-        "{method} {path} HTTP/1.1\r\nHost: edge.test\r\nContent-Type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
     )
     .into_bytes()
@@ -80,7 +80,7 @@ fn a_crash_at_any_moment_loses_no_work_and_takes_no_word_back() {
                         .iter()
                         .copied()
                         .chain(path.bytes())
-                        .chain(b" HTTP/1.1\r\nHost: edge.test\r\nConnection: close\r\n\r\n".iter().copied())
+                        .chain(b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".iter().copied())
                         .collect::<Vec<u8>>()
                         .as_slice(),
                 );

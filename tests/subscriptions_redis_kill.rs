@@ -93,7 +93,7 @@ fn request(method: &str, path: &str, token: Option<&Value>, body: &str) -> Vec<u
     let token = token.map_or(String::new(), |token| format!("{}\r\n", bearer(token)));
     let length = body.len();
     format!(
-        "{method} {path} HTTP/1.1\r\nHost: edge.test\r\nContent-Type: application/json\r\n{token}\
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{token}\
          Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
     )
     .into_bytes()

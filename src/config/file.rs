@@ -9,6 +9,7 @@ use super::cors::Cors;
 use super::document::{Document, Table, Value};
 use super::error::{Origin, Problem};
 use super::files::{check_parent, check_readable};
+use super::hosts::host;
 use super::keys::{self, ClientKey};
 use super::limits::Limits;
 use super::network::{Network, network};
@@ -24,12 +25,13 @@ use super::{AccessLog, Env, ServerTls, did_you_mean};
 pub(crate) const WORKERS_MAX: u64 = 4096;
 
 /// What stands outside of all tables. Beneath a table's name it would belong to that table, which is easily overlooked.
-const TOP_KEYS: [&str; 14] = [
+const TOP_KEYS: &[&str] = &[
     "listen",
     "admin",
     "admin_token",
     "trusted_proxies",
     "open",
+    "hosts",
     "relay_all",
     "workers",
     "upstream_ca",
@@ -51,6 +53,7 @@ pub(super) struct FileSettings {
     pub(super) cors: Option<Cors>,
     pub(super) open: bool,
     pub(super) relay_all: bool,
+    pub(super) hosts: Vec<String>,
     pub(super) workers: Option<usize>,
     pub(super) tls: Option<ServerTls>,
     pub(super) upstream_ca: Vec<PathBuf>,
@@ -94,6 +97,7 @@ fn read_root(document: &Document<'_>, root: &Table<'_>, upstreams_replaced: bool
         trusted_proxies: root.get("trusted_proxies", |value| Ok(value.each(network))).unwrap_or_default(),
         open: root.get("open", Value::boolean).unwrap_or_default(),
         relay_all: root.get("relay_all", Value::boolean).unwrap_or_default(),
+        hosts: root.get("hosts", |value| Ok(value.each(host))).unwrap_or_default(),
         workers: root.get("workers", |value| Ok(value.integer(0..=WORKERS_MAX)? as usize)),
         upstream_ca: root.get("upstream_ca", |value| Ok(value.each(readable))).unwrap_or_default(),
         playground: root.get("playground", Value::boolean),

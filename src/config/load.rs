@@ -139,6 +139,7 @@ pub(super) fn load_in(
         } else {
             args.upstream_ca.clone()
         },
+        hosts: settings.hosts,
         playground: settings.playground.unwrap_or(true),
         access_log: settings.access_log.unwrap_or(AccessLog::Stdout),
         simulator: upstreams.is_empty(),

@@ -25,6 +25,7 @@ mod error;
 mod file;
 mod files;
 mod glob;
+mod hosts;
 mod keys;
 mod limits;
 mod load;
@@ -95,6 +96,8 @@ pub struct Config {
     pub open: bool,
     /// Relay every path, not only those below `/v1/`.
     pub relay_all: bool,
+    /// Names that this server is reached by; where there are no keys, no others are served beside loopback's.
+    pub hosts: Vec<String>,
     /// Worker threads; 0 stands for one per core.
     pub workers: usize,
     /// What TLS is served with, if it is.

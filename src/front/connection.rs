@@ -14,14 +14,13 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::Door;
+use super::head::{self, Taken};
 use super::streams::{Answered, Held};
-use super::{batch, cors, local, streams};
+use super::{batch, local, streams};
 use crate::config::Config;
-use crate::guard::{self, proxies};
+use crate::guard;
 use crate::http::Reject;
-use crate::http::request::{
-    self, FIELD_SECTION_BYTES, HeadScanner, REQUEST_LINE_BYTES, RequestBody, RequestHead,
-};
+use crate::http::request::{FIELD_SECTION_BYTES, HeadScanner, REQUEST_LINE_BYTES, RequestBody};
 use crate::observe::Outcome;
 use crate::openai::ApiError;
 use crate::relay::answer::{self, Local};
@@ -37,7 +36,6 @@ use crate::relay::settings::Settings;
 use crate::relay::writing::write_all;
 use crate::shard::block::BLOCK_BYTES;
 use crate::shard::clock::{Micros, Millis};
-use crate::upstream::affinity;
 
 /// A head never needs more room than this: its bounds, and a line end before it.
 const HEAD_BYTES_MAX: usize = REQUEST_LINE_BYTES + FIELD_SECTION_BYTES + 1024;
@@ -221,12 +219,15 @@ fn read(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, length: usiz
     // Our own answers, too, have to be taken.
     client.deadlines.stall(millis(settings.config.timeouts.client_stall));
     let mut inbound = client.inbound();
-    let (mut request, preflight) = match request::parse(&inbound.bytes()[..length]) {
-        Ok(head) => take(&head, core, &settings, peer, door),
+    let Taken { mut request, preflight, barred } = match head::parse(&inbound.bytes()[..length]) {
+        Ok(head) => head::take(&head, core, &settings, peer, door),
         Err(reject) => return Next::Refuse(Box::new(reject)),
     };
     inbound.consume(length);
     drop(inbound);
+    if let Some(error) = barred {
+        return refusal(request, &error);
+    }
     if let Some(found) = local::find(&request, core, door) {
         return Next::Give(request, Box::new(found));
     }
@@ -239,39 +240,21 @@ fn read(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, length: usiz
         Ok(()) if streams::may_be_kept(&request, core) => Next::Again(request),
         Ok(()) if models::is_union(&request, core) => Next::Union(request),
         Ok(()) => Next::Relay(request),
-        Err(error) => {
-            let found = local::Found {
-                status: error.status,
-                content_type: "application/json",
-                body: error.body().into(),
-                fields: answer::error_fields(&error),
-                error: error.code,
-                quiet: false,
-            };
-            Next::Give(request, Box::new(found))
-        }
+        Err(error) => refusal(request, &error),
     }
 }
 
-/// Takes what is needed out of a head, and says whether it is a preflight.
-fn take(
-    head: &RequestHead<'_>,
-    core: &Core,
-    settings: &Settings,
-    peer: IpAddr,
-    door: Door,
-) -> (Box<Request>, bool) {
-    let config = &settings.config;
-    let trusted = proxies::is_trusted(&config.trusted_proxies, peer);
-    let mut request = Box::new(Request::new(head, trusted, &mut core.ids.borrow_mut()));
-    if trusted {
-        request.client = Some(proxies::client(&config.trusted_proxies, peer, &head.fields));
-    }
-    request.who = number(request.client.unwrap_or(peer).to_canonical(), settings.knows_clients);
-    let cors = config.cors.as_ref().filter(|_| door == Door::Public);
-    let Some(said) = cors.and_then(|cors| cors::answer(head, cors)) else { return (request, false) };
-    request.cross_origin = Some(said.fields);
-    (request, said.preflight)
+/// An error in place of what was asked for.
+fn refusal(request: Box<Request>, error: &ApiError) -> Next {
+    let found = local::Found {
+        status: error.status,
+        content_type: "application/json",
+        body: error.body().into(),
+        fields: answer::error_fields(error),
+        error: error.code,
+        quiet: false,
+    };
+    Next::Give(request, Box::new(found))
 }
 
 /// Whether the request may go on: its path is relayed, its key is known, and the process has room for it.
@@ -297,16 +280,6 @@ fn admit(request: &mut Request, core: &Core, settings: &Settings, door: Door) ->
         return Err(ApiError::draining());
     }
     if core.has_room(settings) { Ok(()) } else { Err(ApiError::overloaded()) }
-}
-
-/// A client without a key, as a number. Only where upstreams are chosen by it has it to be the same in every process. An IPv6
-/// client has a whole network of addresses.
-fn number(address: IpAddr, agreed: bool) -> u64 {
-    match address {
-        address if agreed => affinity::hash(address.to_string().as_bytes()),
-        IpAddr::V4(address) => affinity::hash(&address.octets()),
-        IpAddr::V6(address) => affinity::hash(&address.octets()[..8]),
-    }
 }
 
 fn is_relayed(path: &str, config: &Config) -> bool {

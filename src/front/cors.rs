@@ -25,7 +25,7 @@ pub struct Said {
 
 /// What is said of a request with this head; nothing if no page sent it.
 pub fn answer(head: &RequestHead<'_>, cors: &Cors) -> Option<Said> {
-    let origin = head.field("origin")?;
+    let origin = head.origin?;
     let method = head.field("access-control-request-method").filter(|_| head.method == "OPTIONS");
     let mut out = Vec::with_capacity(512);
     let vary: &[u8] = match (method, &cors.origins) {

@@ -31,6 +31,11 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// Not to be stored: the next answer may differ.
 const FRESH: &[(&str, &str)] = &[("Cache-Control", "no-store")];
 
+/// Whether a path tells of the process's health.
+pub fn is_health(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz" | "/healthz")
+}
+
 /// The answer of our own to `request`, if there is one.
 pub fn find(request: &Request, core: &Core, door: Door) -> Option<Found> {
     let found = match (request.path(), door) {

@@ -8,7 +8,9 @@ pub mod batch;
 mod body;
 pub mod connection;
 pub mod cors;
+mod head;
 pub mod local;
+mod path;
 pub mod streams;
 
 use std::future::poll_fn;

@@ -1,12 +1,14 @@
 //! Who may come in: client keys, known by their SHA-256 alone ([`holder`]), the operators' token, how many at a time
-//! ([`seats`]), and who may say for whom it asks ([`proxies`]). And how much of it: the limits of keys, routes and upstreams
-//! ([`meter`]), kept by [`rate`], passed by each request ([`pass`]) and told to its client ([`rate_fields`]).
+//! ([`seats`]), and who may say for whom it asks ([`proxies`]); where there are no keys, what keeps web pages out ([`hosts`]). And how
+//! much of it: the limits of keys, routes and upstreams ([`meter`]), kept by [`rate`], passed by each request ([`pass`]) and told to its
+//! client ([`rate_fields`]).
 //!
 //! Every known key is compared, in constant time, whether or not one has matched: how long it takes tells nothing about the
 //! keys there are.
 
 pub mod account;
 pub mod holder;
+pub mod hosts;
 pub mod meter;
 pub mod meters;
 pub mod pass;

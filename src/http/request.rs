@@ -3,6 +3,7 @@
 //! [`HeadScanner`] says where a head ends; [`parse`] reads a complete one. What `parse` returns can be sent on: one
 //! Host at most, one framing at most, no byte that any reader takes for the end of a line.
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 use super::fields::{self, ConnectionTokens, Field};
@@ -69,9 +70,15 @@ pub struct RequestHead<'b> {
     /// Any token but CONNECT and TRACE.
     pub method: &'b str,
     /// Path and query, or `*`: an absolute target is reduced to them.
-    pub target: &'b str,
+    pub target: Cow<'b, str>,
     /// The sender's version.
     pub version: Version,
+    /// The value of `Host`; none only in HTTP/1.0.
+    pub host: Option<&'b [u8]>,
+    /// The value of `Origin`: the site of the page that sent the request.
+    pub origin: Option<&'b [u8]>,
+    /// The value of `Sec-Fetch-Site`: how that site is related to this one.
+    pub fetch_site: Option<&'b [u8]>,
     /// All fields in order, those of this hop included.
     pub fields: Vec<Field<'b>>,
     /// The bytes they stand in.
@@ -144,6 +151,9 @@ pub fn parse(head: &[u8]) -> Result<RequestHead<'_>, Reject> {
         method,
         target: target.origin,
         version,
+        host: seen.host.filter(|host| !host.is_empty()),
+        origin: seen.origin,
+        fetch_site: seen.fetch_site,
         fields: list,
         bytes: head,
         body,
@@ -213,6 +223,8 @@ fn why_refused(head: &[u8]) -> Reject {
 struct Seen<'b> {
     framing: Framing,
     host: Option<&'b [u8]>,
+    origin: Option<&'b [u8]>,
+    fetch_site: Option<&'b [u8]>,
     connection: ConnectionTokens,
     expect_continue: bool,
 }
@@ -229,6 +241,7 @@ impl<'b> Seen<'b> {
                 }
                 self.expect_continue = true;
             }
+            6 if field.is("origin") => self.origin = Some(field.value),
             10 if field.is("connection") => {
                 self.connection.read(field.value);
                 if self.connection.others > CONNECTION_OPTIONS {
@@ -237,6 +250,7 @@ impl<'b> Seen<'b> {
             }
             14 if field.is("content-length") => self.framing.content_length(field.value)?,
             17 if field.is("transfer-encoding") => self.framing.transfer_encoding(field.value)?,
+            14 if field.is("sec-fetch-site") => self.fetch_site = Some(field.value),
             14 if field.is("content_length") => return Err(LOOK_ALIKE),
             17 if field.is("transfer_encoding") => return Err(LOOK_ALIKE),
             _ => {}

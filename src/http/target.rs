@@ -1,5 +1,7 @@
 //! Where a request is directed: its target and its Host (RFC 9112, 3.2).
 
+use std::borrow::Cow;
+
 use super::Reject;
 
 pub(super) const TARGET_BYTES: Reject =
@@ -9,12 +11,11 @@ const TARGET_FORM: Reject =
 const USERINFO: Reject =
     Reject::bad("the request target contains user information; send an Authorization field");
 const AUTHORITY: Reject = Reject::bad("the request target's authority is not a valid host");
-const QUERY_WITHOUT_PATH: Reject = Reject::bad("the request target has no path; put a `/` before the `?`");
 
 /// A request target, reduced to what an origin server is sent.
 pub(super) struct Target<'b> {
     /// Path and query, or `*`.
-    pub(super) origin: &'b str,
+    pub(super) origin: Cow<'b, str>,
     /// The authority, if the target was in absolute form.
     pub(super) authority: Option<&'b str>,
 }
@@ -26,7 +27,7 @@ pub(super) fn read<'b>(method: &str, target: &'b str) -> Result<Target<'b>, Reje
         return Err(TARGET_BYTES);
     }
     if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
-        return Ok(Target { origin: target, authority: None });
+        return Ok(Target { origin: target.into(), authority: None });
     }
     absolute(target)
 }
@@ -41,17 +42,18 @@ fn absolute(target: &str) -> Result<Target<'_>, Reject> {
     if authority.contains('@') {
         return Err(USERINFO);
     }
-    if authority.is_empty() || !is_host(authority.as_bytes()) {
+    if !is_host(authority.as_bytes()) {
         return Err(AUTHORITY);
     }
-    if path.starts_with('?') {
-        return Err(QUERY_WITHOUT_PATH);
-    }
-    let origin = if path.is_empty() { "/" } else { path };
+    // Without a path the query follows the authority; the path is `/` then (RFC 9110, 4.2.3).
+    let origin = match path.starts_with('/') {
+        true => path.into(),
+        false => format!("/{path}").into(),
+    };
     Ok(Target { origin, authority: Some(authority) })
 }
 
-/// Whether `value` is `uri-host [":" port]` (RFC 9110, 7.2; RFC 3986, 3.2.2). May be empty. A comma, which RFC 3986
+/// Whether `value` is `uri-host [":" port]` with a host in it, as http has it (RFC 9110, 4.2.1 and 7.2; RFC 3986, 3.2.2). A comma, which RFC 3986
 /// allows in a name, is not taken: it is what two joined Host fields look like.
 pub(super) fn is_host(value: &[u8]) -> bool {
     let (host, port) = if value.first() == Some(&b'[') {
@@ -61,7 +63,7 @@ pub(super) fn is_host(value: &[u8]) -> bool {
     } else {
         let end = value.iter().position(|&b| b == b':').unwrap_or(value.len());
         let (name, port) = value.split_at(end);
-        (is_reg_name(name), port)
+        (!name.is_empty() && is_reg_name(name), port)
     };
     host && match port {
         [] => true,

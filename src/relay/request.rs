@@ -86,7 +86,7 @@ impl Request {
     pub fn new(head: &RequestHead<'_>, from_trusted_proxy: bool, ids: &mut Ids) -> Request {
         let mut request = Request {
             method: method(head.method),
-            target: head.target.into(),
+            target: head.target.as_ref().into(),
             path_bytes: memchr(b'?', head.target.as_bytes()).unwrap_or(head.target.len()),
             version: head.version,
             body: head.body,
@@ -98,7 +98,7 @@ impl Request {
         // Its fields, but for spaces, are all that is written down.
         let mut sending =
             Box::new(Sending { lines: Vec::with_capacity(head.bytes.len()), ..Sending::NOTHING });
-        sending.lines.extend_from_slice(head.field("host").unwrap_or_default());
+        sending.lines.extend_from_slice(head.host.unwrap_or_default());
         sending.host_bytes = sending.lines.len();
         let (mut traced, mut state) = (false, false);
         let mut lines = Lines::of(head.bytes);

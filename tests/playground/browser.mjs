@@ -6,12 +6,12 @@ const WAIT_MS = 20_000;
 
 export const EDGE = new URL(process.env.SEDGE_URL ?? "http://127.0.0.1:8080").origin;
 
-export function launch() {
+export function launch(args = []) {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: [
       "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-      "--disable-background-networking", "--disable-component-update", "--disable-sync",
+      "--disable-background-networking", "--disable-component-update", "--disable-sync", ...args,
     ],
   });
 }

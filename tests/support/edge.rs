@@ -114,9 +114,16 @@ impl Edge {
         Self::run(command, &[&["--workers", "1"], args].concat())
     }
 
-    /// Started by `command`, which may have prepared something for it, with these arguments and ports of its own.
+    /// Started by `command`, which may have prepared something for it, with these arguments and ports of its own. Every `Host` is
+    /// served.
     #[track_caller]
-    pub fn run(mut command: Command, args: &[&str]) -> Self {
+    pub fn run(command: Command, args: &[&str]) -> Self {
+        Self::run_closed(command, &[&["--open"], args].concat())
+    }
+
+    /// The same, as its users start it: without client keys it serves only the hosts that mean this machine.
+    #[track_caller]
+    pub fn run_closed(mut command: Command, args: &[&str]) -> Self {
         let mut child = command
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(args)

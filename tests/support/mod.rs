@@ -67,7 +67,7 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// A `POST` with a JSON body; `fields` are whole lines without their CRLF.
 pub fn post(path: &str, fields: &[&str], body: &str) -> Vec<u8> {
     let mut request =
-        format!("POST {path} HTTP/1.1\r\nHost: edge.test\r\nContent-Type: application/json\r\n");
+        format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n");
     for field in fields {
         request += field;
         request += "\r\n";
@@ -78,7 +78,7 @@ pub fn post(path: &str, fields: &[&str], body: &str) -> Vec<u8> {
 
 /// A `GET`; `fields` are whole lines without their CRLF.
 pub fn get(path: &str, fields: &[&str]) -> Vec<u8> {
-    let mut request = format!("GET {path} HTTP/1.1\r\nHost: edge.test\r\n");
+    let mut request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n");
     for field in fields {
         request += field;
         request += "\r\n";

@@ -16,7 +16,7 @@ pub fn path(name: &str) -> String {
 /// A request with a body, which may be empty; `fields` are whole lines without their CRLF.
 pub fn request(method: &str, target: &str, fields: &[&str], body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
-    let mut request = format!("{method} {target} HTTP/1.1\r\nHost: edge.test\r\n");
+    let mut request = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n");
     for field in fields {
         request += field;
         request += "\r\n";

@@ -300,7 +300,8 @@ impl Outcome {
 pub fn request(batch: &Request, index: usize, url: &str, body: &[u8], left: Left) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024 + body.len());
     out.extend_from_slice(format!("POST {url} HTTP/1.1\r\n").as_bytes());
-    write_field(&mut out, "Host", b"sedge");
+    let host = if batch.host().is_empty() { &b"localhost"[..] } else { batch.host() };
+    write_field(&mut out, "Host", host);
     write_field(&mut out, "Connection", b"close");
     for line in batch.fields().split_inclusive(|&byte| byte == b'\n') {
         let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
@@ -325,7 +326,7 @@ pub fn request(batch: &Request, index: usize, url: &str, body: &[u8], left: Left
 }
 
 /// Fields of a batch that are about its own body, or make it one of a kind.
-const OWN_FIELDS: [&str; 9] = [
+const OWN_FIELDS: [&str; 10] = [
     "content-type",
     "content-encoding",
     "content-length",
@@ -333,6 +334,7 @@ const OWN_FIELDS: [&str; 9] = [
     "content-md5",
     "accept",
     "origin",
+    "sec-fetch-site",
     "idempotency-key",
     "expect",
 ];

@@ -8,6 +8,7 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::PATH;
+use crate::front::path;
 use crate::openai::ApiError;
 
 /// Requests of a batch.
@@ -123,6 +124,8 @@ impl Line<'_> {
                 "`url` must be a path such as {URL}, of at most {URL_BYTES_MAX} printable ASCII characters"
             ));
         }
+        let canonical = path::canonical(url).map_err(|reject| format!("`url`: {}", reject.message))?;
+        let url = canonical.as_deref().unwrap_or(url);
         if url.split('?').next() == Some(PATH) {
             return Err("`url` must not be another batch".to_owned());
         }
@@ -199,6 +202,9 @@ mod tests {
             (r#"[{"body":{},"uri":"/"}]"#, "unknown field `uri`"),
             (r#"[{"body":[]}]"#, "Request 0 of the batch: `body` must be an object"),
             (r#"[{"body":{},"url":"/v1/x HTTP/1.1\r\nA: b"}]"#, "`url` must be a path"),
+            (r#"[{"body":{},"url":"/v1/sedge/%62atch"}]"#, "`url` must not be another batch"),
+            (r#"[{"body":{},"url":"//v1//sedge/batch?x"}]"#, "`url` must not be another batch"),
+            (r#"[{"body":{},"url":"/v1/x/../../y"}]"#, "`url`: the path has a segment `.` or `..`"),
             (r#"[{"body":{},"url":"http://a/"}]"#, "`url` must be a path"),
             (r#"[{"body":{},"url":"/v1/sedge/batch?x"}]"#, "another batch"),
             (r#"[{"body":{}},{"body":{},"method":"GET"}]"#, "Request 1 of the batch: `method`"),

@@ -87,6 +87,11 @@ pub fn is_ours(request: &Request) -> bool {
     is_of_streams(request.path())
 }
 
+/// Whether streams, or answers that may be kept as such, are read at a path.
+pub fn is_read(path: &str) -> bool {
+    is_of_streams(path) || path.starts_with(ANSWERS)
+}
+
 /// Whether a request asks for an answer again that may be kept as a stream, as `GET /v1/responses/{id}?stream=true`; those that
 /// are not are the upstream's to give ([`answer_again`]).
 pub fn may_be_kept(request: &Request, core: &Core) -> bool {
