@@ -152,3 +152,50 @@ fn it_overwrites_nothing() {
     assert_eq!(again.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&again.stderr).contains("is there already"));
 }
+
+/// An `api_base` with a user name and a password, or with a key in its query, was written into the new file in clear text.
+#[test]
+fn no_secret_of_a_url_is_written() {
+    let file = written(
+        "model_list:\n- model_name: a\n  litellm_params:\n    model: openai/a\n    api_base: https://me:hunter2@a.example/v1\n\
+         - model_name: b\n  litellm_params:\n    model: openai/b\n    api_base: https://b.example/v1?api-version=1&key=hunter2\n",
+    );
+    let (toml, told) = imported(&file);
+    assert!(!toml.contains("hunter2") && !told.contains("hunter2"), "{toml}\n{told}");
+    for line in ["url = \"https://a.example/v1\"", "url = \"https://b.example/v1\""] {
+        assert!(toml.contains(line), "{toml}");
+    }
+    assert!(
+        told.contains(":5: ") && told.contains("without the user name and password of its URL"),
+        "{told}"
+    );
+    assert!(told.contains(":9: ") && told.contains("without the query of its URL"), "{told}");
+}
+
+/// Ten lines of aliases made it read for ever, until memory was gone.
+#[test]
+fn a_file_whose_aliases_grow_without_end_is_refused() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..40 {
+        let before = vec![format!("*a{}", level - 1); 9].join(", ");
+        text += &format!("a{level}: &a{level} [{before}]\n");
+    }
+    let mut child = Command::new(edge::binary());
+    child
+        .arg("import")
+        .arg(written(&text))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let mut child = child.spawn().expect("run sedge");
+    let started = std::time::Instant::now();
+    while child.try_wait().expect("wait").is_none() {
+        if started.elapsed() > support::PATIENCE {
+            child.kill().expect("kill");
+            panic!("it still reads");
+        }
+        std::thread::yield_now();
+    }
+    let output = child.wait_with_output().expect("output");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && told.contains("with its aliases written out"), "{told}");
+}

@@ -86,6 +86,10 @@ impl Import {
         else {
             return self.remark(&params, "not carried over: where it is asked stands in no api_base of this file; an URL from the environment must be written out");
         };
+        let (url, secret) = without_secrets(&url);
+        if let (Some(what), Some(node)) = (secret, &base) {
+            self.remark(node, what);
+        }
         let url = url.trim_end_matches('/').to_owned();
         let has_path = url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
         let url = if has_path { url } else { url + provider.path };
@@ -287,5 +291,49 @@ fn reference(text: &str) -> Result<String, String> {
     match text.strip_prefix("os.environ/") {
         Some(variable) => Ok(variable.to_owned()),
         None => Err(text.to_owned()),
+    }
+}
+
+/// A URL without what may be secret in it, and what to say of that.
+fn without_secrets(url: &str) -> (String, Option<String>) {
+    let end = url.find(['?', '#']).unwrap_or(url.len());
+    let (address, query) = url.split_at(end);
+    let start = address.find("://").map_or(0, |at| at + 3);
+    let path = address[start..].find('/').map_or(address.len(), |at| start + at);
+    let host = address[start..path].rfind('@').map_or(start, |at| start + at + 1);
+    let mut left_out = Vec::new();
+    if host > start {
+        left_out.push("the user name and password");
+    }
+    if !query.is_empty() {
+        left_out.push("the query");
+    }
+    let what = format!(
+        "carried over without {} of its URL, where secrets may stand; a key belongs into the environment, as key = \"env:NAME\" of the [[upstream]]",
+        left_out.join(" and ")
+    );
+    ([&address[..start], &address[host..]].concat(), (!left_out.is_empty()).then_some(what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_loses_what_may_be_secret() {
+        for (url, kept, told) in [
+            ("https://api.example/v1", "https://api.example/v1", None),
+            ("https://api.example/v1/@me", "https://api.example/v1/@me", None),
+            ("https://u:p@api.example/v1", "https://api.example/v1", Some("the user name and password of")),
+            ("https://p@ss@api.example", "https://api.example", Some("the user name and password of")),
+            ("u:p@api.example:80/v1", "api.example:80/v1", Some("the user name and password of")),
+            ("https://api.example/v1?key=p#p", "https://api.example/v1", Some("the query of")),
+            ("https://u@a?p", "https://a", Some("the user name and password and the query of")),
+        ] {
+            let (without, what) = without_secrets(url);
+            assert_eq!(without, kept, "{url}");
+            assert_eq!(what.is_some(), told.is_some(), "{url}");
+            assert!(what.is_none_or(|what| what.contains(told.unwrap_or_default())), "{url}");
+        }
     }
 }

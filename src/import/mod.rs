@@ -2,8 +2,10 @@
 //!
 //! What may never happen:
 //! - a setting that is left out without a word: whatever is not carried over is named by file, line and path, with the reason;
-//! - a secret in the output: a key in clear text becomes a reference to the environment, a master key its SHA-256.
+//! - a secret in the output: a key in clear text becomes a reference to the environment, a master key its SHA-256,
+//!   and a URL loses its user information and its query.
 
+mod expansion;
 mod gateway;
 mod litellm;
 mod provider;
@@ -12,8 +14,11 @@ mod yaml;
 
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+
+/// The longest file that is read.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// What `sedge import` was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +57,7 @@ pub struct Remark {
 pub enum ImportError {
     /// The file cannot be read.
     Read(PathBuf, io::Error),
-    /// It is not YAML.
+    /// It is not YAML, or more of it than can be read.
     Yaml(PathBuf, String),
     /// None of its models can be carried over, for these reasons.
     Nothing(PathBuf, Vec<Remark>),
@@ -64,7 +69,9 @@ impl fmt::Display for ImportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ImportError::Read(file, error) => write!(f, "{}: cannot be read: {error}", file.display()),
-            ImportError::Yaml(file, error) => write!(f, "{}: is no YAML: {error}", file.display()),
+            ImportError::Yaml(file, error) => {
+                write!(f, "{}: is no YAML that can be read: {error}", file.display())
+            }
             ImportError::Nothing(file, remarks) => {
                 write!(
                     f,
@@ -86,7 +93,8 @@ impl std::error::Error for ImportError {}
 /// Reads `args.file` and makes a configuration of it.
 pub fn run(args: &ImportArgs) -> Result<Imported, ImportError> {
     let file = &args.file;
-    let text = std::fs::read_to_string(file).map_err(|error| ImportError::Read(file.clone(), error))?;
+    let text = read(file).map_err(|error| ImportError::Read(file.clone(), error))?;
+    expansion::check(&text).map_err(|error| ImportError::Yaml(file.clone(), error))?;
     let documents = yaml::parse(&text).map_err(|error| ImportError::Yaml(file.clone(), error))?;
     let Some(document) = documents.first() else {
         return Err(ImportError::Nothing(file.clone(), Vec::new()));
@@ -99,6 +107,16 @@ pub fn run(args: &ImportArgs) -> Result<Imported, ImportError> {
         write(output, &imported.toml).map_err(|error| ImportError::Write(output.clone(), error))?;
     }
     Ok(imported)
+}
+
+/// The whole of a file that is no longer than any configuration.
+fn read(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("it is longer than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(text)
 }
 
 /// The remarks, a line each.
