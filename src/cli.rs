@@ -29,7 +29,7 @@ Options of serve and check:
   --upstream URL       base URL of the API to relay to; may be repeated, to share the requests
                        among several                                             env OPENAI_BASE_URL
   --config FILE        configuration                [sedge.toml, if it is there]  env SEDGE_CONFIG
-  --admin ADDR|off     where metrics and health are served     [127.0.0.1:9090]
+  --admin ADDR|off     where metrics and health are served     [127.0.0.1:9091]
   --data-dir DIR       where durable streams are kept; without it they live in memory
   --open               serve beyond loopback, and under any Host, though no client keys are configured
   --relay-all          relay every path, not only /v1/...
@@ -75,7 +75,8 @@ With OPENAI_API_KEY in the environment, requests that carry no key of their own 
 and without any upstream, the built-in upstream answers.
 
 Signals:
-  TERM, INT            drain: accept nothing new, let streams finish; a second one stops at once
+  TERM, INT            drain: after drain_delay accept nothing new, let streams finish; a second one
+                       stops at once
   HUP                  read the configuration again: all of it takes effect, or, if it has errors, none
   USR2                 start the program again in this one's place: it takes over the listening sockets,
                        and this one finishes what it has

@@ -9,6 +9,7 @@ use sedge::config::{self, Config};
 use sedge::import;
 use sedge::load;
 use sedge::net::inherit::Inherited;
+use sedge::net::process;
 use sedge::serve;
 use sedge::simulator::Simulator;
 use sedge::tell;
@@ -73,6 +74,15 @@ fn run(args: &ServeArgs) -> ExitCode {
         Ok(inherited) => inherited,
         Err(error) => return complain(FAILURE, &error),
     };
+    // A process that has only begun must not be killed by a reload or a handover.
+    let signals = match serve::EarlySignals::catch() {
+        Ok(signals) => signals,
+        Err(error) => return complain(FAILURE, &format!("cannot watch for signals: {error}")),
+    };
+    // Before the first key is read.
+    if let Err(error) = process::forbid_core_dumps() {
+        tell!("sedge: core dumps could not be turned off ({error}); one would hold keys and prompts");
+    }
     let mut config = match config::load(args, &env) {
         Ok(config) => config,
         Err(errors) => {
@@ -104,7 +114,7 @@ fn run(args: &ServeArgs) -> ExitCode {
         lead(&mut config);
         Ok(config)
     };
-    match serve::serve(config, inherited, reload) {
+    match serve::serve(config, inherited, signals, reload) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(FAILURE, &error),
     }

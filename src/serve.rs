@@ -2,7 +2,7 @@
 //!
 //! | signal | what happens |
 //! | --- | --- |
-//! | SIGTERM, SIGINT | `/readyz` says 503, nothing new is accepted, streams finish within `drain_timeout`; a second one ends at once |
+//! | SIGTERM, SIGINT | `/readyz` says 503; after `drain_delay` nothing new is accepted, streams finish within `drain_timeout`; a second one ends at once |
 //! | SIGHUP | the configuration is read again and takes its place whole, or nothing changes and the reason is said |
 //! | SIGUSR2 | the program is started again, with these sockets; when it serves, this process drains ([`successor`]) |
 
@@ -39,7 +39,9 @@ use crate::stream::{self, Notes, Streams};
 use crate::tell;
 use crate::upstream::health::Healths;
 
-use signals::{End, Signals};
+pub use signals::EarlySignals;
+
+use signals::End;
 use successor::Estate;
 
 /// How long the log's writer may take to write its last lines.
@@ -80,10 +82,11 @@ impl std::error::Error for ServeError {}
 pub fn serve(
     config: Config,
     inherited: Inherited,
+    signals: EarlySignals,
     reload: impl Fn() -> Result<Config, String>,
 ) -> Result<(), ServeError> {
     panics::watch();
-    let limits = [process::raise_descriptor_limit, process::forbid_core_dumps, process::forbid_huge_pages];
+    let limits = [process::raise_descriptor_limit, process::forbid_huge_pages];
     if let Err(error) = limits.iter().try_for_each(|set| set()) {
         tell!("sedge: the limits of this process could not be set ({error}); it goes on with those it has");
     }
@@ -94,8 +97,7 @@ pub fn serve(
         listen(config.listen, public, workers).map_err(|error| ServeError::Listen(config.listen, error))?;
     let admin = match config.admin {
         Some(address) => {
-            let inherited = admin.filter(|bound| is_asked_for(bound, address));
-            let bound = inherited.map_or_else(|| Bound::new_alone(address), Ok);
+            let bound = admin_listener(address, admin, config.admin_by_default);
             Some(bound.map_err(|error| ServeError::Listen(address, error))?)
         }
         None => None,
@@ -133,11 +135,9 @@ pub fn serve(
         start(workers, None, &shared, metrics, None, vec![bound], Door::Admin, None)?;
     }
 
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| ServeError::System("cannot start", error))?;
+    let (runtime, mut signals) =
+        signals.obey().map_err(|error| ServeError::System("cannot watch for signals", error))?;
     runtime.block_on(async {
-        let mut signals =
-            Signals::new().map_err(|error| ServeError::System("cannot watch for signals", error))?;
         for listening in ready {
             let _ = listening.await;
         }
@@ -161,14 +161,25 @@ pub fn serve(
             ),
         }
         let end = signals.until_end(&shared, log.as_ref(), &estate, &reload).await;
+        let (delay, patience) = {
+            let config = &shared.settings.load().config;
+            (config.drain_delay, config.drain_timeout)
+        };
+        if let End::Stopped = end {
+            notify::tell(notify::STOPPING);
+            shared.announce_drain();
+            if !delay.is_zero() {
+                tell!("sedge: going to drain; new connections are served for {} s more", delay.as_secs_f64());
+            }
+            if !signals.delay(delay).await {
+                tell!("sedge: stopping at once");
+                return;
+            }
+        }
         // A socket that is held here and read by nobody would swallow connections.
         drop(estate);
-        let patience = shared.settings.load().config.drain_timeout;
         match end {
-            End::Stopped => {
-                notify::tell(notify::STOPPING);
-                shared.drain(patience);
-            }
+            End::Stopped => shared.drain(patience),
             End::Succeeded(pid) => {
                 notify::tell(&notify::main_process(pid));
                 tell!("sedge: process {pid} has taken over");
@@ -177,8 +188,7 @@ pub fn serve(
         }
         tell!("sedge: draining; requests in flight have {} s", patience.as_secs());
         signals.until_drained(threads, patience).await;
-        Ok(())
-    })?;
+    });
     if let Some(keeper) = keeper {
         keeper.close();
     }
@@ -276,6 +286,37 @@ fn listen(address: SocketAddr, inherited: Vec<Bound>, workers: usize) -> io::Res
         true => Ok(Bound::many(address, workers)?.into_iter().map(|bound| vec![bound]).collect()),
         false => Bound::spread(inherited, workers),
     }
+}
+
+/// Ports after the default one that are tried for the admin listener, if they are taken one after the other.
+const ADMIN_PORTS_TRIED: u16 = 10;
+
+/// The operators' socket: the inherited one, if it is at this address, else a new one. Where nobody has configured the address, the next
+/// free port will do.
+fn admin_listener(address: SocketAddr, inherited: Option<Bound>, by_default: bool) -> io::Result<Bound> {
+    let last = address.port().saturating_add(if by_default { ADMIN_PORTS_TRIED } else { 0 });
+    let is_ours = |bound: &Bound| {
+        let has = bound.address();
+        is_asked_for(bound, address)
+            || has.ip() == address.ip() && (address.port()..=last).contains(&has.port())
+    };
+    if let Some(inherited) = inherited.filter(is_ours) {
+        return Ok(inherited);
+    }
+    let mut bound = Bound::new_alone(address);
+    for port in address.port()..last {
+        if !bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
+            return bound;
+        }
+        let next = SocketAddr::new(address.ip(), port + 1);
+        bound = Bound::new_alone(next);
+        if bound.is_ok() {
+            tell!(
+                "sedge: {address} is taken, so the admin listener is on {next}; set `admin` (--admin) to choose one"
+            );
+        }
+    }
+    bound
 }
 
 /// Whether an inherited socket is where it is asked to listen; port 0 is any port.

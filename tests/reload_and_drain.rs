@@ -102,6 +102,61 @@ fn no_new_connection_is_taken_during_a_drain() {
     }
 }
 
+/// The listener closed with the signal, while load balancers still sent new clients: these found a closed port.
+#[test]
+fn new_connections_are_served_until_load_balancers_know() {
+    let upstream = Upstream::listen();
+    let edge = Edge::configured(&format!(
+        "drain_delay = \"10m\"\n{}",
+        config::drain_timeout(&upstream.url(), "60s")
+    ));
+    let (mut client, mut peer, _) = streaming(&edge, &upstream);
+    let mut idle = edge.connect();
+    edge.signal(Signal::TERM);
+    edge.stderr().wait_for("new connections are served for 600 s more");
+    assert_eq!(edge.ask_admin("/readyz").0.status(), 503);
+    assert_eq!(edge.ask(&get("/readyz", &[])).0.status(), 503);
+    assert_eq!(edge.ask(&get("/livez", &[])).0.status(), 200);
+    let (mut late, mut late_peer, ..) = relayed(&edge, &upstream, &get("/v1/models", &[]));
+    late_peer.send(answer("200 OK", &[], "{}"));
+    assert_eq!(late.read_answer().0.status(), 200);
+    idle.send(get("/livez", &[]));
+    assert_eq!(idle.read_answer().0.status(), 200);
+    peer.send([chunk("data: [DONE]\n\n"), LAST_CHUNK.to_vec()].concat());
+    assert_eq!(client.read_chunk(), b"data: [DONE]\n\n");
+    client.read_last_chunk();
+}
+
+#[test]
+fn after_the_delay_a_drain_is_one() {
+    let upstream = Upstream::listen();
+    let mut edge = Edge::configured(&format!(
+        "drain_delay = \"100ms\"\n{}",
+        config::drain_timeout(&upstream.url(), "60s")
+    ));
+    let (mut client, mut peer, _) = streaming(&edge, &upstream);
+    let mut idle = edge.connect();
+    edge.signal(Signal::TERM);
+    idle.wait_closed();
+    peer.send([chunk("data: [DONE]\n\n"), LAST_CHUNK.to_vec()].concat());
+    assert_eq!(client.read_chunk(), b"data: [DONE]\n\n");
+    client.read_last_chunk();
+    assert_eq!(edge.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_the_delay() {
+    let upstream = Upstream::listen();
+    let mut edge = Edge::configured(&format!(
+        "drain_delay = \"10m\"\n{}",
+        config::drain_timeout(&upstream.url(), "60s")
+    ));
+    edge.signal(Signal::TERM);
+    edge.stderr().wait_for("new connections are served for");
+    edge.signal(Signal::INT);
+    edge.wait_exit();
+}
+
 #[test]
 fn a_second_signal_stops_at_once() {
     let upstream = Upstream::listen();

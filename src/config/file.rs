@@ -39,6 +39,7 @@ const TOP_KEYS: &[&str] = &[
     "access_log",
     "heartbeat",
     "drain_timeout",
+    "drain_delay",
     "data_dir",
     "tls",
 ];
@@ -61,6 +62,7 @@ pub(super) struct FileSettings {
     pub(super) access_log: Option<AccessLog>,
     pub(super) heartbeat: Option<Duration>,
     pub(super) drain_timeout: Option<Duration>,
+    pub(super) drain_delay: Option<Duration>,
     pub(super) timeouts: Timeouts,
     pub(super) limits: Limits,
     pub(super) streams: Streams,
@@ -104,6 +106,7 @@ fn read_root(document: &Document<'_>, root: &Table<'_>, upstreams_replaced: bool
         access_log: root.get("access_log", access_log),
         heartbeat: root.get("heartbeat", duration),
         drain_timeout: root.get("drain_timeout", duration),
+        drain_delay: root.get("drain_delay", duration),
         data_dir: root.get("data_dir", Value::path),
         ..FileSettings::default()
     };

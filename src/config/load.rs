@@ -16,7 +16,7 @@ use crate::cli::ServeArgs;
 const DEFAULT_FILE: &str = "sedge.toml";
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
-const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9091);
 
 /// Where a key for OpenAI leads if nothing else is said.
 const DEFAULT_UPSTREAM: &str = "https://api.openai.com/v1";
@@ -67,6 +67,7 @@ pub(super) fn load_in(
     };
     if admin == Some(listen) && listen.port() != 0 {
         problems.push(
+    let admin_by_default = args.admin.is_none() && settings.admin.is_none();
             admin_at
                 .problem(format!("{listen} is where clients are served; choose another port, or \"off\"")),
         );
@@ -135,6 +136,7 @@ pub(super) fn load_in(
         workers: args.workers.or(settings.workers).unwrap_or_default(),
         tls: args.tls.clone().or(settings.tls),
         upstream_ca: if args.upstream_ca.is_empty() {
+        admin_by_default,
             settings.upstream_ca
         } else {
             args.upstream_ca.clone()
@@ -160,6 +162,7 @@ pub(super) fn load_in(
 }
 
 /// The environment, where what is empty is not set.
+        drain_delay: settings.drain_delay.unwrap_or_default(),
 struct Variables<'a> {
     env: Env<'a>,
 }

@@ -90,14 +90,16 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where metrics and health are served, if at all.
     pub admin: Option<SocketAddr>,
+    /// Nobody has said where: another port will do.
+    pub admin_by_default: bool,
     /// What opens the metrics there, if not everyone may see them.
     pub admin_token: Option<Secret>,
     /// Anyone who can connect may use it, although it listens beyond loopback.
     pub open: bool,
-    /// Relay every path, not only those below `/v1/`.
-    pub relay_all: bool,
     /// Names that this server is reached by; where there are no keys, no others are served beside loopback's.
     pub hosts: Vec<String>,
+    /// Relay every path, not only those below `/v1/`.
+    pub relay_all: bool,
     /// Worker threads; 0 stands for one per core.
     pub workers: usize,
     /// What TLS is served with, if it is.
@@ -128,6 +130,8 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// How long a stream may be silent towards the client before a heartbeat is sent; 0 turns them off.
     pub heartbeat: Duration,
+    /// How long new connections are still served once the process was told to stop; load balancers notice meanwhile.
+    pub drain_delay: Duration,
     /// How long requests in flight may take to finish once the process was told to stop.
     pub drain_timeout: Duration,
     /// Nothing is configured: the built-in simulator answers.

@@ -38,6 +38,7 @@ pub fn keep_unreloadable(old: &Config, new: &mut Config) -> Result<(), String> {
             "metrics are served on {address} until the next start, and can be reached from other machines: they need their admin_token"
         ));
     }
+    new.admin_by_default = old.admin_by_default;
     (new.listen, new.admin, new.workers) = (old.listen, old.admin, old.workers);
     (new.data_dir, new.streams.fsync) = (old.data_dir.clone(), old.streams.fsync);
     new.streams.redis = old.streams.redis.clone();

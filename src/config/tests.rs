@@ -70,7 +70,7 @@ pub(super) fn loaded(text: &str) -> Config {
 fn an_empty_file_leaves_the_defaults() {
     let config = loaded("");
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
-    assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:9090");
+    assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:9091");
     assert!(
         config.simulator && config.upstreams.is_empty() && config.routes.is_empty() && config.keys.is_empty()
     );

@@ -69,7 +69,7 @@ fn stuck(core: &Core) -> Option<Found> {
 }
 
 fn ready(core: &Core) -> Found {
-    if core.shared.is_draining() {
+    if core.shared.is_leaving() {
         return text(503, "draining\n");
     }
     if let Some(stuck) = stuck(core) {

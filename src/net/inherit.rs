@@ -1,6 +1,7 @@
 //! Descriptors that were opened before this process was: by the process that it takes over from, or by systemd
 //! (`sd_listen_fds(3)`). They are taken once, before anything else is opened.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
@@ -40,6 +41,8 @@ pub struct Inherited {
 pub enum InheritError {
     /// The variable says something that is not understood.
     Unreadable(&'static str, String),
+    /// A descriptor is named twice: each has one owner.
+    Repeated(RawFd),
     /// A descriptor is not what it is said to be.
     Descriptor(RawFd, io::Error),
 }
@@ -50,6 +53,10 @@ impl fmt::Display for InheritError {
             InheritError::Unreadable(name, value) => write!(
                 f,
                 "{name}={value:?} names no inherited sockets; it is set by whoever starts this process, and is not to be set by hand"
+            ),
+            InheritError::Repeated(fd) => write!(
+                f,
+                "{VARIABLE} names the descriptor {fd} twice; it is set by whoever starts this process, and is not to be set by hand"
             ),
             InheritError::Descriptor(fd, error) => {
                 write!(f, "the inherited descriptor {fd} is no listening socket that can be used: {error}")
@@ -64,7 +71,12 @@ impl Inherited {
     /// Takes what `env` says was passed on to this process. To be called before anything else opens a descriptor.
     pub fn take(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Inherited, InheritError> {
         let mut inherited = Inherited::default();
-        for (role, fd) in named(env)? {
+        let named = named(env)?;
+        let mut seen = HashSet::new();
+        if let Some((_, fd)) = named.iter().find(|(_, fd)| !seen.insert(*fd)) {
+            return Err(InheritError::Repeated(*fd));
+        }
+        for (role, fd) in named {
             let taken = take_descriptor(fd).map_err(|error| InheritError::Descriptor(fd, error))?;
             if role == "ready" {
                 inherited.ready = Some(taken.into());
@@ -153,6 +165,15 @@ mod tests {
         assert_eq!(of_systemd("3", "http:admin"), pairs(&[("public", 3), ("admin", 4), ("public", 5)]));
         assert_eq!(of_systemd("-1", ""), None);
         assert_eq!(of_systemd("1000000", ""), None);
+    }
+
+    /// Two owners would close one number, and the second whatever has it by then.
+    #[test]
+    fn a_descriptor_has_one_owner() {
+        let env = |name: &str| (name == VARIABLE).then(|| "public:900,public:901,admin:900".into());
+        let Err(error) = Inherited::take(&env) else { panic!("it was taken twice") };
+        assert!(matches!(error, InheritError::Repeated(900)), "{error}");
+        assert!(error.to_string().contains("names the descriptor 900 twice"), "{error}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 
 /// Takes as many descriptors as the system lets this user have: each stream needs two.
 pub fn raise_descriptor_limit() -> io::Result<()> {
@@ -16,7 +16,10 @@ pub fn forbid_huge_pages() -> io::Result<()> {
     Ok(rustix::thread::disable_transparent_huge_pages(true)?)
 }
 
-/// No core dump is ever written: it would hold keys, prompts and answers.
+/// No core dump is ever written: it would hold keys, prompts and answers. A handler behind a pipe (`core_pattern` with `|`) is given a dump
+/// whatever the limit says (core(5)), so the process is made undumpable as well; that survives until the next exec, and leaves `/proc/self`
+/// readable to itself.
 pub fn forbid_core_dumps() -> io::Result<()> {
-    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?)
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }

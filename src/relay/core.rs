@@ -73,6 +73,8 @@ pub struct Shared {
     pub desk: Arc<Desk>,
     /// When the process stops waiting for what is in flight, in milliseconds of [`unix_millis`]; 0 while it serves.
     drain_until: AtomicU64,
+    /// The process has been told to stop, and serves on for a while.
+    leaving: AtomicBool,
     /// Another process has taken over.
     succeeded: AtomicBool,
 }
@@ -96,8 +98,20 @@ impl Shared {
             streams: Arc::clone(&desk.streams),
             desk: Arc::new(desk),
             drain_until: AtomicU64::new(0),
+            leaving: AtomicBool::new(false),
             succeeded: AtomicBool::new(false),
         })
+    }
+
+    /// It is going to drain: load balancers are told, clients are served as before.
+    pub fn announce_drain(&self) {
+        self.registry.set_ready(false);
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether load balancers should send no more clients.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire) || self.is_draining()
     }
 
     /// No new connections and requests from now on; what is in flight has `grace` to finish.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -24,6 +25,37 @@ pub(super) enum End {
     Succeeded(u32),
 }
 
+/// The signals that would kill a process which has only begun: they are caught from here on, and obeyed once it serves. SIGTERM and
+/// SIGINT still end it at once.
+pub struct EarlySignals {
+    runtime: Runtime,
+    hangup: Signal,
+    succeed: Signal,
+}
+
+impl EarlySignals {
+    /// Catches them from now on.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn catch() -> io::Result<EarlySignals> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let context = runtime.enter();
+        let (hangup, succeed) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
+        drop(context);
+        Ok(EarlySignals { runtime, hangup, succeed })
+    }
+
+    /// The runtime of the main thread, and all signals that are obeyed there.
+    pub(super) fn obey(self) -> io::Result<(Runtime, Signals)> {
+        let EarlySignals { runtime, hangup, succeed } = self;
+        let context = runtime.enter();
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        drop(context);
+        Ok((runtime, Signals { terminate, interrupt, hangup, succeed }))
+    }
+}
+
 /// The signals that are obeyed.
 pub(super) struct Signals {
     terminate: Signal,
@@ -33,16 +65,6 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Obeyed from now on.
-    pub(super) fn new() -> io::Result<Signals> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-            succeed: signal(SignalKind::user_defined2())?,
-        })
-    }
-
     /// Reloads as often as it is asked to, until asked to end, or another process has taken over.
     pub(super) async fn until_end(
         &mut self,
@@ -71,6 +93,18 @@ impl Signals {
                     notify::tell(notify::READY);
                 }
             }
+        }
+    }
+
+    /// Lets `delay` pass. Says whether it did: a second signal ends it.
+    pub(super) async fn delay(&mut self, delay: Duration) -> bool {
+        if delay.is_zero() {
+            return true;
+        }
+        tokio::select! {
+            _ = self.terminate.recv() => false,
+            _ = self.interrupt.recv() => false,
+            () = pause(delay) => true,
         }
     }
 
