@@ -36,7 +36,13 @@ fn main() -> ExitCode {
         Command::Help => say(HELP),
         Command::Version => say(concat!("sedge ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Check(args) => match config::check(&args, &env) {
-            Ok(summary) => say(&format!("{summary}\n")),
+            Ok((config, summary)) => match &serve::check(&config)[..] {
+                [] => say(&format!("{summary}\n")),
+                problems => {
+                    problems.iter().for_each(|problem| tell!("{problem}"));
+                    ExitCode::from(FAILURE)
+                }
+            },
             Err(errors) => {
                 tell!("{errors}");
                 ExitCode::from(FAILURE)

@@ -7,6 +7,7 @@
 //! | SIGUSR2 | the program is started again, with these sockets; when it serves, this process drains ([`successor`]) |
 
 mod notify;
+mod preflight;
 mod signals;
 mod successor;
 mod watchdog;
@@ -39,6 +40,7 @@ use crate::stream::{self, Notes, Streams};
 use crate::tell;
 use crate::upstream::health::Healths;
 
+pub use preflight::check;
 pub use signals::EarlySignals;
 
 use signals::End;

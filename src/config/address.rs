@@ -27,11 +27,11 @@ pub(crate) fn parse_address_or_off(text: &str) -> Result<Option<SocketAddr>, Str
 }
 
 pub(super) fn address(value: &Value<'_>) -> Result<SocketAddr, String> {
-    parse_address(value.string()?)
+    parse_address(value.plain()?)
 }
 
 pub(super) fn address_or_off(value: &Value<'_>) -> Result<Option<SocketAddr>, String> {
-    parse_address_or_off(value.string()?)
+    parse_address_or_off(value.plain()?)
 }
 
 fn port(text: &str) -> Option<u16> {

@@ -11,7 +11,12 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Origin, Problem};
+use super::file::outside;
 use super::{Env, did_you_mean};
+
+/// Variables are replaced nowhere: which secrets a file asks for must be seen in it.
+const NO_VARIABLES: &str = "has ${...} in it, and variables are not replaced here; write the value out. Keys and tokens are written \"env:NAME\"; \
+     SEDGE_LISTEN, SEDGE_CONFIG and OPENAI_BASE_URL are read from the environment";
 
 /// A file that is being read, and what was found wrong with it.
 pub(super) struct Document<'a> {
@@ -53,9 +58,26 @@ impl<'a> Document<'a> {
     /// The table of all tables. A text that is no TOML has none, for what a parser makes of the rest is a guess.
     pub(super) fn parse(&self) -> Option<Spanned<DeTable<'a>>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
+        if let (Some(other), false) = (other_format(self.text), errors.is_empty()) {
+            let what = format!("this is {other}, and the configuration is TOML: listen = \"127.0.0.1:8080\"");
+            self.report(self.origin(0, "").problem(what));
+            return None;
+        }
+        let mut line = None;
         for error in &errors {
             let at = error.span().map_or(self.text.len(), |span| span.start);
-            self.report(self.origin(at, "").problem(error.message()));
+            let origin = self.origin(at, "");
+            // What is told of a line after its first fault follows from that.
+            if origin.line != line {
+                let quotes =
+                    if error.message().contains("invalid float") { "; a text stands in quotes" } else { "" };
+                line = origin.line;
+                self.report(origin.problem(format!("{}{quotes}", error.message())));
+            }
+            // Up to the end of the file all is part of a bracket that is not closed.
+            if error.message().contains("array") || error.message().contains("inline table") {
+                break;
+            }
         }
         errors.is_empty().then_some(table)
     }
@@ -147,12 +169,9 @@ impl<'a> Table<'a> {
         let Some(value) = self.value(key) else { return Vec::new() };
         match value.value {
             DeValue::Array(_) => {}
-            _ => {
-                value.fault(format!(
-                    "must be written with two brackets, [[{key}]], because there may be several"
-                ));
-                return Vec::new();
-            }
+            // It is read all the same: what refers to it is not wrong, too.
+            _ => value
+                .fault(format!("must be written with two brackets, [[{key}]], because there may be several")),
         }
         let tables = value
             .items()
@@ -187,7 +206,8 @@ impl<'a> Table<'a> {
             if asked.contains(&name) || refused.contains(&name) {
                 continue;
             }
-            let advice = match (did_you_mean(name, asked.iter().copied()), elsewhere(name)) {
+            let top = || outside(name).filter(|_| !self.prefix.is_empty());
+            let advice = match (did_you_mean(name, asked.iter().copied()), elsewhere(name).or_else(top)) {
                 (_, Some(place)) => format!("; {place}"),
                 (near, None) if near.is_empty() => format!("; there are {}", listed(&asked)),
                 (near, None) => near,
@@ -218,6 +238,14 @@ impl<'a> Value<'a> {
         self.document
     }
 
+    /// A string in which somebody may expect variables to be replaced.
+    pub(super) fn plain(&self) -> Result<&'a str, String> {
+        match self.string()? {
+            text if refers_to_a_variable(text) => Err(NO_VARIABLES.to_owned()),
+            text => Ok(text),
+        }
+    }
+
     pub(super) fn string(&self) -> Result<&'a str, String> {
         match self.value {
             DeValue::String(text) => Ok(text),
@@ -231,6 +259,7 @@ impl<'a> Value<'a> {
             "" => Err("is empty".to_owned()),
             name if name.len() > max_bytes => Err(format!("is longer than {max_bytes} bytes")),
             name if name.chars().any(char::is_control) => Err("has control characters in it".to_owned()),
+            name if refers_to_a_variable(name) => Err(NO_VARIABLES.to_owned()),
             name => Ok(name.to_owned()),
         }
     }
@@ -239,6 +268,7 @@ impl<'a> Value<'a> {
     pub(super) fn path(&self) -> Result<PathBuf, String> {
         match self.string()? {
             "" => Err("is empty; give the path of a file".to_owned()),
+            path if refers_to_a_variable(path) => Err(NO_VARIABLES.to_owned()),
             path => Ok(self.document.directory.join(path)),
         }
     }
@@ -325,6 +355,25 @@ impl<'a> Value<'a> {
         };
         format!("must be {expected}, not {found}")
     }
+}
+
+/// What a text is in place of TOML, if that can be told from how it begins.
+fn other_format(text: &str) -> Option<&'static str> {
+    let is_code = |line: &&str| !line.is_empty() && !line.starts_with('#');
+    let first = text.lines().map(str::trim).find(is_code)?;
+    let is_key =
+        |key: &str| !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    match first.split_once(':') {
+        _ if first.starts_with('{') => Some("JSON"),
+        _ if first == "---" => Some("YAML"),
+        Some((key, value)) if is_key(key) && (value.is_empty() || value.starts_with(' ')) => Some("YAML"),
+        _ => None,
+    }
+}
+
+/// A text that refers to a variable, as shells and other programs would replace it.
+fn refers_to_a_variable(text: &str) -> bool {
+    text.split_once("${").is_some_and(|(_, rest)| rest.contains('}'))
 }
 
 /// `names`, as they stand in a sentence.

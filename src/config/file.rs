@@ -13,7 +13,7 @@ use super::hosts::host;
 use super::keys::{self, ClientKey};
 use super::limits::Limits;
 use super::network::{Network, network};
-use super::route::{Route, Surroundings};
+use super::route::{Names, Route, Surroundings};
 use super::secret::{Secret, secret};
 use super::streams::Streams;
 use super::timeouts::Timeouts;
@@ -53,8 +53,8 @@ pub(super) struct FileSettings {
     pub(super) trusted_proxies: Vec<Network>,
     pub(super) cors: Option<Cors>,
     pub(super) open: bool,
-    pub(super) relay_all: bool,
     pub(super) hosts: Vec<String>,
+    pub(super) relay_all: bool,
     pub(super) workers: Option<usize>,
     pub(super) tls: Option<ServerTls>,
     pub(super) upstream_ca: Vec<PathBuf>,
@@ -97,9 +97,9 @@ fn read_root(document: &Document<'_>, root: &Table<'_>, upstreams_replaced: bool
         admin: root.get("admin", |value| Ok((address_or_off(value)?, value.origin()))),
         admin_token: root.get("admin_token", secret),
         trusted_proxies: root.get("trusted_proxies", |value| Ok(value.each(network))).unwrap_or_default(),
+        hosts: root.get("hosts", |value| Ok(value.each(host))).unwrap_or_default(),
         open: root.get("open", Value::boolean).unwrap_or_default(),
         relay_all: root.get("relay_all", Value::boolean).unwrap_or_default(),
-        hosts: root.get("hosts", |value| Ok(value.each(host))).unwrap_or_default(),
         workers: root.get("workers", |value| Ok(value.integer(0..=WORKERS_MAX)? as usize)),
         upstream_ca: root.get("upstream_ca", |value| Ok(value.each(readable))).unwrap_or_default(),
         playground: root.get("playground", Value::boolean),
@@ -151,8 +151,10 @@ fn read_tls(table: &Table<'_>) -> Option<ServerTls> {
 fn read_upstreams(upstreams: &[Table<'_>], routes: &[Table<'_>], settings: &mut FileSettings) {
     // The names of all, even of those that cannot be used: a route to one of them is not wrong, too.
     let mut names: Vec<String> = Vec::new();
+    let mut names_are_known = true;
     for table in upstreams {
         let (given, upstream) = Upstream::read(table);
+        names_are_known &= given.is_some() || table.is_sound();
         let taken = |name: &str| names.iter().any(|other| other == name);
         if let Some(name) = given.as_deref().filter(|name| taken(name)) {
             table.fault("name", format!("another upstream is called {name:?}, too; each needs its own name"));
@@ -169,7 +171,7 @@ fn read_upstreams(upstreams: &[Table<'_>], routes: &[Table<'_>], settings: &mut 
     }
     for table in routes {
         let around = Surroundings {
-            upstreams: &names,
+            upstreams: Names { names: &names, all: names_are_known && !upstreams.is_empty() },
             timeouts: &settings.timeouts,
             max_body: settings.limits.max_body,
             stream_memory: settings.limits.stream_memory,
@@ -187,7 +189,7 @@ fn read_upstreams(upstreams: &[Table<'_>], routes: &[Table<'_>], settings: &mut 
 }
 
 /// Where a key belongs that stands outside of all tables.
-fn outside(key: &str) -> Option<String> {
+pub(super) fn outside(key: &str) -> Option<String> {
     let known = TOP_KEYS.contains(&key);
     known.then(|| "it belongs at the top of the file, above the first line in brackets".to_owned())
 }

@@ -15,6 +15,25 @@ impl Glob {
         Glob(pattern.into())
     }
 
+    /// A pattern as a user has written it.
+    ///
+    /// # Errors
+    /// If it is a regular expression, which would match nothing here.
+    pub(super) fn parse(pattern: String) -> Result<Glob, String> {
+        if !is_regex(&pattern) {
+            return Ok(Glob(pattern));
+        }
+        let plain = pattern.trim_start_matches('^').trim_end_matches('$');
+        let plain = plain.replace(".*", "*").replace(".+", "*").replace("\\.", ".");
+        let advice = match is_regex(&plain) {
+            true => "write each text as an item of its own".to_owned(),
+            false => format!("write {plain:?}"),
+        };
+        Err(format!(
+            "{pattern:?} is a regular expression; in a pattern * stands for any text, and nothing else does: {advice}"
+        ))
+    }
+
     /// Whether every text matches.
     pub fn is_any(&self) -> bool {
         !self.0.is_empty() && self.0.bytes().all(|byte| byte == b'*')
@@ -53,11 +72,18 @@ impl fmt::Display for Glob {
     }
 }
 
+/// Whether a pattern is meant as a regular expression. `gpt-4.*` may be either, and is taken as a pattern.
+pub(super) fn is_regex(pattern: &str) -> bool {
+    pattern.contains(['^', '$', '(', ')', '|', '[', ']', '{', '}', '?', '\\'])
+        || pattern.contains(".+")
+        || pattern.starts_with(".*")
+}
+
 /// Patterns of models; where there are none, `empty` says what that means and what to do.
 pub(super) fn models(value: &Value<'_>, empty: &str) -> Result<Vec<Glob>, String> {
     match value.items().is_empty() {
         true => Err(empty.to_owned()),
-        false => Ok(value.each(|item| item.name(MAX_MODEL_BYTES).map(Glob::new))),
+        false => Ok(value.each(|item| item.name(MAX_MODEL_BYTES).and_then(Glob::parse))),
     }
 }
 
@@ -117,6 +143,24 @@ mod tests {
     fn a_pattern_made_to_backtrack_is_answered_all_the_same() {
         let pattern = Glob::new("*a".repeat(2000) + "*b");
         assert!(!pattern.matches(&"a".repeat(100_000)));
+    }
+
+    #[test]
+    fn a_regular_expression_is_told() {
+        for (regex, advice) in [
+            ("^gpt-.*$", "write \"gpt-*\""),
+            (".*", "write \"*\""),
+            ("gpt-4\\.1", "write \"gpt-4.1\""),
+            ("gpt-.+", "write \"gpt-*\""),
+            ("(a|b)", "as an item of its own"),
+            ("gpt-[45]", "as an item of its own"),
+        ] {
+            let error = Glob::parse(regex.to_owned()).unwrap_err();
+            assert!(error.contains("is a regular expression") && error.contains(advice), "{error}");
+        }
+        for pattern in ["gpt-4.*", "*", "meta-llama/Llama-3.1-8B:free", "ft:gpt-4o:acme::x", "@cf/meta/*"] {
+            assert_eq!(Glob::parse(pattern.to_owned()), Ok(Glob::new(pattern)));
+        }
     }
 
     #[test]

@@ -30,13 +30,20 @@ pub fn load(args: &ServeArgs, env: Env<'_>) -> Result<Config, ConfigErrors> {
 }
 
 /// Likewise, but there must be a file; what it amounts to, on one line.
-pub fn check(args: &ServeArgs, env: Env<'_>) -> Result<String, ConfigErrors> {
+pub fn check(args: &ServeArgs, env: Env<'_>) -> Result<(Config, String), ConfigErrors> {
     check_in(Path::new(""), args, env)
 }
 
-pub(super) fn check_in(directory: &Path, args: &ServeArgs, env: Env<'_>) -> Result<String, ConfigErrors> {
+pub(super) fn check_in(
+    directory: &Path,
+    args: &ServeArgs,
+    env: Env<'_>,
+) -> Result<(Config, String), ConfigErrors> {
     match load_in(directory, args, env)? {
-        (config, Some(file)) => Ok(summary(&config, &file)),
+        (config, Some(file)) => {
+            let summary = summary(&config, &file);
+            Ok((config, summary))
+        }
         (_, None) => {
             let what = "there is no such file here; name another one with --config FILE";
             Err(ConfigErrors::new(vec![Origin::file(DEFAULT_FILE).problem(what)]))
@@ -60,17 +67,16 @@ pub(super) fn load_in(
     let is_file_sound = problems.is_empty();
 
     let (listen, listen_at) = listen(args, &env, &settings, &mut problems);
+    let admin_by_default = args.admin.is_none() && settings.admin.is_none();
     let (admin, admin_at) = match (args.admin, settings.admin) {
         (Some(admin), _) => (admin, Origin::of("--admin")),
         (None, Some(placed)) => placed,
         (None, None) => (Some(DEFAULT_ADMIN), Origin::of("admin")),
     };
-    if admin == Some(listen) && listen.port() != 0 {
-        problems.push(
-    let admin_by_default = args.admin.is_none() && settings.admin.is_none();
-            admin_at
-                .problem(format!("{listen} is where clients are served; choose another port, or \"off\"")),
-        );
+    if let Some(address) = admin.filter(|&address| overlap(address, listen) && !admin_by_default) {
+        let what =
+            format!("{address} is where clients are served ({listen}); choose another port, or \"off\"");
+        problems.push(admin_at.problem(what));
     }
 
     if let Some(address) = admin.filter(|address| !address.ip().is_loopback())
@@ -130,18 +136,18 @@ pub(super) fn load_in(
     let config = Config {
         listen,
         admin,
+        admin_by_default,
         admin_token: settings.admin_token,
         open,
+        hosts: settings.hosts,
         relay_all: args.relay_all || settings.relay_all,
         workers: args.workers.or(settings.workers).unwrap_or_default(),
         tls: args.tls.clone().or(settings.tls),
         upstream_ca: if args.upstream_ca.is_empty() {
-        admin_by_default,
             settings.upstream_ca
         } else {
             args.upstream_ca.clone()
         },
-        hosts: settings.hosts,
         playground: settings.playground.unwrap_or(true),
         access_log: settings.access_log.unwrap_or(AccessLog::Stdout),
         simulator: upstreams.is_empty(),
@@ -156,13 +162,23 @@ pub(super) fn load_in(
         data_dir,
         heartbeat: settings.heartbeat.unwrap_or(DEFAULT_HEARTBEAT),
         drain_timeout: settings.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
+        drain_delay: settings.drain_delay.unwrap_or_default(),
         notices,
     };
     Ok((config, file))
 }
 
+/// Whether two listeners could not be bound at the same time.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |all: SocketAddr, some: SocketAddr| {
+        // `[::]` is all of IPv4 as well.
+        all.ip().is_unspecified() && (all.is_ipv6() || some.is_ipv4())
+    };
+    let same = one.ip() == other.ip() || covers(one, other) || covers(other, one);
+    same && one.port() == other.port() && one.port() != 0
+}
+
 /// The environment, where what is empty is not set.
-        drain_delay: settings.drain_delay.unwrap_or_default(),
 struct Variables<'a> {
     env: Env<'a>,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::balance::{Balance, Member, balance};
 use super::did_you_mean;
 use super::document::{Table, Value};
-use super::glob::{Glob, models};
+use super::glob::{Glob, is_regex, models};
 use super::quota::Quota;
 use super::retry::{HedgeAfter, Retry};
 use super::timeouts::Timeouts;
@@ -84,9 +84,17 @@ pub struct Alias {
     pub to: String,
 }
 
+/// The upstreams' names.
+#[derive(Clone, Copy)]
+pub(super) struct Names<'a> {
+    pub(super) names: &'a [String],
+    /// None is missing because something else is wrong with it: only then is an unknown name a problem of its own.
+    pub(super) all: bool,
+}
+
 /// What a route may refer to.
 pub(super) struct Surroundings<'a> {
-    pub(super) upstreams: &'a [String],
+    pub(super) upstreams: Names<'a>,
     pub(super) timeouts: &'a Timeouts,
     pub(super) max_body: u64,
     pub(super) stream_memory: u64,
@@ -151,7 +159,7 @@ impl Route {
     /// From its `[[route]]`; what cannot be read is reported.
     pub(super) fn read(table: &Table<'_>, around: &Surroundings<'_>) -> Route {
         let number = around.before.len() + 1;
-        let mut route = Route::everything(around.upstreams.len(), around.timeouts, around.max_body);
+        let mut route = Route::everything(around.upstreams.names.len(), around.timeouts, around.max_body);
         route.name = format!("route-{number}");
         table.set("name", |value| value.name(NAME_MAX_BYTES), &mut route.name);
         if around.before.iter().any(|other| other.name == route.name) {
@@ -202,8 +210,10 @@ impl Route {
         table.finish(|key| {
             (key == "model").then(|| "write models = [\"...\"], of which there may be several".to_owned())
         });
-        if table.is_sound() {
-            route.check_reached(table, around.before);
+        match table.is_sound() {
+            true => route.check_reached(table, around.before),
+            // Which requests it was meant to take is not known, so nothing follows from it for the others.
+            false => route.models.clear(),
         }
         route
     }
@@ -212,7 +222,8 @@ impl Route {
     pub(super) fn check_fallback(&self, table: &Table<'_>, routes: &[Route]) {
         let Some(fallback) = &self.fallback else { return };
         let others = || routes.iter().filter(|route| route.name != self.name);
-        if others().any(|route| route.name == *fallback) {
+        if others().any(|route| route.name == *fallback || route.models.is_empty()) || self.models.is_empty()
+        {
             return;
         }
         let takes = |route: &&Route| {
@@ -310,7 +321,8 @@ fn paths(value: &Value<'_>) -> Result<Vec<Glob>, String> {
     Ok(value.each(|item| {
         let path = item.name(PATH_MAX_BYTES)?;
         match path.starts_with(['/', '*']) {
-            true => Ok(Glob::new(path)),
+            true => Glob::parse(path),
+            false if is_regex(&path) => Glob::parse(path),
             false => {
                 Err(format!("{path:?} matches no path, since each begins with a slash; write \"/{path}\""))
             }
@@ -340,7 +352,7 @@ fn aliases(value: &Value<'_>) -> Result<Vec<Alias>, String> {
 }
 
 /// Where a route leads: names, or tables of a name and its weight.
-fn targets(value: &Value<'_>, upstreams: &[String]) -> Result<Vec<Member>, String> {
+fn targets(value: &Value<'_>, upstreams: Names<'_>) -> Result<Vec<Member>, String> {
     let items = value.items();
     let mut targets: Vec<_> = value.each(|item| target(item, upstreams)).into_iter().flatten().collect();
     if items.is_empty() {
@@ -350,7 +362,7 @@ fn targets(value: &Value<'_>, upstreams: &[String]) -> Result<Vec<Member>, Strin
     }
     for (at, Member { index, .. }) in targets.iter().enumerate() {
         if targets[..at].iter().any(|other| other.index == *index) {
-            return Err(format!("names {:?} twice; give it a weight instead", upstreams[*index]));
+            return Err(format!("names {:?} twice; give it a weight instead", upstreams.names[*index]));
         }
     }
     if targets.len() == items.len() && targets.iter().all(|target| target.weight == 0) {
@@ -362,19 +374,17 @@ fn targets(value: &Value<'_>, upstreams: &[String]) -> Result<Vec<Member>, Strin
 }
 
 /// One of them; none if what is wrong with it has been told.
-fn target(item: &Value<'_>, upstreams: &[String]) -> Result<Option<Member>, String> {
-    let find = |name: &str| {
-        let found = upstreams.iter().position(|upstream| upstream == name);
-        found.ok_or_else(|| {
-            let advice = match upstreams {
-                [] => "; there is no [[upstream]] in this file".to_owned(),
-                _ => did_you_mean(name, upstreams.iter().map(String::as_str)),
-            };
-            format!("no upstream is called {name:?}{advice}")
-        })
+fn target(item: &Value<'_>, upstreams: Names<'_>) -> Result<Option<Member>, String> {
+    let Names { names, all } = upstreams;
+    let find = |name: &str| match names.iter().position(|upstream| upstream == name) {
+        None if all => {
+            let near = did_you_mean(name, names.iter().map(String::as_str));
+            Err(format!("no upstream is called {name:?}{near}"))
+        }
+        found => Ok(found),
     };
     if !item.is_table() {
-        return Ok(Some(Member::new(find(item.string()?)?)));
+        return Ok(find(item.string()?)?.map(Member::new));
     }
     let table = item.table("[[route]] upstreams.")?;
     let name = table.require("name", "name an upstream, as in { name = \"openai\", weight = 3 }", |value| {
@@ -383,5 +393,5 @@ fn target(item: &Value<'_>, upstreams: &[String]) -> Result<Option<Member>, Stri
     let weight = table.get("weight", |value| value.integer(0..=WEIGHT_MAX)).unwrap_or(1);
     let priority = table.get("priority", |value| value.integer(0..=PRIORITY_MAX)).unwrap_or(0);
     table.finish(|_| None);
-    Ok(name.map(|index| Member { index, weight: weight as u32, priority: priority as u32 }))
+    Ok(name.flatten().map(|index| Member { index, weight: weight as u32, priority: priority as u32 }))
 }

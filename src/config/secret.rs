@@ -76,8 +76,19 @@ pub(super) fn secret(value: &Value<'_>) -> Result<Secret, String> {
         let path = value.document().directory.join(Path::new(path));
         return Secret::new(&read_text(&path)?).map_err(|error| format!("{} {error}", path.display()));
     }
+    if let Some(name) = variable(text) {
+        return Err(format!("is not replaced here; write \"env:{name}\""));
+    }
     Err("must not stand in this file; write where it is, as \"env:NAME\" or \"file:/run/secrets/name\""
         .to_owned())
+}
+
+/// The variable that a text names as shells and LiteLLM would: `$NAME`, `${NAME}`, `os.environ/NAME`.
+fn variable(text: &str) -> Option<&str> {
+    let braced = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    let name = braced.or_else(|| text.strip_prefix('$')).or_else(|| text.strip_prefix("os.environ/"))?;
+    let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    (!name.is_empty() && name.bytes().all(is_name)).then_some(name)
 }
 
 #[cfg(test)]

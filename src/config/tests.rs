@@ -41,7 +41,9 @@ impl Place {
 
     pub(super) fn check(&self, args: &ServeArgs) -> Result<String, String> {
         let plain = |text: String| self.without_directory(&text);
-        check_in(&self.0, args, &|_| None).map(plain).map_err(|errors| plain(errors.to_string()))
+        check_in(&self.0, args, &|_| None)
+            .map(|(_, summary)| plain(summary))
+            .map_err(|errors| plain(errors.to_string()))
     }
 
     fn without_directory(&self, text: &str) -> String {

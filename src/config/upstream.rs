@@ -97,6 +97,7 @@ impl Upstream {
             "timeouts",
             "belong to routes: set [timeouts] for all, or timeouts in a [[route]] that leads here",
         );
+        table.refuse("tls", "is said by the url, which begins with https:// then");
         table.refuse("ca", "is the same for all upstreams: set upstream_ca at the top of the file");
         table.finish(|_| None);
         let upstream = url.map(|url| {
@@ -120,5 +121,5 @@ pub(super) fn unused_name(name: &str, taken: impl Fn(&str) -> bool) -> String {
 }
 
 fn url(value: &Value<'_>) -> Result<UpstreamUrl, String> {
-    UpstreamUrl::parse(value.string()?).map_err(|error| error.to_string())
+    UpstreamUrl::parse(value.plain()?).map_err(|error| error.to_string())
 }
