@@ -32,7 +32,7 @@ Options of serve and check:
   --admin ADDR|off     where metrics and health are served     [127.0.0.1:9091]
   --data-dir DIR       where durable streams are kept; without it they live in memory
   --open               serve beyond loopback, and under any Host, though no client keys are configured
-  --relay-all          relay every path, not only /v1/...
+  --relay-all          relay every path, not only /v1/..., under any Host
   --workers N          threads                                   [one per core]
   --tls-cert FILE      serve TLS with this certificate chain (PEM)...
   --tls-key FILE       ... and this private key (PEM)

@@ -34,7 +34,11 @@ pub enum Listener {
 pub fn check_host(head: &RequestHead<'_>, listener: Listener, config: &Config) -> Result<(), ApiError> {
     let (address, anyone) = match listener {
         Listener::Public => {
-            let is_known = config.listen.ip().is_loopback() && !config.open && config.keys.is_empty();
+            // A relay of every path stands for whatever names its upstream has, which nobody has written down here.
+            let is_known = config.listen.ip().is_loopback()
+                && !config.open
+                && !config.relay_all
+                && config.keys.is_empty();
             (Some(config.listen), !is_known && config.hosts.is_empty())
         }
         Listener::Admin => (config.admin, config.admin_token.is_some()),
