@@ -139,12 +139,11 @@ pub fn serve(
 
     let (runtime, mut signals) =
         signals.obey().map_err(|error| ServeError::System("cannot watch for signals", error))?;
+    watchdog::start(&registry).map_err(|error| ServeError::System("cannot start a thread", error))?;
     runtime.block_on(async {
         for listening in ready {
             let _ = listening.await;
         }
-        let watching = watchdog::start(&registry);
-        watching.map_err(|error| ServeError::System("cannot start a thread", error))?;
         registry.set_ready(true);
         tell!("{first_line}");
         if let Some(address) = admin_at {
