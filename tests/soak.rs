@@ -12,14 +12,13 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use support::chaos::{Chaos, ERROR_EVENT, REFUSAL, events, mix};
-use support::{Edge, End, OUTCOMES, STREAM_BODY, Wire, error_code, post, wait_until};
+use support::{Edge, End, OUTCOMES, STREAM_BODY, Wire, error_code, nobody, post, wait_until};
 
 /// Clients at a time.
 const CLIENTS: u64 = 96;
@@ -34,8 +33,7 @@ type Heard = BTreeMap<String, u64>;
 fn every_stream_is_whole_or_says_that_it_is_not() {
     let seconds = std::env::var("SEDGE_SOAK_SECONDS").map_or(8, |text| text.parse().expect("seconds"));
     let upstreams = [1, 2, 3].map(Chaos::start);
-    let gone = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
-    let toml = config(&upstreams, &format!("http://{gone}"));
+    let toml = config(&upstreams, &format!("http://{}", nobody()));
     let edge = Edge::configured_with(&toml, &["--workers", "2"]);
     // The first scrape settles what the admin's listener needs for itself.
     edge.metrics();
