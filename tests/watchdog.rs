@@ -38,6 +38,7 @@ impl Mute {
             .arg(binary())
             .args(["--workers", "1", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data-dir", data])
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .stderr(writer.try_clone().expect("the same pipe"))
             .spawn();
         let (child, mut lines) = (child.expect("start sedge"), BufReader::new(reader));

@@ -88,6 +88,10 @@ fn ready(core: &Core) -> Found {
     if core.shared.streams.remote().is_some_and(|remote| !remote.is_up()) {
         return text(200, "ready, but for durable streams: Redis cannot be reached\n");
     }
+    if let Some(policy) = core.shared.streams.remote().and_then(|remote| remote.evicts()) {
+        let body = format!("ready, but Redis may delete durable streams: its maxmemory-policy is {policy}\n");
+        return Found { body: body.into_bytes().into(), ..text(200, "") };
+    }
     match core.shared.settings.load().config.simulator {
         true => text(200, "ready, answering from the built-in simulator\n"),
         false => text(200, "ready\n"),

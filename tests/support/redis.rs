@@ -1,5 +1,6 @@
 //! A real Redis, in a directory of its own, that can be killed and comes back with what it had.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -27,8 +28,12 @@ impl Redis {
         redis
     }
 
+    pub fn addr(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.addr())
     }
 
     /// A configuration that keeps streams here.

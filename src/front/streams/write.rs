@@ -334,6 +334,11 @@ fn no_source() -> ApiError {
 
 /// Redis cannot be asked.
 pub(super) fn unavailable(error: &Unavailable) -> ApiError {
+    if error.full {
+        let message = "Redis, where the durable streams are, has no memory left (its maxmemory): nothing was changed. Delete \
+                       streams or raise it, and ask again.";
+        return ApiError::new(503, "storage_unavailable", message);
+    }
     let message = match error.unknown {
         false => {
             "Redis, where the durable streams are, cannot be reached or refuses: nothing was changed. Ask again."

@@ -15,12 +15,31 @@ local function is_after(one, other)
   return #one > #other
 end
 
+-- How long a producer that is not known any more may come again with what was appended already, in ms.
+local DOUBT_MS = 86400000
+
 local meta = find(name, NOW)
+
+-- The producers were lost, evicted or deleted: `numbered` says that there were some, `doubted` since when they are missing.
+local function doubts()
+  if meta.numbered and redis.call('EXISTS', key('p', name)) == 0 then
+    meta.doubted = text(NOW)
+    redis.call('HSET', key('s', name), 'doubted', meta.doubted)
+  end
+  return meta.doubted and tonumber(meta.doubted) + DOUBT_MS > NOW
+end
+
 if not meta or meta.id ~= id or meta.presence ~= 'p' then return { 'gone' } end
 local verdict, last = 'accept', nil
 if producer ~= '' then
   local known = redis.call('HGET', key('p', name), producer)
   local at, n = tonumber(session), tonumber(number)
+  if not known and doubts() then
+    if redis.call('HLEN', key('p', name)) >= max_producers then return { 'many' } end
+    -- Whether this was appended before nobody knows any more: it has to begin a session that nobody has used.
+    redis.call('HSET', key('p', name), producer, text(at + 1) .. ':-1')
+    return { 'fenced', text(at + 1) }
+  end
   if not known then
     if n > 0 then
       verdict, last = 'gap', 0
@@ -28,7 +47,7 @@ if producer ~= '' then
       verdict = 'many'
     end
   else
-    local epoch, seq = string.match(known, '^(%d+):(%d+)$')
+    local epoch, seq = string.match(known, '^(%d+):(-?%d+)$')
     epoch, seq = tonumber(epoch), tonumber(seq)
     if at < epoch then return { 'fenced', text(epoch) } end
     if at > epoch then
@@ -67,7 +86,10 @@ local function set(what, value)
   fields[#fields + 1] = value
 end
 meta.used = text(NOW)
-if producer ~= '' then redis.call('HSET', key('p', name), producer, session .. ':' .. number) end
+if producer ~= '' then
+  redis.call('HSET', key('p', name), producer, session .. ':' .. number)
+  if not meta.numbered then set('numbered', '1') end
+end
 if word ~= '' then set('seq', word) end
 if close == '1' then
   set('closed', '1')

@@ -4,7 +4,7 @@
 --   sedge:order  sedge:ids  places in the order of all appends, numbers of streams
 --   sedge:s:NAME            a stream (hash); its fields are those of `Meta` in meta.rs
 --   sedge:l:NAME            its log (Redis Stream): an entry's id is the position where its bytes end
---   sedge:p:NAME            its producers (hash): epoch and last number
+--   sedge:p:NAME            its producers (hash): epoch and last number, -1 before the first
 --   sedge:a:NAME            the stream of an answer that is called so by its maker
 --   sedge:due               when to look at which stream again (sorted set)
 --   sedge:count             how many streams there are
@@ -109,9 +109,27 @@ local function over_at(meta)
   if meta['until'] then return tonumber(meta['until']) end
 end
 
+-- Writes what may be left out when Redis has no memory: whatever else is asked for is done all the same.
+local function try(...)
+  local done = redis.pcall(...)
+  return type(done) ~= 'table' or not done.err
+end
+
+-- The key of its log is gone, evicted or deleted: what it held is lost, so the stream goes on from its end in another epoch,
+-- and whoever reads it is told.
+local function find_lost(meta)
+  if tonumber(meta.tail) <= tonumber(meta.start) or redis.call('EXISTS', key('l', meta.name)) == 1 then return end
+  local places = text(redis.call('INCR', P .. 'ids')) .. ' ' .. text(NOW)
+  meta.epoch = string.sub(redis.sha1hex(meta.epoch .. ' ' .. places), 1, 16)
+  meta.start, meta.lost = meta.tail, redis.call('GET', P .. 'order') or '0'
+  redis.call('HSET', key('s', meta.name), 'epoch', meta.epoch, 'start', meta.start, 'lost', meta.lost)
+  tell(meta)
+end
+
 -- A stream as it is now: what is over has ended.
 local function find(name, now)
   local meta = load(name)
+  if meta then find_lost(meta) end
   if meta and meta.presence == 'p' then
     local at = over_at(meta)
     if at and at <= now then

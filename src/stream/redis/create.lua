@@ -56,6 +56,9 @@ if source ~= '' then
   meta.start, meta.tail = position, position
 end
 set('id', text(redis.call('INCR', P .. 'ids')))
+-- Of one whose own key was evicted these may be left. Not the first to be written: Redis refuses a script for want of memory only
+-- before it has written anything, and this needs none.
+redis.call('DEL', key('l', name), key('p', name))
 set('kind', kind)
 set('epoch', epoch)
 set('ttl', ttl)

@@ -75,7 +75,6 @@ impl Remote {
                 return Ok(answer);
             }
         }
-        let why = "the subscriptions change faster than a stream is made".into();
-        Err(Unavailable { unknown: false, why })
+        Err(Unavailable::refused("the subscriptions change faster than a stream is made"))
     }
 }

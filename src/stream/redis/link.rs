@@ -30,6 +30,10 @@ const CONNECT_MS: u64 = 3000;
 /// How long an answer may take, in milliseconds; after that the connection counts as dead.
 const ANSWER_MS: u64 = 5000;
 
+/// How often the connection that listens is asked whether it still does, in milliseconds: one that a firewall or a partition has
+/// cut says nothing, just as one on which nothing is published.
+const LISTENS_MS: u64 = 1000;
+
 /// Pauses between attempts to connect, in milliseconds: each is twice the one before, up to the second, and somewhere between
 /// half of that and all of it.
 const PAUSE_MS: (u64, u64) = (50, 2000);
@@ -45,8 +49,17 @@ const VERSION_MIN: (u32, u32) = (6, 2);
 pub struct Unavailable {
     /// It is not known whether it was done.
     pub unknown: bool,
+    /// Redis has no memory left for it.
+    pub full: bool,
     /// What went wrong.
     pub why: Box<str>,
+}
+
+impl Unavailable {
+    /// Nothing was changed, for this reason.
+    pub(super) fn refused(why: impl Into<Box<str>>) -> Unavailable {
+        Unavailable { unknown: false, full: false, why: why.into() }
+    }
 }
 
 impl fmt::Display for Unavailable {
@@ -105,7 +118,7 @@ pub struct LinkMetrics {
 struct Live {
     connection: MultiplexedConnection,
     /// What listens, for as long as it is kept.
-    _listener: MultiplexedConnection,
+    listener: MultiplexedConnection,
     /// Told when that has ended.
     deaf: Arc<Notify>,
     /// Which life of the store it leads to, as 16 hexadecimal digits.
@@ -133,6 +146,8 @@ pub(super) struct Link {
     pub(super) is_up: Notify,
     /// Why it is down.
     why: Mutex<Box<str>>,
+    /// The policy by which Redis may evict streams, if it may.
+    evicts: ArcSwapOption<Box<str>>,
     pub(super) metrics: LinkMetrics,
 }
 
@@ -157,6 +172,7 @@ impl Link {
             refusal_told: AtomicU64::new(0),
             is_up: Notify::new(),
             why: Mutex::new("not connected yet".into()),
+            evicts: ArcSwapOption::empty(),
             metrics: LinkMetrics::default(),
         })
     }
@@ -172,8 +188,7 @@ impl Link {
     }
 
     fn down(&self) -> Unavailable {
-        let why = self.why.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Unavailable { unknown: false, why }
+        Unavailable::refused(self.why.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     /// Runs a script. On the link's runtime alone.
@@ -221,7 +236,7 @@ impl Link {
         {
             self.break_off(live, &why);
         }
-        Err(Unavailable { unknown: !is_refusal, why })
+        Err(Unavailable { unknown: !is_refusal, full: error.code() == Some("OOM"), why })
     }
 
     /// Tells of a refusal in the log, but not of each.
@@ -265,6 +280,10 @@ impl Link {
                             self.break_off(&live, "the connection that listens has ended");
                             self.broken.notified().await;
                         }
+                        () = live.is_silent() => {
+                            self.break_off(&live, "the connection that listens does not answer");
+                            self.broken.notified().await;
+                        }
                     }
                     let why = self.down().why;
                     tell!(
@@ -298,14 +317,21 @@ impl Link {
         let about: String =
             redis::cmd("INFO").arg("server").query_async(&mut connection).await.map_err(failed)?;
         check_version(&about)?;
-        let epoch: Option<String> = redis::cmd("SET")
-            .arg(&["sedge:epoch", &format!("{candidate:016x}"), "NX"])
-            .query_async(&mut connection)
-            .await
-            .map_err(failed)?;
-        drop(epoch);
-        let epoch: String =
-            redis::cmd("GET").arg("sedge:epoch").query_async(&mut connection).await.map_err(failed)?;
+        let memory: String =
+            redis::cmd("INFO").arg("memory").query_async(&mut connection).await.map_err(failed)?;
+        self.note_policy(&memory);
+        let get = async |connection: &mut MultiplexedConnection| {
+            redis::cmd("GET").arg("sedge:epoch").query_async::<Option<String>>(connection).await
+        };
+        let mut epoch = get(&mut connection).await.map_err(failed)?;
+        // Not tried where there is one: what is there can be read when nothing more can be written.
+        if epoch.is_none() {
+            let mut set = redis::cmd("SET");
+            set.arg(&["sedge:epoch", &format!("{candidate:016x}"), "NX"]);
+            set.exec_async(&mut connection).await.map_err(failed)?;
+            epoch = get(&mut connection).await.map_err(failed)?;
+        }
+        let epoch = epoch.unwrap_or_default();
         if epoch.len() != 16 || u64::from_str_radix(&epoch, 16).is_err() {
             return Err("the key sedge:epoch holds something that is not ours".into());
         }
@@ -321,7 +347,41 @@ impl Link {
         });
         let mut listener = connect(config).await.map_err(failed)?;
         listener.subscribe(format!("sedge:{epoch}:wake")).await.map_err(failed)?;
-        Ok(Live { connection, _listener: listener, deaf, epoch: epoch.into() })
+        Ok(Live { connection, listener, deaf, epoch: epoch.into() })
+    }
+
+    /// The policy by which Redis may evict streams when its memory is full; none if it refuses to grow instead.
+    pub(super) fn evicts(&self) -> Option<Arc<Box<str>>> {
+        self.evicts.load_full()
+    }
+
+    /// Warns of a policy that loses streams, by what Redis says of its memory, whenever it is another one. Those that evict keys
+    /// with a time to live alone are as good as none: no key of ours has one.
+    fn note_policy(&self, about: &str) {
+        let policy = about.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).map(str::trim);
+        let policy = policy.filter(|policy| policy.starts_with("allkeys"));
+        if policy != self.evicts.load().as_ref().map(|known| &***known) {
+            self.evicts.store(policy.map(|policy| Arc::new(policy.into())));
+            if let Some(policy) = policy {
+                tell!(
+                    "sedge: Redis at {} has maxmemory-policy {policy}: it deletes streams when its memory is full; set it to noeviction",
+                    self.place
+                );
+            }
+        }
+    }
+}
+
+impl Live {
+    /// Until the connection that listens answers no more.
+    async fn is_silent(&self) {
+        let mut listener = self.listener.clone();
+        loop {
+            pause(Duration::from_millis(LISTENS_MS)).await;
+            if redis::cmd("PING").exec_async(&mut listener).await.is_err() {
+                return;
+            }
+        }
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) struct Snapshot {
 
 /// Something that no script of ours answers.
 pub(super) fn garbled(what: &str) -> Unavailable {
-    Unavailable { unknown: true, why: format!("its answer cannot be understood: {what}").into() }
+    Unavailable { unknown: true, full: false, why: format!("its answer cannot be understood: {what}").into() }
 }
 
 /// The text of a value.

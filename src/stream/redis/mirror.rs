@@ -126,8 +126,9 @@ impl Remote {
             let known = streams.read().get(name).cloned();
             let bounds = streams.bounds();
             if streams.common.held() > bounds.memory * 2 {
-                let why = "this node has no memory left for streams: raise `memory` in [streams]".into();
-                return Err(Unavailable { unknown: false, why });
+                return Err(Unavailable::refused(
+                    "this node has no memory left for streams: raise `memory` in [streams]",
+                ));
             }
             let read = Call::of(&scripts::READ).text(name);
             let read = match &known {

@@ -25,6 +25,10 @@
 //! more gives the stream another epoch, and readers are told so. Subscriptions are lost back to the same moment: cursors still
 //! say what was done of what is there, and a wake that is given under a generation that was given before has another id.
 //!
+//! A log whose key is gone, evicted or deleted, is lost in the same way: the script that finds that out gives the stream another
+//! epoch. Producers whose key is gone have to begin a session that nobody has used, for whether their last append was taken
+//! nobody knows.
+//!
 //! While Redis cannot be reached appends are refused, whoever follows goes on waiting, and nothing is guessed.
 //!
 //! | file | what lives there |

@@ -26,8 +26,8 @@ if id ~= '0' then
 end
 if used == '1' and meta.ttl then
   meta.used = text(NOW)
-  redis.call('HSET', key('s', name), 'used', meta.used)
-  if meta.presence == 'p' then schedule(meta, tonumber(keep_ms)) end
+  -- It can be read when nothing more can be written.
+  if try('HSET', key('s', name), 'used', meta.used) and meta.presence == 'p' then schedule(meta, tonumber(keep_ms)) end
 end
 local from = tonumber(meta.start)
 if id ~= '0' then from = math.max(from, tonumber(known)) end

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::globs::Globs;
 use super::link::{Ears, Link, pause};
-use super::meta::{number, text};
+use super::meta::{garbled, number, text};
 use super::mirror::{Fetches, fetched};
 use super::scripts::{self, Call};
 use super::subscriptions::Wakes;
@@ -103,6 +103,11 @@ impl Remote {
         self.link.is_up()
     }
 
+    /// The policy by which Redis may evict streams when its memory is full; none if it refuses to grow instead.
+    pub fn evicts(&self) -> Option<Arc<Box<str>>> {
+        self.link.evicts()
+    }
+
     /// What is counted.
     pub fn metrics(&self) -> &LinkMetrics {
         &self.link.metrics
@@ -166,7 +171,7 @@ impl Remote {
         work: impl Future<Output = Result<T, Unavailable>> + Send + 'static,
     ) -> Result<T, Unavailable> {
         let done = self.link.runtime().spawn(work).await;
-        done.unwrap_or_else(|_| Err(Unavailable { unknown: true, why: "its thread has failed".into() }))
+        done.unwrap_or_else(|_| Err(garbled("its thread has failed")))
     }
 
     /// What `name` leads to. With `used` it counts as read.
@@ -258,6 +263,9 @@ impl Ears for Remote {
                 streams.forget(&mirror);
             } else if mirror.readers() > 0 {
                 self.fetch(&streams, &mirror.name);
+            } else {
+                // Whoever begins to watch may have asked before something that nobody here has heard of.
+                mirror.lock().behind = true;
             }
         }
     }

@@ -192,9 +192,8 @@ impl Remote {
             return Ok(keys);
         }
         let epoch = self.epoch();
-        let mine = Secret::random().map_err(|_| Unavailable {
-            unknown: false,
-            why: "the system gives no random bytes for the key that signs webhooks".into(),
+        let mine = Secret::random().map_err(|_| {
+            Unavailable::refused("the system gives no random bytes for the key that signs webhooks")
         })?;
         let answer = self.link.call(Call::of(&scripts::SECRET).bytes(mine.as_bytes())).await?;
         let secret: Option<[u8; SECRET_BYTES]> = match answer.get(1) {
@@ -291,7 +290,7 @@ impl Remote {
             let mut judged = judged.map_err(|bad| {
                 let why = format!("what it holds of the subscription `{id}` cannot be used: {bad}");
                 self.link.tell_refusal(&why);
-                Unavailable { unknown: false, why: why.into() }
+                Unavailable::refused(why)
             })?;
             let Some(change) = judged.change.take() else { return Ok(Some(judged)) };
             match self.commit(id, change).await? {
@@ -302,8 +301,7 @@ impl Remote {
                 Committed::Conflict => {}
             }
         }
-        let why = format!("the subscription `{id}` is changed by too many at once").into();
-        Err(Unavailable { unknown: false, why })
+        Err(Unavailable::refused(format!("the subscription `{id}` is changed by too many at once")))
     }
 
     async fn load(&self, id: &str, looks: bool, names: &[String]) -> Result<Option<Snapshot>, Unavailable> {

@@ -9,8 +9,9 @@ local AT_ONCE = 100
 local last = tonumber(redis.call('ZSCORE', P .. 'nodes', node) or '0')
 local since = tonumber(redis.call('HGET', P .. 'since', node) or text(NOW))
 if NOW - last > silence / 2 then since = NOW end
-redis.call('HSET', P .. 'since', node, text(since))
-redis.call('ZADD', P .. 'nodes', text(NOW), node)
+-- What is over goes even when there is no memory to write this down: it is what makes room.
+try('HSET', P .. 'since', node, text(since))
+try('ZADD', P .. 'nodes', text(NOW), node)
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', text(NOW), 'LIMIT', 0, AT_ONCE)) do
   redis.call('ZREM', P .. 'due', name)
   local meta = find(name, NOW)
