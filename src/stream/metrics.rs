@@ -16,8 +16,16 @@ impl Streams {
         let bounds = self.bounds();
         page.gauge("sedge_durable_streams", "Durable streams there are.", streams);
         page.gauge("sedge_durable_streams_max", "Durable streams there may be.", bounds.streams);
-        page.gauge("sedge_durable_memory_bytes", "Memory that durable streams take.", memory);
-        page.gauge("sedge_durable_memory_max_bytes", "Memory that durable streams may take.", bounds.memory);
+        page.gauge(
+            "sedge_durable_memory_bytes",
+            "Memory that durable streams and their subscriptions take.",
+            memory,
+        );
+        page.gauge(
+            "sedge_durable_memory_max_bytes",
+            "Memory that durable streams and their subscriptions may take.",
+            bounds.memory,
+        );
         let sum = |read: fn(&CoreMetrics) -> u64| registry.sum(read);
         page.gauge(
             "sedge_durable_readers",

@@ -29,9 +29,14 @@ impl Desk {
         let (subscriptions, unlinked) = self.totals();
         let mut page = Page::new(out);
         page.gauge("sedge_subscriptions", "Subscriptions of durable streams.", subscriptions);
+        page.gauge(
+            "sedge_subscriptions_memory_bytes",
+            "Memory that subscriptions take on this node, a part of what durable streams may take.",
+            self.held(),
+        );
         page.counter(
             "sedge_subscription_streams_left_out_total",
-            "Streams that a pattern matched and that were left out, because the subscription had as many as it may.",
+            "Streams that a pattern matched and that were left out, because the subscription had as many as it may or there was no memory.",
             unlinked,
         );
         let name = "sedge_webhooks_total";

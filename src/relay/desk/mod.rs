@@ -42,7 +42,7 @@ use crate::stream::subscription::{
     Action, Announcement, BadRecord, Candidates, Delivery, Extents, Keys, Question, Refusal, Reply,
     SECRET_BYTES, Scene, Secret, Subscriptions, UnixMillis,
 };
-use crate::stream::{Hub, Notes, Stream, Streams, Tiding};
+use crate::stream::{Holding, Hub, Notes, Stream, Streams, Tiding};
 
 use metrics::Webhooks;
 use seek::Sought;
@@ -73,6 +73,8 @@ pub struct Desk {
 
 struct Inner {
     subscriptions: Subscriptions,
+    /// Their bytes.
+    holding: Holding,
     notes: Notes,
     orders: VecDeque<Order>,
     /// The last record that was handed to the journal: whatever is told rests on it, a look at a cursor as well.
@@ -89,6 +91,8 @@ struct Inner {
 struct Order {
     after: Option<Ticket>,
     task: Task,
+    /// Its bytes.
+    holding: Holding,
 }
 
 enum Task {
@@ -170,6 +174,7 @@ impl Desk {
         }
         let inner = Inner {
             subscriptions,
+            holding: streams.hold(0),
             notes,
             orders: VecDeque::new(),
             latest: None,
@@ -237,6 +242,11 @@ impl Desk {
         (inner.subscriptions.len() as u64, inner.subscriptions.unlinked())
     }
 
+    /// Bytes of memory that they take here.
+    fn held(&self) -> u64 {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).subscriptions.held()
+    }
+
     /// The time on the wall, by the monotonic clock.
     fn unix(&self, now: Millis) -> UnixMillis {
         self.epoch + now
@@ -275,7 +285,7 @@ impl Desk {
         let subscriptions = &mut inner.subscriptions;
         let before = subscriptions.next_due();
         let extents = Extents { streams: &self.streams, now };
-        let scene = Scene { now, source: &extents };
+        let scene = Scene { now, source: &extents, memory: subscriptions.held() + self.streams.room() };
         let news = self.streams.news();
         // Whoever subscribes looks at the streams that there are: those that are made from here on are told.
         news.listen(true);
@@ -294,12 +304,13 @@ impl Desk {
             None => ask(subscriptions, scene),
             Some(found) => {
                 let source = Candidates { extents, found: &found.streams, made: &inner.made };
-                ask(subscriptions, Scene { now, source: &source })
+                ask(subscriptions, Scene { source: &source, ..scene })
             }
         };
         news.listen(!subscriptions.is_empty() || inner.seekers > 0);
         let actions = subscriptions.take_actions();
-        let stored = inner.obey(actions);
+        inner.holding.set(subscriptions.held());
+        let stored = inner.obey(actions, &self.streams);
         let due = inner.subscriptions.next_due();
         // One without a free slot waits for that, and looks for orders then.
         let has_work = !inner.orders.is_empty() && self.slots.available_permits() > 0
@@ -311,7 +322,7 @@ impl Desk {
 
 impl Inner {
     /// Keeps what is to be kept, and puts the rest into the queue behind it.
-    fn obey(&mut self, actions: Vec<Action>) -> Result<Option<Ticket>, AppendError> {
+    fn obey(&mut self, actions: Vec<Action>, streams: &Streams) -> Result<Option<Ticket>, AppendError> {
         let mut last = Ok(self.latest);
         for action in actions {
             let (id, result) = match action {
@@ -324,11 +335,13 @@ impl Inner {
                     (id, result)
                 }
                 Action::Deliver(delivery) => {
-                    self.put(Task::Deliver(delivery), &last);
+                    let holding = streams.hold(delivery.body.len() as u64);
+                    self.put(Task::Deliver(delivery), holding, &last);
                     continue;
                 }
                 Action::Announce(announcement) => {
-                    self.put(Task::Announce(announcement), &last);
+                    let holding = streams.hold(announcement.event.len() as u64);
+                    self.put(Task::Announce(announcement), holding, &last);
                     continue;
                 }
             };
@@ -349,9 +362,9 @@ impl Inner {
         last
     }
 
-    fn put(&mut self, task: Task, last: &Result<Option<Ticket>, AppendError>) {
+    fn put(&mut self, task: Task, holding: Holding, last: &Result<Option<Ticket>, AppendError>) {
         match last {
-            Ok(after) => self.orders.push_back(Order { after: *after, task }),
+            Ok(after) => self.orders.push_back(Order { after: *after, task, holding }),
             Err(_) => self.lost.push(task),
         }
     }

@@ -27,11 +27,11 @@ pub(super) async fn run(core: Rc<Core>, desk: Arc<Desk>, remote: Arc<Remote>) {
         let room = desk.slots.available_permits().min(LOOKS_MAX);
         let wait = remote.look_at_due(if core.shared.is_draining() { 0 } else { room }).await;
         while let Ok(slot) = Arc::clone(&desk.slots).try_acquire_owned() {
-            let Some(errand) = remote.next_errand() else { break };
+            let Some((errand, holding)) = remote.next_errand() else { break };
             let (core, desk, remote) = (Rc::clone(&core), Arc::clone(&desk), Arc::clone(&remote));
             tokio::task::spawn_local(async move {
                 carry_out(&core, &desk, &remote, errand).await;
-                drop(slot);
+                drop((slot, holding));
             });
         }
         let rest = match wait {

@@ -83,7 +83,8 @@ async fn carry_out(core: &Rc<Core>, desk: &Desk, hub: &Rc<Hub>, order: Order) {
     if hub.durable(order.after).await.is_err() {
         return;
     }
-    match order.task {
+    let Order { task, holding: _holding, .. } = order;
+    match task {
         Task::Deliver(delivery) => {
             let unix = desk.unix(core.shard.clock.millis());
             let sent = Box::pin(caught(webhook::send(core, &desk.keys.signer, unix, &delivery)));

@@ -31,6 +31,7 @@ use super::link::pause;
 use super::meta::{garbled, number, pack, text};
 use super::remote::{Remote, keeps};
 use super::scripts::{self, Call};
+use crate::stream::holding::Holding;
 use crate::stream::kind::Kind;
 use crate::stream::offset::Offset;
 use crate::stream::streams::guard;
@@ -64,7 +65,7 @@ const FILL_STREAMS: usize = 512;
 #[derive(Debug, Default)]
 pub(super) struct Wakes {
     bell: Notify,
-    errands: Mutex<VecDeque<Errand>>,
+    errands: Mutex<VecDeque<(Errand, Holding)>>,
     /// How many subscriptions there are, and how often one that was full has missed a stream.
     totals: [AtomicU64; 2],
     /// Which life of the store they belong to.
@@ -155,8 +156,8 @@ impl Remote {
         self.wakes.ring();
     }
 
-    /// A webhook that this node has to send.
-    pub fn next_errand(&self) -> Option<Errand> {
+    /// A webhook that this node has to send, and the memory that it takes until then.
+    pub fn next_errand(&self) -> Option<(Errand, Holding)> {
         guard(&self.wakes.errands).pop_front()
     }
 
@@ -328,7 +329,11 @@ impl Remote {
             "ok" => {
                 let is_soon = number(answer.get(1)).is_ok_and(|wait| wait < SOON_MS);
                 if is_soon || change.errand.is_some() {
-                    guard(&self.wakes.errands).extend(change.errand);
+                    let errand = change.errand.zip(self.streams()).map(|(errand, streams)| {
+                        let holding = streams.hold(errand.held());
+                        (errand, holding)
+                    });
+                    guard(&self.wakes.errands).extend(errand);
                     self.wakes.ring();
                 }
                 Ok(Committed::Done)

@@ -28,7 +28,7 @@ use super::refusal::Refusal;
 use super::settings::{Kind, Settings};
 use super::source::{Extent, Source};
 use super::subscription::{Subscription, Turn, too_many};
-use super::{Reply, UnixMillis, view};
+use super::{Reply, SHOWN_BYTES, UnixMillis, view};
 use crate::observe::Nonces;
 use crate::stream::kind;
 
@@ -71,6 +71,13 @@ pub struct Errand {
     /// The webhook.
     pub delivery: Delivery,
     shown: Tails,
+}
+
+impl Errand {
+    /// Bytes of memory that it takes.
+    pub(in crate::stream) fn held(&self) -> u64 {
+        self.delivery.body.len() as u64 + self.shown.len() as u64 * SHOWN_BYTES
+    }
 }
 
 /// What is said of a step, once the change is put back.
@@ -163,6 +170,8 @@ impl Step {
             source: &source,
             tokens: &keys.tokens,
             ids,
+            // It is not kept here.
+            room: u64::MAX,
             actions: Vec::new(),
             watched: Vec::new(),
         };

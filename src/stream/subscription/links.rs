@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::refusal::{Code, Refusal};
 use super::source::Extent;
-use super::{STREAMS_MAX, WAKE_STREAMS_MAX};
+use super::{LINK_OVERHEAD_BYTES, STREAMS_MAX, WAKE_STREAMS_MAX};
 use crate::stream::offset::Offset;
 
 /// How a stream came to be one of the subscription's.
@@ -102,9 +102,21 @@ pub(super) struct Links {
     /// The last that a wake has shown for its work: the next one goes on after it, so that none waits behind the others for
     /// ever.
     shown: Option<Arc<str>>,
+    /// Bytes of memory that they take.
+    held: u64,
+}
+
+/// Bytes of memory that a stream costs the subscription.
+pub(super) fn cost(path: &str) -> u64 {
+    LINK_OVERHEAD_BYTES + path.len() as u64
 }
 
 impl Links {
+    /// Bytes of memory that they take.
+    pub(super) fn held(&self) -> u64 {
+        self.held
+    }
+
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }
@@ -139,17 +151,22 @@ impl Links {
     }
 
     /// Makes a stream one of the subscription's, processed up to `from` of what it is now; a link that is there keeps its
-    /// cursor. Says whether it is new, or that there are too many.
+    /// cursor. Says whether it is new, or that there are too many. What it costs is taken from `room`, bytes of memory.
     pub(super) fn link(
         &mut self,
         path: &Arc<str>,
         how: How,
         extent: Option<Extent>,
         from: impl Fn(&Extent) -> Offset,
+        room: &mut u64,
     ) -> Result<bool, Full> {
         let is_new = !self.all.contains_key(path);
-        if is_new && self.all.len() >= STREAMS_MAX {
-            return Err(Full);
+        if is_new {
+            if self.all.len() >= STREAMS_MAX {
+                return Err(Full::Streams);
+            }
+            *room = room.checked_sub(cost(path)).ok_or(Full::Memory)?;
+            self.held += cost(path);
         }
         let link = self.all.entry(Arc::clone(path)).or_default();
         link.set(how);
@@ -177,7 +194,9 @@ impl Links {
     }
 
     fn remove(&mut self, path: &str) {
-        self.all.remove(path);
+        if self.all.remove(path).is_some() {
+            self.held -= cost(path);
+        }
         self.pending.remove(path);
     }
 
@@ -294,12 +313,21 @@ impl Links {
     /// Takes up what was stored.
     pub(super) fn restore(&mut self, path: &str, link: Option<Link>) {
         match link {
-            Some(link) => drop(self.all.insert(path.into(), link)),
+            Some(link) => {
+                if self.all.insert(path.into(), link).is_none() {
+                    self.held += cost(path);
+                }
+            }
             None => self.remove(path),
         }
     }
 }
 
-/// There are as many streams as one subscription may have.
+/// Why no more streams are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(super) enum Full {
+    /// There are as many as one subscription may have.
+    Streams,
+    /// There is no memory left for them.
+    Memory,
+}

@@ -129,6 +129,16 @@ pub const LEASE_MAX_MS: u64 = 600_000;
 /// The lease of a subscription that does not say how long, in milliseconds.
 pub const LEASE_DEFAULT_MS: u64 = 30_000;
 
+/// What a subscription costs beside its streams and settings, in bytes of memory.
+pub(super) const OVERHEAD_BYTES: u64 = 1536;
+
+/// What a stream of a subscription costs beside its path, in bytes of memory: the link, its places among those with work and
+/// those that are watched.
+pub(super) const LINK_OVERHEAD_BYTES: u64 = 448;
+
+/// What a stream that a webhook has shown costs until the wake is over, in bytes of memory.
+pub(super) const SHOWN_BYTES: u64 = 64;
+
 /// An answer that is no refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {

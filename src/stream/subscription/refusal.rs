@@ -21,6 +21,8 @@ pub enum Code {
     WebhookUrlRejected,
     /// A bound was reached.
     LimitReached,
+    /// No memory is left for what is asked for.
+    NoMemory,
     /// There is no token, or none of this subscription.
     TokenInvalid,
     /// The token's time is over.
@@ -44,6 +46,8 @@ impl Code {
             Code::AlreadyExists => "SUBSCRIPTION_ALREADY_EXISTS",
             Code::WebhookUrlRejected => "WEBHOOK_URL_REJECTED",
             Code::LimitReached => "SUBSCRIPTION_LIMIT_REACHED",
+            // As of all that streams have no room for.
+            Code::NoMemory => "streams_full",
             Code::TokenInvalid => "TOKEN_INVALID",
             Code::TokenExpired => "TOKEN_EXPIRED",
             Code::Fenced => "FENCED",
@@ -65,6 +69,7 @@ impl Code {
             | Code::NoPendingWork
             | Code::InvalidOffset => 409,
             Code::LimitReached => 429,
+            Code::NoMemory => 503,
         }
     }
 
@@ -72,6 +77,7 @@ impl Code {
         match self.status() {
             401 => "authentication_error",
             429 => "rate_limit_error",
+            503 => "server_error",
             _ => "invalid_request_error",
         }
     }

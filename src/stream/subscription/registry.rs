@@ -26,6 +26,8 @@ pub struct Scene<'a> {
     pub now: UnixMillis,
     /// The streams.
     pub source: &'a dyn Source,
+    /// Bytes of memory that all subscriptions may take.
+    pub memory: u64,
 }
 
 /// All subscriptions of a server.
@@ -39,6 +41,8 @@ pub struct Subscriptions {
     actions: Vec<Action>,
     /// Streams that a pattern matches and that were not linked, because the subscription has as many as it may.
     unlinked: u64,
+    /// Bytes of memory that all of them take.
+    held: u64,
     tokens: Tokens,
     kid: String,
     ids: Nonces,
@@ -54,6 +58,7 @@ impl Subscriptions {
             due: BTreeSet::new(),
             actions: Vec::new(),
             unlinked: 0,
+            held: 0,
             tokens: secret.tokens(),
             kid: Signer::new(secret).kid().to_owned(),
             ids,
@@ -70,7 +75,18 @@ impl Subscriptions {
         self.all.is_empty()
     }
 
-    /// How often a stream was left out because a subscription has as many as it may.
+    /// Bytes of memory that they take.
+    pub fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// The same, counted anew.
+    #[cfg(test)]
+    pub(super) fn held_by_each(&self) -> u64 {
+        self.all.values().map(Subscription::held).sum()
+    }
+
+    /// How often a stream was left out because a subscription has as many as it may, or there was no memory.
     pub fn unlinked(&self) -> u64 {
         self.unlinked
     }
@@ -106,13 +122,14 @@ impl Subscriptions {
             return Err(Refusal::full());
         }
         let id: Arc<str> = id.into();
-        let mut turn = turn(scene, &self.tokens, &mut self.ids);
+        let mut turn = turn(scene, self.held, &self.tokens, &mut self.ids);
         let subscription = Subscription::create(&id, settings, origin, &mut turn)?;
         let (actions, watched) = (turn.actions, turn.watched);
         let body = view::subscription(&subscription, &self.kid);
         if let Some(glob) = &subscription.glob {
             self.patterns.add(glob, &id);
         }
+        self.held += subscription.held();
         self.all.insert(Arc::clone(&id), subscription);
         self.after(&id, None, actions, watched);
         Ok(Reply { status: 201, body })
@@ -155,6 +172,7 @@ impl Subscriptions {
             if let Some(glob) = &subscription.glob {
                 self.patterns.remove(glob, &id);
             }
+            self.held -= subscription.held();
             for (path, _) in subscription.links.iter() {
                 unwatch(&mut self.watchers, path, &id);
             }
@@ -309,7 +327,7 @@ impl Subscriptions {
             for path in &paths {
                 watch(&mut self.watchers, path, &id);
             }
-            let mut turn = turn(scene, &self.tokens, &mut self.ids);
+            let mut turn = turn(scene, 0, &self.tokens, &mut self.ids);
             for path in &paths {
                 subscription.refresh(path, &mut turn);
             }
@@ -326,15 +344,18 @@ impl Subscriptions {
         let ids: Vec<_> = self.all.keys().cloned().collect();
         for id in ids {
             let Some(subscription) = self.all.get_mut(&id) else { continue };
-            let mut turn = turn(scene, &self.tokens, &mut self.ids);
+            let mut turn = turn(scene, 0, &self.tokens, &mut self.ids);
             subscription.resume(&mut turn);
             let (actions, watched) = (turn.actions, turn.watched);
             self.after(&id, None, actions, watched);
         }
+        self.held = self.all.values().map(Subscription::held).sum();
     }
 
-    /// Links all streams that there are to the subscriptions that want them, new from their beginnings on.
+    /// Links all streams that there are to the subscriptions that want them, new from their beginnings on. Those were promised,
+    /// whatever memory there is now.
     fn link_all(&mut self, scene: Scene<'_>) {
+        let scene = Scene { memory: u64::MAX, ..scene };
         let Subscriptions { all, watchers, patterns, unlinked, tokens, ids, .. } = self;
         if patterns.is_empty() {
             return;
@@ -342,7 +363,7 @@ impl Subscriptions {
         scene.source.matching(&|path| !patterns.matching(path).is_empty(), &mut |path, extent| {
             for id in patterns.matching(path) {
                 let Some(subscription) = all.get_mut(&id) else { continue };
-                let mut turn = turn(scene, tokens, ids);
+                let mut turn = turn(scene, 0, tokens, ids);
                 if subscription.link_by_glob(path, extent, |extent| extent.start, &mut turn).is_err() {
                     *unlinked += 1;
                 }
@@ -360,11 +381,12 @@ impl Subscriptions {
         step: impl FnOnce(&mut Subscription, &mut Turn<'_>) -> R,
     ) -> Result<R, Refusal> {
         let subscription = self.all.get_mut(id).ok_or_else(Refusal::not_found)?;
-        let (id, due) = (Arc::clone(&subscription.id), subscription.phase.due());
-        let mut turn = turn(scene, &self.tokens, &mut self.ids);
+        let (id, due, before) = (Arc::clone(&subscription.id), subscription.phase.due(), subscription.held());
+        let mut turn = turn(scene, self.held, &self.tokens, &mut self.ids);
         subscription.advance(&mut turn);
         let result = step(subscription, &mut turn);
         let (actions, watched) = (turn.actions, turn.watched);
+        self.held = self.held - before + subscription.held();
         self.after(&id, due, actions, watched);
         Ok(result)
     }
@@ -400,8 +422,9 @@ impl Subscriptions {
     }
 }
 
-fn turn<'a>(scene: Scene<'a>, tokens: &'a Tokens, ids: &'a mut Nonces) -> Turn<'a> {
-    Turn { now: scene.now, source: scene.source, tokens, ids, actions: Vec::new(), watched: Vec::new() }
+fn turn<'a>(scene: Scene<'a>, held: u64, tokens: &'a Tokens, ids: &'a mut Nonces) -> Turn<'a> {
+    let room = scene.memory.saturating_sub(held);
+    Turn { now: scene.now, source: scene.source, tokens, ids, room, actions: Vec::new(), watched: Vec::new() }
 }
 
 fn watch(watchers: &mut HashMap<Arc<str>, Vec<Arc<str>>>, path: &Arc<str>, id: &Arc<str>) {

@@ -104,6 +104,15 @@ impl Settings {
         digest(&SHA256, &bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
+    /// Bytes of memory that they take.
+    pub(super) fn held(&self) -> u64 {
+        let streams: usize = self.streams.iter().map(|path| size_of::<String>() + path.len()).sum();
+        let texts = [&self.pattern, &self.webhook, &self.wake_stream, &self.description];
+        // A pattern is kept as it is written and ready to match, and stands among all patterns as well.
+        let glob = self.pattern.as_ref().map_or(0, |pattern| 4 * pattern.len());
+        (streams + glob + texts.into_iter().flatten().map(String::len).sum::<usize>()) as u64
+    }
+
     /// The pattern, ready to match.
     pub(super) fn glob(&self) -> Option<Glob> {
         self.pattern.as_deref().and_then(Glob::restore)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::action::Action;
 use super::glob::Glob;
-use super::links::{Full, How, Links, Look};
+use super::links::{self, Full, How, Links, Look};
 use super::phase::Phase;
 use super::progress::{self, Progress};
 use super::record::Written;
@@ -13,7 +13,7 @@ use super::refusal::{Code, Refusal};
 use super::settings::{self, Kind, Settings};
 use super::source::{Extent, Source};
 use super::token::Tokens;
-use super::{Reply, STREAMS_MAX, UnixMillis, path, view};
+use super::{OVERHEAD_BYTES, Reply, SHOWN_BYTES, STREAMS_MAX, UnixMillis, path, view};
 use crate::observe::Nonces;
 use crate::stream::offset::Offset;
 
@@ -23,6 +23,8 @@ pub(super) struct Turn<'a> {
     pub(super) source: &'a dyn Source,
     pub(super) tokens: &'a Tokens,
     pub(super) ids: &'a mut Nonces,
+    /// Bytes of memory that subscriptions may still take.
+    pub(super) room: u64,
     pub(super) actions: Vec<Action>,
     /// Streams that have become the subscription's (true) or ceased to be (false).
     pub(super) watched: Vec<(Arc<str>, bool)>,
@@ -59,6 +61,8 @@ impl Subscription {
         origin: &str,
         turn: &mut Turn<'_>,
     ) -> Result<Subscription, Refusal> {
+        let own = OVERHEAD_BYTES + settings.held() + id.len() as u64;
+        turn.room = turn.room.checked_sub(own).ok_or(Full::Memory).map_err(too_many)?;
         let mut subscription = Subscription {
             id: Arc::clone(id),
             life: turn.ids.next_u64(),
@@ -83,6 +87,16 @@ impl Subscription {
         Ok(subscription)
     }
 
+    /// Bytes of memory that it takes, with what its webhook has shown.
+    pub(super) fn held(&self) -> u64 {
+        let shown = match &self.phase {
+            Phase::Delivering { tails, .. } => tails.len() as u64 * SHOWN_BYTES,
+            _ => 0,
+        };
+        let own = OVERHEAD_BYTES + self.settings.held() + self.id.len() as u64;
+        own + self.links.held() + shown
+    }
+
     /// Somebody wants to make one, as it is.
     pub(super) fn confirm(&self, settings: &Settings, kid: &str) -> Result<Reply, Refusal> {
         match self.hash == settings.hash() {
@@ -96,7 +110,7 @@ impl Subscription {
 
     fn link_explicitly(&mut self, path: Arc<str>, turn: &mut Turn<'_>) -> Result<(), Refusal> {
         let extent = turn.source.extent(&path);
-        let link = self.links.link(&path, How::Explicit, extent, |extent| extent.tail);
+        let link = self.links.link(&path, How::Explicit, extent, |extent| extent.tail, &mut turn.room);
         if link.map_err(too_many)? {
             turn.watched.push((path, true));
         }
@@ -132,7 +146,7 @@ impl Subscription {
             return Ok(());
         }
         let path: Arc<str> = path.into();
-        if self.links.link(&path, How::Glob, Some(extent), from)? {
+        if self.links.link(&path, How::Glob, Some(extent), from, &mut turn.room)? {
             turn.watched.push((path, true));
         }
         Ok(())
@@ -175,9 +189,12 @@ impl Subscription {
         if self.settings.wake_stream.as_ref().is_some_and(|wake| paths.contains(wake)) {
             return Err(Refusal::field("streams", "has the wake stream: it would wake itself for ever"));
         }
-        let new = paths.iter().filter(|path| self.links.get(path).is_none()).count();
-        if self.links.len() + new > STREAMS_MAX {
-            return Err(too_many(Full));
+        let new = || paths.iter().filter(|path| self.links.get(path).is_none());
+        if self.links.len() + new().count() > STREAMS_MAX {
+            return Err(too_many(Full::Streams));
+        }
+        if new().map(|path| links::cost(path)).sum::<u64>() > turn.room {
+            return Err(too_many(Full::Memory));
         }
         for path in paths {
             self.link_explicitly(path.into(), turn)?;
@@ -354,11 +371,17 @@ impl Subscription {
     }
 }
 
-pub(super) fn too_many(_: Full) -> Refusal {
-    Refusal::new(
-        Code::LimitReached,
-        format!(
-            "A subscription may have {STREAMS_MAX} streams. Use a narrower pattern, or several subscriptions."
+pub(super) fn too_many(full: Full) -> Refusal {
+    match full {
+        Full::Streams => Refusal::new(
+            Code::LimitReached,
+            format!(
+                "A subscription may have {STREAMS_MAX} streams. Use a narrower pattern, or several subscriptions."
+            ),
         ),
-    )
+        Full::Memory => Refusal::new(
+            Code::NoMemory,
+            "There is no memory left for subscriptions and their streams: delete some, or raise `memory` in [streams].",
+        ),
+    }
 }

@@ -18,6 +18,8 @@ pub(super) struct World {
     pub(super) streams: RefCell<BTreeMap<String, Extent>>,
     lives: Cell<u64>,
     pub(super) now: Cell<UnixMillis>,
+    /// Bytes that subscriptions may take.
+    pub(super) memory: Cell<u64>,
 }
 
 impl Source for World {
@@ -36,11 +38,11 @@ impl Source for World {
 
 impl World {
     pub(super) fn new() -> World {
-        World { now: Cell::new(NOW), ..World::default() }
+        World { now: Cell::new(NOW), memory: Cell::new(u64::MAX), ..World::default() }
     }
 
     pub(super) fn scene(&self) -> Scene<'_> {
-        Scene { now: self.now.get(), source: self }
+        Scene { now: self.now.get(), source: self, memory: self.memory.get() }
     }
 
     pub(super) fn pass(&self, ms: UnixMillis) {

@@ -75,6 +75,12 @@ fn whatever_the_order_work_is_done_and_only_by_those_who_hold_it() {
             }
             (0..STEPS).for_each(|_| life.step());
             life.rest();
+            let subscriptions = &mut life.server.subscriptions;
+            assert_eq!(subscriptions.held(), subscriptions.held_by_each());
+            for id in IDS {
+                subscriptions.delete(id);
+            }
+            assert_eq!(subscriptions.held(), 0);
             life.counts
         });
         let counts = result.unwrap_or_else(|_| panic!("seed {seed}"));

@@ -164,3 +164,25 @@ fn there_are_bounds() {
     let add = server.ask("s", "streams", None, &json!({ "streams": ["more"] }));
     assert_eq!(add, Err(Code::LimitReached));
 }
+
+#[test]
+fn without_memory_nothing_is_half_done_and_streams_are_left_out() {
+    let mut server = Server::new();
+    server.create("events/a", 5);
+    server.put("s", &webhook());
+    let held = server.subscriptions.held();
+    server.world.memory.set(held + LINK_OVERHEAD_BYTES);
+    server.create("events/one-too-many", 5);
+    assert!(server.deliveries.is_empty());
+    assert_eq!((server.subscriptions.held(), server.subscriptions.unlinked()), (held, 1));
+    let add = json!({ "streams": ["b", "a-path-that-does-not-fit"] });
+    assert_eq!(server.ask("s", "streams", None, &add), Err(Code::NoMemory));
+    assert_eq!((server.put("t", &webhook()).0, server.subscriptions.held()), (503, held));
+    server.delete("events/a");
+    server.create("events/b", 5);
+    let (_, wake) = server.delivery();
+    assert_eq!(wake["streams"][0]["path"], "events/b");
+    server.subscriptions.delete("s");
+    assert_eq!(server.subscriptions.held(), 0);
+    assert_eq!(server.put("t", &webhook()).0, 201);
+}
