@@ -158,6 +158,10 @@ fn a_redis_that_may_evict_streams_is_warned_of() {
     let redis = Redis::start();
     let ready = |edge: &Edge| edge.ask(&get("/readyz", &["Connection: close"])).1.text();
     assert!(!ready(&redis.node()).contains("maxmemory-policy"));
+    let _: String = redis.ask(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]);
+    let edge = redis.node();
+    edge.stderr().wait_for("has maxmemory-policy volatile-lru: streams have no time to live there");
+    assert!(!ready(&edge).contains("maxmemory-policy"), "{}", ready(&edge));
     let _: String = redis.ask(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     let edge = redis.node();
     edge.stderr().wait_for("has maxmemory-policy allkeys-lru: it deletes streams when its memory is full");

@@ -146,8 +146,8 @@ pub(super) struct Link {
     pub(super) is_up: Notify,
     /// Why it is down.
     why: Mutex<Box<str>>,
-    /// The policy by which Redis may evict streams, if it may.
-    evicts: ArcSwapOption<Box<str>>,
+    /// The `maxmemory-policy` of Redis, unless it is `noeviction`.
+    policy: ArcSwapOption<Box<str>>,
     pub(super) metrics: LinkMetrics,
 }
 
@@ -172,7 +172,7 @@ impl Link {
             refusal_told: AtomicU64::new(0),
             is_up: Notify::new(),
             why: Mutex::new("not connected yet".into()),
-            evicts: ArcSwapOption::empty(),
+            policy: ArcSwapOption::empty(),
             metrics: LinkMetrics::default(),
         })
     }
@@ -352,24 +352,31 @@ impl Link {
 
     /// The policy by which Redis may evict streams when its memory is full; none if it refuses to grow instead.
     pub(super) fn evicts(&self) -> Option<Arc<Box<str>>> {
-        self.evicts.load_full()
+        self.policy.load_full().filter(|policy| evicts_streams(policy))
     }
 
-    /// Warns of a policy that loses streams, by what Redis says of its memory, whenever it is another one. Those that evict keys
-    /// with a time to live alone are as good as none: no key of ours has one.
+    /// Warns of any policy but `noeviction`, by what Redis says of its memory, whenever it is another one.
     fn note_policy(&self, about: &str) {
         let policy = about.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).map(str::trim);
-        let policy = policy.filter(|policy| policy.starts_with("allkeys"));
-        if policy != self.evicts.load().as_ref().map(|known| &***known) {
-            self.evicts.store(policy.map(|policy| Arc::new(policy.into())));
-            if let Some(policy) = policy {
-                tell!(
-                    "sedge: Redis at {} has maxmemory-policy {policy}: it deletes streams when its memory is full; set it to noeviction",
-                    self.place
-                );
-            }
+        let policy = policy.filter(|policy| *policy != "noeviction");
+        if policy == self.policy.load().as_ref().map(|known| &***known) {
+            return;
         }
+        self.policy.store(policy.map(|policy| Arc::new(policy.into())));
+        let Some(policy) = policy else { return };
+        let what = if evicts_streams(policy) {
+            "it deletes streams when its memory is full"
+        } else {
+            "streams have no time to live there, so it deletes none of them, but the next policy may"
+        };
+        let place = &self.place;
+        tell!("sedge: Redis at {place} has maxmemory-policy {policy}: {what}; set it to noeviction");
     }
+}
+
+/// Whether a policy lets Redis delete keys that have no time to live, as those of streams.
+fn evicts_streams(policy: &str) -> bool {
+    policy.starts_with("allkeys")
 }
 
 impl Live {
