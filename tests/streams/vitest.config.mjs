@@ -1,5 +1,5 @@
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({
-  test: { include: ["conformance.mjs"], reporters: ["./reporter.mjs"], watch: false, testTimeout: 20_000 },
+  test: { include: ["conformance.mjs"], reporters: ["./reporter.mjs"], watch: false, testTimeout: 120_000, hookTimeout: 120_000 },
 });
