@@ -176,6 +176,8 @@ fn half_heads_take_nothing_from_whole_ones() {
 #[test]
 fn bodies_that_are_being_looked_through_stay_within_the_memory_together() {
     const EACH: usize = 512 * 1024;
+    // Each begins with a block, and all come from one address, which may hold half of the memory.
+    const CLIENTS: usize = STREAM_MEMORY / BLOCK / 2 - 2;
     let upstream = Upstream::listen();
     let url = upstream.url();
     let routes = support::config::routes(&[("a", &url), ("b", &url)]);
@@ -183,10 +185,10 @@ fn bodies_that_are_being_looked_through_stay_within_the_memory_together() {
     let before = edge.resident_bytes();
     let head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: e\r\nContent-Type: application/json\r\n\
                  Content-Length: 10000000\r\n\r\n{\"input\":\"";
-    let mut clients: Vec<Wire> = (0..40).map(|_| edge.connect()).collect();
+    let mut clients: Vec<Wire> = (0..CLIENTS).map(|_| edge.connect()).collect();
     clients.iter_mut().for_each(|client| client.send(head));
     // Every one of them has begun before any of them grows.
-    edge.wait_metric("sedge_requests_open", &[], 40.0);
+    edge.wait_metric("sedge_requests_open", &[], CLIENTS as f64);
     let mut refused = 0;
     for client in &mut clients {
         let _ = client.try_send(vec![b'x'; EACH]);
@@ -197,12 +199,13 @@ fn bodies_that_are_being_looked_through_stay_within_the_memory_together() {
             continue;
         }
         let answer = client.read_head();
-        assert_eq!((answer.status(), answer.get("retry-after")), (503, Some("1")));
+        assert!(matches!(answer.status(), 429 | 503), "{answer:?}");
+        assert_eq!(answer.get("retry-after"), Some("1"));
         refused += 1;
     }
-    assert!(refused >= 36, "{refused} of 40 were refused");
+    assert!(refused >= CLIENTS - 4, "{refused} of {CLIENTS} were refused");
     let grown = edge.peak_bytes().saturating_sub(before);
-    eprintln!("40 bodies of {EACH} bytes: {refused} refused, memory grew by {grown} bytes at its peak");
+    eprintln!("{CLIENTS} bodies of {EACH} bytes: {refused} refused, memory grew by {grown} bytes at its peak");
     assert!(grown < 4 * STREAM_MEMORY as u64, "grew by {grown} bytes");
     assert!(upstream.is_idle());
 }
