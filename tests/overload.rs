@@ -205,7 +205,9 @@ fn bodies_that_are_being_looked_through_stay_within_the_memory_together() {
     }
     assert!(refused >= CLIENTS - 4, "{refused} of {CLIENTS} were refused");
     let grown = edge.peak_bytes().saturating_sub(before);
-    eprintln!("{CLIENTS} bodies of {EACH} bytes: {refused} refused, memory grew by {grown} bytes at its peak");
+    eprintln!(
+        "{CLIENTS} bodies of {EACH} bytes: {refused} refused, memory grew by {grown} bytes at its peak"
+    );
     assert!(grown < 4 * STREAM_MEMORY as u64, "grew by {grown} bytes");
     assert!(upstream.is_idle());
 }

@@ -80,7 +80,7 @@ impl Exchange<'_> {
                 }
                 name.change(Some(rename), self.request, &mut self.upload, &core.shard);
                 self.enter_route(next)?;
-                self.serve_by(next)?;
+                self.serve_by(next, &settings.config.routes[next])?;
                 routes.push(next);
                 index = next;
                 continue;

@@ -167,7 +167,7 @@ impl Exchange<'_> {
         let (route, label) = settings.route(index);
         self.ledger.route = label;
         self.admit(index)?;
-        self.serve_by(index)?;
+        self.serve_by(index, route)?;
         self.request.durable |= route.durable;
         self.can_keep()?;
         if let Some(after) = route.early_heartbeat

@@ -10,7 +10,8 @@ use std::ops::Range;
 
 use super::framing;
 use super::share::Share;
-use super::upload::{Upload, piece};
+use super::splice::piece;
+use super::upload::{Upload, WHOLE_BYTES};
 use crate::shard::Shard;
 use crate::shard::block::Block;
 
@@ -46,7 +47,8 @@ impl Upload {
             return;
         }
         (self.kept, self.kept_max, self.let_go) = (Some(Vec::new()), max.min(u32::MAX.into()) as u32, None);
-        if !self.held.is_empty() || !self.ended {
+        // What leaves in one write with the head is not counted.
+        if !self.ended || self.held_bytes() > WHOLE_BYTES {
             self.share.get_or_insert_with(|| Box::new(share()));
             self.count();
         }
@@ -154,7 +156,7 @@ impl Upload {
                 last[end.end..end.end + payload.len()].copy_from_slice(&block[payload.clone()]);
                 end.end += payload.len();
             }
-            _ if self.share.as_deref().is_some_and(|share| !share.fits()) => {
+            _ if self.share.as_deref().is_some_and(|share| !share.has_spare()) => {
                 (self.kept, self.let_go) = (None, Some(LetGo::NoRoom));
             }
             _ => kept.push((block, payload)),

@@ -200,10 +200,9 @@ impl Exchange<'_> {
 
     /// It is over: what was guessed is set right.
     pub(super) fn settle(&mut self, outcome: Outcome) {
-        let now = now_ns(self.core);
-        let refused = outcome == Outcome::Refused && self.ledger.attempts == 0;
         let Some(prompt) = self.taken().map(|pass| pass.estimate().prompt) else { return };
-        if refused {
+        let now = now_ns(self.core);
+        if outcome == Outcome::Refused && self.ledger.attempts == 0 {
             return self.pass_mut().undo(now);
         }
         let used = used(&self.ledger, outcome, prompt);

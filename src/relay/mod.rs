@@ -19,6 +19,7 @@
 //! | [`head_reader`] | heads of responses as they arrive, and the bounds on them |
 //! | [`upload`], [`download`] | bodies; `download` is the pump |
 //! | [`kept`], [`share`] | a body that may have to be sent again; how much memory a client's bodies may hold |
+//! | `splice` | a part of a body that is replaced |
 //! | [`framing`] | chunks made around bytes where they lie |
 //! | [`attempts`], [`retry`], [`budget`] | one upstream after the other until there is an answer; whether, when, how often |
 //! | `attempt` | one of them |
@@ -79,6 +80,7 @@ pub mod retry;
 pub mod sending;
 pub mod settings;
 pub mod share;
+mod splice;
 mod tee;
 pub mod upload;
 pub mod writing;

@@ -2,7 +2,6 @@
 //! and take so long, and which route takes it.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::ask::{Stop, receive_more};
 use super::exchange::{Exchange, millis};
@@ -134,10 +133,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// The route at `index` serves it: its bounds hold from now on.
-    pub(super) fn serve_by(&mut self, index: usize) -> Result<(), Failure> {
-        let settings = Arc::clone(&self.settings);
-        let route = &settings.config.routes[index];
+    /// `route`, which is the one at `index`, serves it: its bounds hold from now on.
+    pub(super) fn serve_by(&mut self, index: usize, route: &Route) -> Result<(), Failure> {
         self.serving = Some(index as u32);
         self.check_size(route.max_body)?;
         self.upload.limit(route.max_body).map_err(Stop::Upload)?;

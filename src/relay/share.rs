@@ -3,7 +3,8 @@
 //! Bodies are held while they arrive and while they may have to be sent again, and whoever sends them slowly decides for how long.
 //! So no client may hold more in bodies than is still free: one alone gets half of its core's `stream_memory`, two a third each, and
 //! one that comes when `n` others hold as much as they may still finds `1/(n + 1)` of it (dynamic thresholds; Choudhury and
-//! Hahne, 1998). A body that comes in one piece is not counted: it is gone before anyone could send a second one.
+//! Hahne, 1998). A body that comes in one piece is not counted: it is gone before anyone could send a second one. To be sent again
+//! bodies are kept in a third of the memory at most, so that those that arrive find room beside them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -59,7 +60,17 @@ impl Share {
 
     /// Whether its client holds no more than is still free.
     pub fn fits(&self) -> bool {
-        self.shares.of(self.client) <= self.most.saturating_sub(self.pool.held_bytes())
+        self.shares.of(self.client) <= self.free()
+    }
+
+    /// Whether its client holds so much less that a body may be kept beside those that arrive: one that is kept must not be why
+    /// another is refused.
+    pub fn has_spare(&self) -> bool {
+        2 * self.shares.of(self.client) <= self.free()
+    }
+
+    fn free(&self) -> usize {
+        self.most.saturating_sub(self.pool.held_bytes())
     }
 }
 
