@@ -105,3 +105,83 @@ fn a_client_that_leaves_before_the_list_is_there_is_counted() {
     edge.wait_metric(support::OUTCOMES, &["outcome=\"client_gone\""], 1.0);
     asked.wait_closed();
 }
+
+/// Says what the upstream has heard: its path, and its body.
+fn telling() -> support::upstream::Served {
+    Upstream::serve(|head, body| {
+        let path = head.start.split(' ').nth(1).unwrap_or_default();
+        let told = if path == "/v1/models" {
+            listing(&["gpt-4o", "azure-o1"])
+        } else {
+            format!("{path} {}", body.text())
+        };
+        answer("200 OK", &["Content-Type: application/json"], told)
+    })
+}
+
+fn with_patterns(url: &str) -> String {
+    format!(
+        "[[upstream]]\nname = \"u\"\nurl = \"{url}\"\n\n[[route]]\nmodels = [\"plain\"]\n\n[route.aliases]\n\
+         \"openai/*\" = \"*\"\n\"openai/o*\" = \"azure-o*\"\n\"openai/o1-mini\" = \"mini\"\n\"*-latest\" = \"gpt-4o\"\n"
+    )
+}
+
+/// A prefix for each of hundreds of models meant hundreds of aliases.
+#[test]
+fn an_alias_may_be_a_pattern_and_the_most_specific_counts() {
+    let one = telling();
+    let edge = Edge::configured(&with_patterns(&one.url()));
+    for (asked, heard) in [
+        ("openai/gpt-4o", "gpt-4o"),
+        ("openai/o1", "azure-o1"),
+        ("openai/o1-mini", "mini"),
+        ("chatgpt-latest", "gpt-4o"),
+        ("openai/gpt-latest", "gpt-latest"),
+        ("plain", "plain"),
+    ] {
+        let request = post("/v1/chat/completions", &[], &format!(r#"{{"model":"{asked}"}}"#));
+        let (_, body) = edge.ask(&request);
+        assert_eq!(body.text(), format!(r#"/v1/chat/completions {{"model":"{heard}"}}"#), "{asked}");
+    }
+    for nobodys in ["openai/", "gpt-4o"] {
+        let request = post("/v1/chat/completions", &[], &format!(r#"{{"model":"{nobodys}"}}"#));
+        assert_eq!(edge.ask(&request).0.status(), 404, "{nobodys}");
+    }
+    assert_eq!(
+        ids(&edge),
+        ["azure-o1", "gpt-4o", "openai/azure-o1", "openai/gpt-4o", "openai/o1", "openai/o1-mini"]
+    );
+}
+
+/// `GET /v1/models/{id}` went to the route of requests without a model, or to none.
+#[test]
+fn one_model_of_the_union_is_told_and_deleted_where_it_is() {
+    let (one, two) = (named("one", &["gpt-x"]), named("two", &["meta/llama"]));
+    let edge = Edge::configured(&config::routes(&[("gpt-*", &one.url()), ("meta/*", &two.url())]));
+    for path in ["/v1/models/gpt-x", "/v1/models/meta/llama", "/v1/models/meta%2Fllama"] {
+        let (head, body) = edge.ask(&get(path, &[]));
+        let model: serde_json::Value = serde_json::from_slice(&body.bytes()).expect("JSON");
+        assert_eq!((head.status(), &model["object"]), (200, &"model".into()), "{path} {model}");
+        assert!(path.replace("%2F", "/").ends_with(model["id"].as_str().expect("an id")));
+    }
+    let (head, body) = edge.ask(&get("/v1/models/nobody's", &[]));
+    assert_eq!((head.status(), error_code(&body.bytes()).as_str()), (404, "model_not_found"));
+    // To delete one is asked of the upstream that has it.
+    let delete = b"DELETE /v1/models/meta/llama HTTP/1.1\r\nHost: e\r\n\r\n";
+    assert_eq!(edge.ask(delete).0.status(), 200);
+    assert!(two.requests().iter().any(|head| head.start.starts_with("DELETE /v1/models/meta/llama")));
+    assert!(!one.requests().iter().any(|head| head.start.starts_with("DELETE")));
+    let delete = b"DELETE /v1/models/nobody's HTTP/1.1\r\nHost: e\r\n\r\n";
+    assert_eq!(edge.ask(delete).0.status(), 404);
+}
+
+/// An alias is carried over wherever the model is named.
+#[test]
+fn an_alias_holds_in_a_path_and_a_query() {
+    let one = telling();
+    let edge = Edge::configured(&with_patterns(&one.url()));
+    let delete = b"DELETE /v1/models/openai/gpt%204o?x=1 HTTP/1.1\r\nHost: e\r\n\r\n";
+    assert_eq!(edge.ask(delete).1.text(), "/v1/models/gpt%204o?x=1 ");
+    let realtime = get("/v1/realtime?a=b&model=openai%2Fgpt-4o&c=d", &[]);
+    assert_eq!(edge.ask(&realtime).1.text(), "/v1/realtime?a=b&model=gpt-4o&c=d ");
+}

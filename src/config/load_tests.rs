@@ -206,7 +206,7 @@ fn the_first_route_that_takes_a_request_has_it() {
     let chat = "/v1/chat/completions";
     assert_eq!(config.route(Some("gpt-4o"), chat), Some((0, None)));
     assert_eq!(config.route(Some("o1"), chat), Some((0, None)));
-    assert_eq!(config.route(Some("fast"), chat), Some((0, Some("gpt-4o-mini"))));
+    assert_eq!(config.route(Some("fast"), chat), Some((0, Some("gpt-4o-mini".into()))));
     assert_eq!(config.route(Some("o1-mini"), chat), None);
     assert_eq!(config.route(Some("gpt-4o"), "/v1/audio/speech"), Some((0, None)));
     assert_eq!(config.route(Some("tts-1"), "/v1/audio/speech"), Some((1, None)));

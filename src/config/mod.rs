@@ -16,6 +16,7 @@
 //! | `units`, `url`, `glob`, `secret`, `address`, `network`, `files` | the values |
 
 mod address;
+mod alias;
 mod balance;
 mod breaker;
 mod concurrency;
@@ -50,12 +51,14 @@ mod problem_tests;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use address::{parse_address, parse_address_or_off};
+pub use alias::Alias;
 pub use balance::{Balance, Member};
 pub use breaker::{Breaker, Breaking};
 pub use concurrency::Concurrency;
@@ -72,7 +75,7 @@ pub use probe::Probe;
 pub use quota::Quota;
 pub use reload::{describe_unreloadable, keep_unreloadable};
 pub use retry::{HedgeAfter, Retry};
-pub use route::{Alias, Route};
+pub use route::Route;
 pub use secret::{NotASecret, Secret};
 pub use streams::{Compress, Streams};
 pub use timeouts::Timeouts;
@@ -165,7 +168,7 @@ pub enum AccessLog {
 impl Config {
     /// The first route that takes a request, by its index, and the model's other name if the route gives it one. A request
     /// that names no model is taken only by routes that take any.
-    pub fn route(&self, model: Option<&str>, path: &str) -> Option<(usize, Option<&str>)> {
+    pub fn route(&self, model: Option<&str>, path: &str) -> Option<(usize, Option<Cow<'_, str>>)> {
         self.routes.iter().enumerate().find_map(|(index, route)| Some((index, route.take(model, path)?)))
     }
 

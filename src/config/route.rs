@@ -1,7 +1,9 @@
 //! Routes: which requests go where.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use super::alias::{Alias, aliases};
 use super::balance::{Balance, Member, balance};
 use super::did_you_mean;
 use super::document::{Table, Value};
@@ -41,7 +43,7 @@ pub struct Route {
     pub name: String,
     /// The models that it takes.
     pub models: Vec<Glob>,
-    /// Models that it takes by another name.
+    /// Models that it takes by another name, in the order in which they are tried.
     pub aliases: Vec<Alias>,
     /// The paths that it takes; empty takes every one.
     pub paths: Vec<Glob>,
@@ -73,15 +75,6 @@ pub struct Route {
     pub degraded: Option<String>,
     /// How much may be asked of it.
     pub quota: Quota,
-}
-
-/// A model's other name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alias {
-    /// What clients call it.
-    pub from: String,
-    /// What the upstream calls it.
-    pub to: String,
 }
 
 /// The upstreams' names.
@@ -127,15 +120,15 @@ impl Route {
     }
 
     /// Whether it takes a request; and if so, the name that the model must be given.
-    pub fn take(&self, model: Option<&str>, path: &str) -> Option<Option<&str>> {
+    pub fn take(&self, model: Option<&str>, path: &str) -> Option<Option<Cow<'_, str>>> {
         if !self.paths.is_empty() && !self.paths.iter().any(|glob| glob.matches(path)) {
             return None;
         }
         let Some(model) = model else {
             return self.takes_any_model().then_some(None);
         };
-        match self.aliases.iter().find(|alias| alias.from == model) {
-            Some(alias) => Some(Some(&alias.to)),
+        match self.aliases.iter().find_map(|alias| alias.resolve(model)) {
+            Some(name) => Some(Some(name)),
             None => self.models.iter().any(|glob| glob.matches(model)).then_some(None),
         }
     }
@@ -227,7 +220,7 @@ impl Route {
             return;
         }
         let takes = |route: &&Route| {
-            route.aliases.iter().any(|alias| alias.from == *fallback)
+            route.aliases.iter().any(|alias| alias.resolve(fallback).is_some())
                 || route.models.iter().any(|glob| glob.matches(fallback))
         };
         // The first that takes the model on every path is the last that it can come to.
@@ -328,27 +321,6 @@ fn paths(value: &Value<'_>) -> Result<Vec<Glob>, String> {
             }
         }
     }))
-}
-
-fn aliases(value: &Value<'_>) -> Result<Vec<Alias>, String> {
-    let mut aliases = Vec::new();
-    for (from, to) in value.entries()? {
-        if to.is_table() {
-            to.fault("is a table: a name with a point in it must be put in quotes");
-            continue;
-        }
-        match to.name(MAX_MODEL_BYTES) {
-            Ok(_) if from.is_empty() || from.len() > MAX_MODEL_BYTES => {
-                to.fault(format!("has a name that no model can have: from 1 to {MAX_MODEL_BYTES} bytes"));
-            }
-            Ok(_) if from.contains('*') => {
-                to.fault("has a *, but an alias is one name; use models for patterns");
-            }
-            Ok(to) => aliases.push(Alias { from: from.to_owned(), to }),
-            Err(what) => to.fault(what),
-        }
-    }
-    Ok(aliases)
 }
 
 /// Where a route leads: names, or tables of a name and its weight.

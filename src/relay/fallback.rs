@@ -4,13 +4,14 @@
 //! none twice. The model's name in the body is changed where it lies. The answer's head says that it is not the one that was
 //! asked for: `sedge-degraded: fallback`, or `static`.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::answer::{self, Local};
 use super::attempts::Failed;
 use super::download::Framing;
 use super::exchange::{After, Exchange};
-use super::query;
+use super::named;
 use super::request::Request;
 use super::retry;
 use super::settings::Settings;
@@ -34,7 +35,7 @@ impl Name {
         Name { place: peek.and_then(Peek::model_span) }
     }
 
-    /// Gives the model another name, in the query as well. The body must be held from its beginning.
+    /// Gives the model another name, in the query and the path as well. The body must be held from its beginning.
     pub(super) fn change(
         &mut self,
         name: Option<String>,
@@ -43,8 +44,13 @@ impl Name {
         shard: &Shard,
     ) {
         let Some(name) = name else { return };
-        if let Ok(Some((_, place))) = query::model(&request.target) {
-            request.target = query::renamed(&request.target, place, &name).into();
+        if let Ok(Some((_, place))) = named::in_query(&request.target) {
+            request.target = named::renamed(&request.target, place, &name).into();
+        }
+        if let Ok(Some((_, place))) = named::in_path(request.path()) {
+            let target = named::renamed(&request.target, place, &name);
+            request.path_bytes = target.len() - (request.target.len() - request.path_bytes);
+            request.target = target.into();
         }
         let Some(place) = &mut self.place else { return };
         let token = serde_json::Value::from(name).to_string();
@@ -78,17 +84,17 @@ impl Exchange<'_> {
             Some(index) => {
                 let model = self.ledger.model.as_deref();
                 let alias = config.routes[index].take(model, self.request.path()).flatten();
-                (index, alias.or(model).unwrap_or_default())
+                (index, alias.or(model.map(Cow::Borrowed)).unwrap_or_default())
             }
             None => {
                 let (index, alias) = config.route(Some(fallback), self.request.path())?;
                 // Where the model's place is not known, it cannot be another.
                 name.place.as_ref()?;
-                (index, alias.unwrap_or(fallback))
+                (index, alias.unwrap_or(Cow::Borrowed(fallback)))
             }
         };
         let fits = self.body_bytes() <= config.routes[index].max_body;
-        (fits && !before.contains(&index) && self.may_fall_back(index)).then(|| (index, rename.to_owned()))
+        (fits && !before.contains(&index) && self.may_fall_back(index)).then(|| (index, rename.into_owned()))
     }
 
     /// The body that says what `route` says when nobody answers, in the form that was asked for. None where there is no such

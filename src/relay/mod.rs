@@ -28,7 +28,7 @@
 //! | [`exchange`], [`ask`] | the course of a request; a connection, the request on it, and the head of its answer |
 //! | `pick` | who of a route's upstreams is asked, and what is learnt from it |
 //! | [`decides`] | the decisions that rest on a request's body |
-//! | [`media_type`], [`query`] | how a body may be read; the model in a query |
+//! | [`media_type`], [`named`] | how a body may be read; the model that is named outside of it |
 //! | `prepare` | what is decided before an upstream is asked |
 //! | `ending` | how an answer ends, and what can be used again |
 //! | `laggard` | one that is kept, whose client does not read as fast as it comes |
@@ -70,10 +70,10 @@ mod limits;
 pub mod media_type;
 pub mod memo;
 pub mod models;
+pub mod named;
 mod pick;
 mod prepare;
 pub mod probing;
-pub mod query;
 mod refusal;
 pub mod request;
 pub mod retry;

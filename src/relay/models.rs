@@ -1,5 +1,5 @@
 //! `GET /v1/models` over several upstreams: the union of what they offer, and the aliases of the routes; of that, what the
-//! client's key may ask.
+//! client's key may ask. `GET /v1/models/{id}` is one of it.
 //!
 //! All are asked at once, under one limit. An upstream that does not answer is left out, as its models could not be used
 //! anyway; only when none answers is that an error.
@@ -22,6 +22,7 @@ use super::download::Framing;
 use super::exchange::After;
 use super::framing::TAIL_ROOM;
 use super::ledger::{Ledger, outcome_of};
+use super::named;
 use super::request::Request;
 use super::sending::Left;
 use super::settings::Settings;
@@ -35,6 +36,9 @@ use crate::openai::ApiError;
 use crate::shard::clock::{Micros, Millis};
 use crate::upstream::dial::dial;
 use crate::upstream::target::Target;
+
+/// Where models are listed.
+const LIST: &str = "/v1/models";
 
 /// How long the upstreams have, all together.
 const LIMIT_MS: Millis = 10_000;
@@ -53,7 +57,7 @@ pub fn is_union(request: &Request, core: &Core) -> bool {
         || request.holder().is_some_and(|holder| holder.is_restricted());
     several
         && &*request.method == "GET"
-        && request.path() == "/v1/models"
+        && (request.path() == LIST || matches!(named::in_path(request.path()), Ok(Some(_))))
         && request.body == RequestBody::None
 }
 
@@ -80,11 +84,22 @@ pub async fn answer(
             return After::written(&written, keep);
         }
     };
-    let request = &*request;
     ledger.attempts = settings.targets.len() as u32;
     client.deadlines.total(core.shard.clock.millis() + LIMIT_MS + 1000);
     client.arm();
-    let lists = gather(client, core, request, &settings).await;
+    let one = named::in_path(request.path()).ok().flatten().map(|(id, _)| id);
+    let lists = match &one {
+        None => gather(client, core, request, &settings).await,
+        Some(_) => {
+            // The upstreams are asked for their lists, whatever they call the model.
+            let (path, bytes) = (std::mem::replace(&mut request.target, LIST.into()), request.path_bytes);
+            request.path_bytes = LIST.len();
+            let lists = gather(client, core, request, &settings).await;
+            (request.target, request.path_bytes) = (path, bytes);
+            lists
+        }
+    };
+    let request = &*request;
     let keep = answer::keeps(request, Framing::Length, core);
     let (bytes, outcome) = match lists {
         Err(stop) => {
@@ -101,13 +116,23 @@ pub async fn answer(
             (ledger.status, ledger.error) = (error.status, error.code);
             (answer::error(&error, request, keep, core), Outcome::UpstreamError)
         }
-        Ok(lists) => {
-            let body = union(lists.into_iter().flatten(), request, &settings).to_string();
-            (ledger.status, ledger.bytes_out) = (200, body.len() as u64);
-            let local =
-                Local { status: 200, content_type: "application/json", body: body.as_bytes(), fields: &[] };
-            (local.write(request, keep, core), Outcome::Finished)
-        }
+        Ok(lists) => match pick(union(lists, request, &settings), one.as_deref(), request) {
+            Err(error) => {
+                (ledger.status, ledger.error) = (error.status, error.code);
+                (answer::error(&error, request, keep, core), Outcome::Refused)
+            }
+            Ok(body) => {
+                let body = body.to_string();
+                (ledger.status, ledger.bytes_out) = (200, body.len() as u64);
+                let local = Local {
+                    status: 200,
+                    content_type: "application/json",
+                    body: body.as_bytes(),
+                    fields: &[],
+                };
+                (local.write(request, keep, core), Outcome::Finished)
+            }
+        },
     };
     let written = write_all(client, &core.shard, &bytes).await;
     client.deadlines.reset();
@@ -188,24 +213,44 @@ async fn fetch(core: Rc<Core>, target: Arc<Target>, head: Vec<u8>) -> Option<Val
     serde_json::from_slice(&list).ok().filter(|list: &Value| list["data"].is_array())
 }
 
-fn union(lists: impl Iterator<Item = Value>, request: &Request, settings: &Settings) -> Value {
-    let may_ask = |model: &str| request.holder().is_none_or(|holder| holder.may_ask(model));
-    let mut seen = HashSet::new();
-    let mut data = Vec::new();
-    let aliases = settings.config.routes.iter().flat_map(|route| &route.aliases);
-    let aliases =
-        aliases.map(|alias| json!({"id": alias.from, "object": "model", "created": 0, "owned_by": "sedge"}));
-    let offered = lists.flat_map(|mut list| match list["data"].take() {
-        Value::Array(models) => models,
-        _ => Vec::new(),
-    });
-    for model in offered.chain(aliases) {
-        if let Some(id) = model["id"].as_str()
-            && may_ask(id)
-            && seen.insert(id.to_owned())
-        {
-            data.push(model);
+/// All of `models`, or the one that is asked for.
+fn pick(models: Vec<Value>, one: Option<&str>, request: &Request) -> Result<Value, ApiError> {
+    let Some(id) = one else { return Ok(json!({"object": "list", "data": models})) };
+    match (models.into_iter().find(|model| model["id"] == id), request.holder()) {
+        (Some(model), _) => Ok(model),
+        (None, Some(holder)) if !holder.may_ask(id) => {
+            Err(ApiError::model_not_allowed(&holder.name, Some(id)))
+        }
+        (None, _) => Err(ApiError::model_not_found(id)),
+    }
+}
+
+/// The models that may be asked for: first those that the upstreams have listed, by their index, then the aliases.
+fn union(lists: Vec<Option<Value>>, request: &Request, settings: &Settings) -> Vec<Value> {
+    let lists: Vec<Vec<Value>> = lists
+        .into_iter()
+        .map(|list| match list.map(|mut list| list["data"].take()) {
+            Some(Value::Array(models)) => models,
+            _ => Vec::new(),
+        })
+        .collect();
+    let mut aliases = Vec::new();
+    for route in &settings.config.routes {
+        for alias in &route.aliases {
+            if !alias.is_pattern() {
+                aliases.push(alias.from.clone());
+                continue;
+            }
+            let members = route.upstreams.iter().filter(|member| member.weight > 0);
+            let offered = members.filter_map(|member| lists.get(member.index)).flatten();
+            aliases.extend(offered.filter_map(|model| alias.offers(model["id"].as_str()?)));
         }
     }
-    json!({"object": "list", "data": data})
+    let aliases =
+        aliases.into_iter().map(|id| json!({"id": id, "object": "model", "created": 0, "owned_by": "sedge"}));
+    let may_ask = |model: &str| request.holder().is_none_or(|holder| holder.may_ask(model));
+    let mut seen = HashSet::new();
+    let all = lists.into_iter().flatten().chain(aliases);
+    all.filter(|model| model["id"].as_str().is_some_and(|id| may_ask(id) && seen.insert(id.to_owned())))
+        .collect()
 }

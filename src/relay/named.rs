@@ -1,15 +1,19 @@
-//! The `model` in a request's query: some upstreams (LiteLLM, realtime APIs) read it there, and rather than the body's.
+//! The model that a request names outside of its body. In its query some upstreams (LiteLLM, realtime APIs) read it, and rather than
+//! the body's; in its path it stands behind `/v1/models/`.
 
 use std::fmt::Write;
 use std::ops::Range;
 
 use crate::openai::{ApiError, MAX_MODEL_BYTES};
 
+/// What a model's own address begins with.
+const MODELS: &str = "/v1/models/";
+
 /// The one `model` in the query of `target`: its value, and where that stands.
 ///
 /// # Errors
 /// If readers may disagree about it: there are two, some would take another spelling or separator for it, or it is no text.
-pub fn model(target: &str) -> Result<Option<(String, Range<usize>)>, ApiError> {
+pub fn in_query(target: &str) -> Result<Option<(String, Range<usize>)>, ApiError> {
     let Some((path, query)) = target.split_once('?') else { return Ok(None) };
     let mut found = None;
     let mut at = path.len() + 1;
@@ -19,7 +23,7 @@ pub fn model(target: &str) -> Result<Option<(String, Range<usize>)>, ApiError> {
         let parameter = parameter.trim_end_matches(['&', ';', '?']);
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         // As nearly all are written, it cannot be called so.
-        if key.len() < 5 || !decoded(key).is_some_and(|key| key.trim().eq_ignore_ascii_case("model")) {
+        if key.len() < 5 || !form_decoded(key).is_some_and(|key| key.trim().eq_ignore_ascii_case("model")) {
             continue;
         }
         // Some take a semicolon for a separator, and some do not; some drop white space, or do not mind case.
@@ -27,11 +31,24 @@ pub fn model(target: &str) -> Result<Option<(String, Range<usize>)>, ApiError> {
             return Err(ambiguous());
         }
         let place = start + key.len() + 1;
-        let value_of = decoded(value).filter(|value| value.len() <= MAX_MODEL_BYTES).ok_or_else(ambiguous)?;
-        found = Some((value_of, place.min(start + parameter.len())..start + parameter.len()));
+        let name = form_decoded(value).filter(|name| name.len() <= MAX_MODEL_BYTES).ok_or_else(ambiguous)?;
+        found = Some((name, place.min(start + parameter.len())..start + parameter.len()));
     }
     // An empty one names nothing.
     Ok(found.filter(|(value, _)| !value.is_empty()))
+}
+
+/// The model whose address `path` is, or is below: all behind `/v1/models/`, since names have slashes. And where that stands.
+///
+/// # Errors
+/// If it is no text, or too long for a name.
+pub fn in_path(path: &str) -> Result<Option<(String, Range<usize>)>, ApiError> {
+    let Some(name) = path.strip_prefix(MODELS).filter(|name| !name.is_empty()) else { return Ok(None) };
+    let model = decoded(name, false).filter(|model| model.len() <= MAX_MODEL_BYTES).ok_or_else(|| {
+        let message = "The path names a model that is no text, or too long for a name.";
+        ApiError::new(400, "ambiguous_field", message).with_param("model")
+    })?;
+    Ok(Some((model, MODELS.len()..path.len())))
 }
 
 /// `target` with `name` in the place of the model's name.
@@ -52,7 +69,7 @@ pub fn renamed(target: &str, place: Range<usize>, name: &str) -> String {
 
 /// The two names differ.
 pub fn differs() -> ApiError {
-    let message = "The `model` in the query is not the one in the body, and readers disagree which one counts. Send it once.";
+    let message = "The request names two models, in its path, its query or its body, and readers disagree which one counts. Name one.";
     ApiError::new(400, "ambiguous_field", message).with_param("model")
 }
 
@@ -62,8 +79,13 @@ fn ambiguous() -> ApiError {
     ApiError::new(400, "ambiguous_field", message).with_param("model")
 }
 
-/// Percent-encoded text, as forms have it.
-fn decoded(text: &str) -> Option<String> {
+/// Text as forms have it.
+fn form_decoded(text: &str) -> Option<String> {
+    decoded(text, true)
+}
+
+/// Percent-encoded text; in forms a plus sign is a space.
+fn decoded(text: &str, is_form: bool) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, behind)) = rest.split_first() {
@@ -75,7 +97,7 @@ fn decoded(text: &str) -> Option<String> {
                 rest = &behind[2..];
             }
             None => {
-                bytes.push(if first == b'+' { b' ' } else { first });
+                bytes.push(if first == b'+' && is_form { b' ' } else { first });
                 rest = behind;
             }
         }
@@ -98,13 +120,29 @@ mod tests {
             ("/v1/realtime?model=a+b", Some("a b")),
             ("/v1/realtime?model=50%", Some("50%")),
         ] {
-            let found = model(target).unwrap();
+            let found = in_query(target).unwrap();
             assert_eq!(found.as_ref().map(|(name, _)| &name[..]), expected, "{target}");
             if let Some((_, place)) = found {
                 let other = renamed(target, place, "ü &/1");
-                assert_eq!(model(&other).unwrap().unwrap().0, "ü &/1", "{other}");
+                assert_eq!(in_query(&other).unwrap().unwrap().0, "ü &/1", "{other}");
             }
         }
+    }
+
+    #[test]
+    fn a_models_address_names_it() {
+        for (path, expected) in [
+            ("/v1/models", None),
+            ("/v1/models/", None),
+            ("/v1/models/gpt-4o", Some("gpt-4o")),
+            ("/v1/models/meta-llama/Llama-3", Some("meta-llama/Llama-3")),
+            ("/v1/models/meta-llama%2FLlama+3", Some("meta-llama/Llama+3")),
+            ("/v1/modelsx/a", None),
+        ] {
+            let found = in_path(path).unwrap();
+            assert_eq!(found.map(|(name, _)| name).as_deref(), expected, "{path}");
+        }
+        assert_eq!(in_path("/v1/models/%FF").unwrap_err().status, 400);
     }
 
     #[test]
@@ -120,7 +158,7 @@ mod tests {
             "/v1/x??model=a&model=b",
             "/v1/x?model=%FF",
         ] {
-            let error = model(target).unwrap_err();
+            let error = in_query(target).unwrap_err();
             assert_eq!((error.status, error.param.as_deref()), (400, Some("model")), "{target}");
         }
     }

@@ -1,12 +1,13 @@
 //! What is decided before an upstream is asked: how much of the body must be seen for it, whether the request may be so large
 //! and take so long, and which route takes it.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::ask::{Stop, receive_more};
 use super::exchange::{Exchange, millis};
 use super::media_type::MediaType;
-use super::query;
+use super::named;
 use super::refusal::Failure;
 use super::sending::Left;
 use super::settings::Settings;
@@ -104,28 +105,31 @@ impl Exchange<'_> {
                 _ => {}
             }
         }
-        if self.upload.decides().model && self.request.path_bytes < self.request.target.len() {
-            self.learn_from_query()?;
+        if self.upload.decides().model {
+            if self.request.path_bytes < self.request.target.len() {
+                let named = named::in_query(&self.request.target)?;
+                self.learn_named(named.map(|(name, _)| name))?;
+            }
+            let named = named::in_path(self.request.path())?;
+            self.learn_named(named.map(|(name, _)| name))?;
         }
         Ok(())
     }
 
-    /// The query may name the model as well, or alone.
-    fn learn_from_query(&mut self) -> Result<(), Failure> {
-        let Some((name, _)) = query::model(&self.request.target)? else { return Ok(()) };
-        match &self.ledger.model {
-            Some(model) if *model != name => Err(query::differs().into()),
-            _ => {
-                self.ledger.model = Some(name);
-                Ok(())
-            }
+    /// A model is named outside of the body as well, or alone.
+    fn learn_named(&mut self, named: Option<String>) -> Result<(), Failure> {
+        match (&self.ledger.model, named) {
+            (_, None) => {}
+            (Some(model), Some(name)) if *model != name => return Err(named::differs().into()),
+            (_, name) => self.ledger.model = name,
         }
+        Ok(())
     }
 
     pub(super) fn route(&self, settings: &Settings) -> Result<(usize, Option<String>), Failure> {
         let model = self.ledger.model.as_deref();
         match settings.config.route(model, self.request.path()) {
-            Some((index, rewrite)) => Ok((index, rewrite.map(str::to_owned))),
+            Some((index, rewrite)) => Ok((index, rewrite.map(Cow::into_owned))),
             None => Err(match model {
                 Some(model) => ApiError::model_not_found(model).into(),
                 None => ApiError::no_route(&self.request.method, self.request.path()).into(),

@@ -41,10 +41,11 @@ fn routes_are_checked() {
         "must be put in quotes",
     );
     assert_problem_like(
-        &route("aliases = { \"a*\" = \"x\" }"),
-        "6: [[route]] aliases.a*",
-        "use models for patterns",
+        &route("aliases = { \"a*b*\" = \"x\" }"),
+        "6: [[route]] aliases.a*b*",
+        "more than one *",
     );
+    assert_problem_like(&route("aliases = { \"a\" = \"x*\" }"), "6: [[route]] aliases.a", "no * on the left");
     assert_problem_like(&route("aliases = { \"\" = \"x\" }"), "6: [[route]] aliases.", "no model can have");
     assert_problem_like(
         &route("early_heartbeat_ms = \"2s\""),
