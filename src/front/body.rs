@@ -48,7 +48,7 @@ pub(super) async fn receive(
         (max.min(config.limits.max_body), millis(config.timeouts.request_body))
     };
     let now = core.shard.clock.millis();
-    let mut upload = Upload::new(&request.body, false, Decides::NOTHING, max, now, limit);
+    let mut upload = Upload::new(&request.body, None, Decides::NOTHING, max, now, limit);
     let received = all(client, core, request, &mut upload, max).await;
     ledger.bytes_in = upload.received;
     received?;

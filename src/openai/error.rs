@@ -121,6 +121,14 @@ impl ApiError {
         )
     }
 
+    /// No route takes a request that names no model.
+    pub fn no_route_without_model(path: &str) -> ApiError {
+        let message = format!(
+            "No route takes a request to {path} that names no model. Name one in the body, or add a route that takes every model, models = [\"*\"]."
+        );
+        ApiError::new(404, "route_not_found", message).with_param("model")
+    }
+
     /// No route takes this model.
     pub fn model_not_found(model: &str) -> ApiError {
         let message =
@@ -168,7 +176,7 @@ impl ApiError {
                 "The key `{key}` does not have access to the model `{model}`. Use another model, or have the key's `models` extended."
             ),
             None => format!(
-                "The key `{key}` has access to some models alone, and this request does not name one where it can be seen. Name it in a JSON body."
+                "The key `{key}` has access to some models alone, and this request does not name one where it can be seen. Name it in a JSON body or a form."
             ),
         };
         let error = ApiError::new(403, "model_not_found", message).with_param("model");

@@ -9,6 +9,7 @@ pub mod error;
 mod field;
 pub mod first;
 pub mod fixed;
+mod form;
 mod key;
 pub mod peek;
 mod prompts;

@@ -1,5 +1,5 @@
 //! The top-level `model`, `stream` and how much is asked for in a JSON request body that arrives in pieces, found without
-//! parsing the rest.
+//! parsing the rest; or the same of a form ([`form`](super::form)).
 //!
 //! One pass, no recursion, and memory that does not grow with the body: nesting is a counter, and what is skipped is skipped in
 //! chunks ([`skip`](super::skip)). Only what is needed to know *which keys stand at the top* is checked; garbage inside a value is the
@@ -17,6 +17,7 @@ use std::ops::Range;
 
 use super::doubt::{Doubt, Doubts, Reason, Subject};
 use super::field::{Field, MAX_KEY_BYTES, NAMES};
+use super::form::{Form, FormState, Found, Part};
 use super::prompts::Prompts;
 use super::scalar::Scalar;
 use super::skip::{Skip, Skipped};
@@ -43,6 +44,8 @@ pub enum PeekState {
 #[derive(Debug, Default)]
 pub struct Peek {
     at: At,
+    /// It is no JSON but a form.
+    form: Option<Box<Form>>,
     /// The field whose value is read or skipped.
     key: Option<Field>,
     /// Bytes that were fed before the current piece.
@@ -65,8 +68,29 @@ pub struct Peek {
 }
 
 impl Peek {
+    /// Reads a form of several parts instead, by the value of its `Content-Type`; none if readers may take that differently.
+    pub fn of_form(content_type: &[u8]) -> Option<Peek> {
+        Some(Peek { form: Some(Box::new(Form::of(content_type)?)), ..Peek::default() })
+    }
+
+    /// Whether it reads a form.
+    pub fn is_form(&self) -> bool {
+        self.form.is_some()
+    }
+
     /// Looks at the next bytes of the body. After any state but [`PeekState::NeedMore`] they are ignored.
     pub fn feed(&mut self, piece: &[u8]) {
+        if let Some(mut form) = self.form.take() {
+            let read = form.feed(piece, |found| self.found(found));
+            self.at = match read {
+                _ if matches!(self.at, At::Malformed) => At::Malformed,
+                FormState::NeedMore => At::Start,
+                FormState::Done => At::Done,
+                FormState::Malformed => At::Malformed,
+            };
+            self.form = Some(form);
+            return;
+        }
         let mut at = 0;
         while at < piece.len() {
             at = self.step(piece, at);
@@ -311,6 +335,32 @@ impl Peek {
             None => self.model_too_long = true,
             Some(Ok(name)) => self.model = Some(name.to_owned()),
             Some(Err(_)) => self.at = At::Malformed,
+        }
+    }
+
+    /// A part of a form that is wanted.
+    fn found(&mut self, found: Found) {
+        let Found { part, value, place } = found;
+        let (field, doubt) = match part {
+            Part::Model(doubt) => (Field::Model, doubt),
+            Part::Stream(doubt) => (Field::Stream, doubt),
+            Part::Other => return,
+        };
+        self.doubts.see(field, true);
+        if let Some(reason) = doubt {
+            self.doubts.note(field, reason);
+        }
+        if field == Field::Model {
+            (self.model, self.model_too_long) = (None, false);
+            return self.end_model(value.as_deref(), place);
+        }
+        self.stream = match value.as_deref() {
+            Some(b"true") => Some(true),
+            Some(b"false") => Some(false),
+            _ => None,
+        };
+        if self.stream.is_none() {
+            self.doubts.note(field, Reason::Value);
         }
     }
 

@@ -50,6 +50,20 @@ impl Decides {
         self != Decides::NOTHING
     }
 
+    /// Reads the body of `request` for it, where it can be read: JSON always, which is for the log as well, and forms where the
+    /// decisions rest on something in them.
+    pub fn peek(self, request: &Request) -> Option<Box<Peek>> {
+        if request.encoded {
+            None
+        } else if request.may_be_json() {
+            Some(Box::default())
+        } else if (self.model || self.stream) && request.may_be_form() {
+            Peek::of_form(request.field_value("content-type")?).map(Box::new)
+        } else {
+            None
+        }
+    }
+
     /// A field that one of the decisions rests on and that readers may take differently.
     pub fn doubt(self, peek: &Peek) -> Option<Doubt> {
         let about = |is_decisive: bool, subject| if is_decisive { peek.doubt(subject) } else { None };

@@ -84,12 +84,12 @@ pub fn relay<'a>(
 ) -> impl Future<Output = After> + 'a {
     async move {
         let settings = core.settings();
-        let look = request.may_be_json() && !request.encoded;
         let decides = Decides::of(request, &settings);
+        let peek = decides.peek(request);
         let limits = &settings.config.timeouts;
         let now = core.shard.clock.millis();
         let max = settings.config.limits.max_body;
-        let upload = Upload::new(&request.body, look, decides, max, now, millis(limits.request_body));
+        let upload = Upload::new(&request.body, peek, decides, max, now, millis(limits.request_body));
         let ledger = Ledger::new(began);
         let open = Counted::new(core, |metrics| &metrics.requests_open);
         let mut exchange = Exchange {

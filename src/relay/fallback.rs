@@ -28,11 +28,13 @@ const FALLBACKS_MAX: usize = 3;
 /// Where the model's name stands in the body as it is held, if it is known.
 pub(super) struct Name {
     pub(super) place: Option<Range<u64>>,
+    /// The body is a form, in which a name stands as it is.
+    is_form: bool,
 }
 
 impl Name {
     pub(super) fn of(peek: Option<&Peek>) -> Name {
-        Name { place: peek.and_then(Peek::model_span) }
+        Name { place: peek.and_then(Peek::model_span), is_form: peek.is_some_and(Peek::is_form) }
     }
 
     /// Gives the model another name, in the query and the path as well. The body must be held from its beginning.
@@ -53,7 +55,7 @@ impl Name {
             request.target = target.into();
         }
         let Some(place) = &mut self.place else { return };
-        let token = serde_json::Value::from(name).to_string();
+        let token = if self.is_form { name } else { serde_json::Value::from(name).to_string() };
         upload.splice(place.clone(), token.as_bytes(), shard);
         place.end = place.start + token.len() as u64;
     }

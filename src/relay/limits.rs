@@ -103,7 +103,7 @@ impl Exchange<'_> {
 
     /// Whether it may ask for something that nobody here can see.
     fn is_hidden(&self) -> bool {
-        let seen = self.upload.peek().is_some_and(|peek| peek.state() == PeekState::Done);
+        let seen = self.upload.peek().is_some_and(|peek| peek.state() == PeekState::Done && !peek.is_form());
         !seen && self.has_body() && says_end(self.request.path())
     }
 
@@ -245,7 +245,9 @@ impl Exchange<'_> {
     /// What the request will use. Where the rest of a large body is still to come, its declared length counts and what it asks
     /// for is not known yet.
     fn estimate(&self) -> Estimate {
-        let Some(peek) = self.upload.peek() else { return Estimate::default() };
+        let Some(peek) = self.upload.peek().filter(|peek| !peek.is_form()) else {
+            return Estimate::default();
+        };
         let bytes = self.body_bytes();
         let path = self.request.path();
         let prompts = if says_many(path) { peek.prompts() } else { 1 };

@@ -33,6 +33,9 @@ const JSON_ENDPOINTS: [&str; 12] = [
     "/complete",
 ];
 
+/// Ends of paths where forms carry files and name no model.
+const FORMS_WITHOUT_MODEL: [&str; 5] = ["/files", "/uploads", "/parts", "/content", "/skills"];
+
 impl MediaType {
     /// By the value of the one `Content-Type`.
     pub fn of(value: &[u8]) -> MediaType {
@@ -61,6 +64,12 @@ impl MediaType {
 pub fn reads_json(path: &str) -> bool {
     let path = path.trim_end_matches('/');
     JSON_ENDPOINTS.iter().any(|end| path.ends_with(end))
+}
+
+/// Whether a form that is sent to `path` may name a model: audio and images do.
+pub fn reads_form(path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    !FORMS_WITHOUT_MODEL.iter().any(|end| path.ends_with(end))
 }
 
 /// A media type without its parameters.

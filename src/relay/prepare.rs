@@ -46,13 +46,22 @@ impl Exchange<'_> {
         {
             return Ok(());
         }
-        if request.media == Some(MediaType::Ambiguous) {
-            return Err(ambiguous_type().into());
-        }
-        if request.encoded && request.may_be_json() {
+        let by_form = self.upload.decides().model && request.may_be_form();
+        if request.encoded && (request.may_be_json() || by_form) {
             return Err(encoded().into());
         }
+        if request.media == Some(MediaType::Ambiguous) || by_form && self.upload.peek().is_none() {
+            return Err(ambiguous_type().into());
+        }
         Ok(())
+    }
+
+    /// What is told of a body in which a field that decides cannot be found for certain.
+    pub(super) fn unreadable(&self) -> ApiError {
+        match self.request.media {
+            Some(MediaType::Form) => unreadable_form(),
+            _ => ApiError::not_a_json_object(),
+        }
     }
 
     fn wants_more(&mut self) -> Result<bool, Failure> {
@@ -97,7 +106,11 @@ impl Exchange<'_> {
                 _ if !self.upload.decides().any() => {}
                 PeekState::NotObject if !self.request.must_be_json() => {}
                 PeekState::Malformed | PeekState::NotObject | PeekState::NotUtf8 => {
-                    return Err(ApiError::not_a_json_object().into());
+                    return Err(self.unreadable().into());
+                }
+                // To some it ends where it does, to others it is not whole.
+                PeekState::NeedMore if peek.is_form() && self.upload.ended => {
+                    return Err(self.unreadable().into());
                 }
                 _ if peek.model_too_long() => {
                     return Err(ApiError::model_too_long(MAX_MODEL_BYTES).into());
@@ -132,7 +145,7 @@ impl Exchange<'_> {
             Some((index, rewrite)) => Ok((index, rewrite.map(Cow::into_owned))),
             None => Err(match model {
                 Some(model) => ApiError::model_not_found(model).into(),
-                None => ApiError::no_route(&self.request.method, self.request.path()).into(),
+                None => ApiError::no_route_without_model(self.request.path()).into(),
             }),
         }
     }
@@ -193,8 +206,13 @@ impl Exchange<'_> {
     }
 }
 
+fn unreadable_form() -> ApiError {
+    let message = "The form cannot be read for its `model`, on which its route depends: readers disagree where its parts begin or what they are called. Send each part as CRLF --BOUNDARY CRLF, with a plain `name`.";
+    ApiError::new(400, "invalid_form", message).with_param("model")
+}
+
 fn ambiguous_type() -> ApiError {
-    let message = "The request has two types, or one in another encoding than UTF-8, and readers disagree how to read its body. Send one Content-Type.";
+    let message = "The request has two types, or one in another encoding than UTF-8, or an unclear boundary, and readers disagree how to read its body. Send one plain Content-Type.";
     ApiError::new(400, "ambiguous_field", message).with_param("content-type")
 }
 

@@ -131,7 +131,7 @@ impl Exchange<'_> {
                 let max = self.serving().map_or(self.settings.config.limits.max_body, |route| route.max_body);
                 (ApiError::body_too_large(max), Outcome::Refused)
             }
-            Stop::Upload(UploadError::NotJson) => (ApiError::not_a_json_object(), Outcome::Refused),
+            Stop::Upload(UploadError::NotJson) => (self.unreadable(), Outcome::Refused),
             Stop::Upload(UploadError::Ambiguous(doubt)) => (doubt.error(), Outcome::Refused),
         })
     }

@@ -248,6 +248,11 @@ impl Request {
         }
     }
 
+    /// Whether its body is a form that may name a model.
+    pub fn may_be_form(&self) -> bool {
+        self.media == Some(MediaType::Form) && media_type::reads_form(self.path())
+    }
+
     /// Whether its body is JSON to everyone who answers its path.
     pub fn must_be_json(&self) -> bool {
         match self.media {

@@ -90,10 +90,10 @@ pub enum UploadError {
 }
 
 impl Upload {
-    /// A body that begins now. With `look`, its `model` and `stream` are looked for; with `decides`, its way depends on them.
+    /// A body that begins now. Its fields are read by `peek`; `decides` are the decisions that rest on them.
     pub fn new(
         body: &RequestBody,
-        look: bool,
+        peek: Option<Box<Peek>>,
         decides: Decides,
         limit: u64,
         now: Millis,
@@ -104,7 +104,7 @@ impl Upload {
             held: VecDeque::new(),
             received: 0,
             limit,
-            peek: look.then(Box::default),
+            peek,
             decides,
             ended: matches!(body, RequestBody::None | RequestBody::Length(0)),
             sent: matches!(body, RequestBody::None | RequestBody::Length(0)),
@@ -129,7 +129,7 @@ impl Upload {
 
     /// Whether it is not enough to find the model.
     pub fn must_learn_all(&self) -> bool {
-        self.decides.tokens
+        self.decides.tokens && self.peek.as_deref().is_some_and(|peek| !peek.is_form())
     }
 
     /// It may have this many bytes and no more, now that its route is known.
@@ -157,7 +157,7 @@ impl Upload {
     pub fn must_learn(&self) -> bool {
         let open = |peek: &Peek| {
             peek.state() == PeekState::NeedMore
-                && (self.decides.tokens || self.decides.model && peek.model().is_none())
+                && (self.must_learn_all() || self.decides.model && peek.model().is_none())
         };
         !self.ended && self.peek.as_deref().is_some_and(open)
     }
