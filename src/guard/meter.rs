@@ -76,6 +76,12 @@ pub struct Meter {
     requests: Arrivals,
     tokens: Arrivals,
     streams: AtomicU64,
+    /// Tokens that were taken for the requests under way.
+    pending: AtomicU64,
+    /// Of what was taken for those before, how much was used, in thousandths: the last ones count most.
+    used_share: AtomicU64,
+    /// How long those took, likewise.
+    took: AtomicU64,
     refused: [AtomicU64; Limit::ALL.len()],
 }
 
@@ -105,6 +111,8 @@ pub struct Exhausted {
 pub struct Taken {
     limited: Arc<Limited>,
     tokens: u64,
+    /// Since when.
+    since: Nanos,
 }
 
 impl Limited {
@@ -131,7 +139,7 @@ impl Limited {
         if !self.take_seat() {
             return Err(exhausted(Limit::Streams, SEAT_WAIT_NS));
         }
-        let taken = Taken { limited: Arc::clone(self), tokens: 0 };
+        let taken = Taken { limited: Arc::clone(self), tokens: 0, since: now };
         if let Some(rate) = self.requests() {
             self.meter.requests.take(rate, now, 1).map_err(|wait| exhausted(Limit::Requests, wait))?;
         }
@@ -145,7 +153,11 @@ impl Limited {
             return Some(exhausted(Limit::Streams, SEAT_WAIT_NS));
         }
         let requests = self.requests().and_then(|rate| self.meter.requests.wait(rate, now, 1));
-        let tokens = || self.tokens().and_then(|rate| self.meter.tokens.wait(rate, now, rate.clamp(tokens)));
+        let tokens = || {
+            let rate = self.tokens()?;
+            let wait = self.meter.tokens.wait(rate, now, rate.clamp(tokens))?;
+            Some(self.expected_wait(rate, wait))
+        };
         let requests = requests.map(|wait| exhausted(Limit::Requests, wait));
         requests.or_else(|| tokens().map(|wait| exhausted(Limit::Tokens, wait)))
     }
@@ -202,6 +214,18 @@ impl Limited {
         self.meter.streams.fetch_update(Relaxed, Relaxed, one_more).is_ok()
     }
 
+    /// When there is likely to be room, if that takes `wait` at most. What the requests under way will not have used comes back when
+    /// they end, which is nearly all of it mostly: what they were taken for is the most that they may use.
+    fn expected_wait(&self, rate: Rate, wait: Nanos) -> Nanos {
+        let pending = self.meter.pending.load(Relaxed);
+        let unused = pending - pending / 1000 * self.meter.used_share.load(Relaxed).min(1000);
+        let until_then = self.meter.took.load(Relaxed).max(SEAT_WAIT_NS);
+        match rate.cost(unused) {
+            0 => wait,
+            back => wait.saturating_sub(back).max(until_then).min(wait),
+        }
+    }
+
     fn return_request(&self, now: Nanos) {
         if let Some(rate) = self.requests() {
             self.meter.requests.settle(rate, now, 1, 0);
@@ -225,17 +249,31 @@ impl Taken {
     pub fn charge(&mut self, tokens: u64, now: Nanos) -> Result<(), Exhausted> {
         let Some(rate) = self.limited.tokens() else { return Ok(()) };
         let tokens = rate.clamp(tokens);
-        self.limited.meter.tokens.take(rate, now, tokens).map_err(|wait| Exhausted {
-            limited: Arc::clone(&self.limited),
+        let limited = &self.limited;
+        limited.meter.tokens.take(rate, now, tokens).map_err(|wait| Exhausted {
+            limited: Arc::clone(limited),
             limit: Limit::Tokens,
-            wait,
+            wait: limited.expected_wait(rate, wait),
         })?;
+        limited.meter.pending.fetch_add(tokens, Relaxed);
         self.tokens = tokens;
         Ok(())
     }
 
     /// It has used so many tokens, and is over.
     pub fn settle(self, used: u64, now: Nanos) {
+        let meter = &self.limited.meter;
+        if self.tokens > 0 {
+            // Two at once may lose one of both: these are estimates.
+            let learn =
+                |average: &AtomicU64, new| average.store((7 * average.load(Relaxed) + new) / 8, Relaxed);
+            learn(&meter.used_share, used.min(self.tokens).saturating_mul(1000) / self.tokens);
+            learn(&meter.took, now.saturating_sub(self.since));
+        }
+        self.give_back(used, now);
+    }
+
+    fn give_back(&self, used: u64, now: Nanos) {
         if let Some(rate) = self.limited.tokens() {
             self.limited.meter.tokens.settle(rate, now, self.tokens, used);
         }
@@ -244,13 +282,16 @@ impl Taken {
     /// It was not let in after all: nothing of it counts.
     pub fn undo(self, now: Nanos) {
         self.limited.return_request(now);
-        self.settle(0, now);
+        self.give_back(0, now);
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
         self.limited.meter.streams.fetch_sub(1, Relaxed);
+        if self.tokens > 0 {
+            self.limited.meter.pending.fetch_sub(self.tokens, Relaxed);
+        }
     }
 }
 
@@ -291,12 +332,34 @@ mod tests {
         let limited = limited(&quota);
         let first = limited.take(90, NOW).unwrap();
         let refused = limited.take(20, NOW).err().unwrap();
-        assert_eq!((refused.limit, refused.wait), (Limit::Tokens, 6_000_000_000));
+        assert_eq!((refused.limit, refused.wait), (Limit::Tokens, 1_000_000_000));
         assert_eq!(limited.requests_standing(NOW).unwrap().remaining, 1);
         assert_eq!(limited.streams_standing().unwrap().remaining, 8);
         first.undo(NOW);
         assert_eq!(limited.requests_standing(NOW).unwrap().remaining, 2);
         assert_eq!(limited.tokens_standing(NOW).unwrap().remaining, 100);
+    }
+
+    /// Three images filled a minute's worth as long as they were under way, and a fourth request was told to come in 60 s though
+    /// all of it was there again in one.
+    #[test]
+    fn who_has_to_wait_for_requests_under_way_is_told_so() {
+        let limited = limited(&Quota { tokens_per_minute: Some(1000), ..Quota::default() });
+        let first = limited.take(1000, NOW).unwrap();
+        assert_eq!(limited.take(500, NOW).err().unwrap().wait, 1_000_000_000);
+        assert_eq!(limited.exhausted(500, NOW).unwrap().wait, 1_000_000_000);
+        first.settle(1000, NOW);
+        // Nothing is under way: what is used is used.
+        assert_eq!(limited.exhausted(500, NOW).unwrap().wait, 30_000_000_000);
+        let mut now = NOW + MINUTE_NS;
+        for _ in 0..40 {
+            limited.take(1000, now).unwrap().settle(1000, now);
+            now += MINUTE_NS;
+        }
+        // They use what they are taken for, so nothing is likely to come back.
+        let _under_way = limited.take(1000, now).unwrap();
+        let wait = limited.exhausted(500, now).unwrap().wait;
+        assert!((28_000_000_000..=30_000_000_000).contains(&wait), "{wait}");
     }
 
     #[test]

@@ -44,9 +44,10 @@ impl Default for Estimate {
 }
 
 impl Estimate {
-    /// Of a JSON body with so many bytes, for one answer.
-    pub fn of_json(bytes: u64, most: Option<u64>, generates: bool) -> Estimate {
-        Estimate { prompt: bytes.div_ceil(BYTES_A_TOKEN), most, generates, ..Estimate::default() }
+    /// Of a JSON body with so many bytes, for one answer. Of `media`, the letters are no text, and the tokens are estimated.
+    pub fn of_json(bytes: u64, media: (u64, u64), most: Option<u64>, generates: bool) -> Estimate {
+        let text = bytes.saturating_sub(media.0).div_ceil(BYTES_A_TOKEN);
+        Estimate { prompt: text.saturating_add(media.1), most, generates, ..Estimate::default() }
     }
 
     /// Tokens that are charged where these limits hold.
@@ -222,12 +223,13 @@ mod tests {
     fn an_answer_that_is_not_limited_is_assumed() {
         let quota = Quota { assumed_tokens: 500, ..Quota::default() };
         let capped = Quota { max_tokens: Some(100), assumed_tokens: 500, ..Quota::default() };
-        let silent = Estimate::of_json(9, None, true);
+        let silent = Estimate::of_json(9, (0, 0), None, true);
+        assert_eq!(Estimate::of_json(4009, (4000, 7), None, false).tokens(&quota), 10);
         assert_eq!((silent.tokens(&quota), silent.tokens(&capped)), (503, 103));
         assert_eq!(Estimate { most: Some(7), ..silent }.tokens(&quota), 10);
         assert_eq!(Estimate { generates: false, ..silent }.tokens(&quota), 3);
-        assert_eq!(Estimate::of_json(0, Some(u64::MAX), true).tokens(&quota), u64::MAX);
-        assert_eq!(Estimate::of_json(0, Some(101), true).exceeds(&capped), Some(101));
+        assert_eq!(Estimate::of_json(0, (0, 0), Some(u64::MAX), true).tokens(&quota), u64::MAX);
+        assert_eq!(Estimate::of_json(0, (0, 0), Some(101), true).exceeds(&capped), Some(101));
         assert_eq!(silent.exceeds(&capped), None);
     }
 

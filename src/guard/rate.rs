@@ -51,7 +51,7 @@ impl Rate {
     }
 
     /// The time in which `units` are earned.
-    fn cost(self, units: u64) -> Nanos {
+    pub fn cost(self, units: u64) -> Nanos {
         let ns = u128::from(units) * u128::from(MINUTE_NS) / u128::from(self.0);
         ns.try_into().unwrap_or(Nanos::MAX)
     }

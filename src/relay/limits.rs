@@ -35,6 +35,10 @@ impl Exchange<'_> {
         let settings = Arc::clone(&self.settings);
         let limits = [key, settings.route_limit(index)];
         if limits.iter().all(Option::is_none) {
+            if !settings.upstream_limits.is_empty() {
+                // Now, while all of the body is here: each upstream that may be asked has its look at it.
+                self.pass_mut();
+            }
             return Ok(());
         }
         let estimate = self.estimate();
@@ -252,7 +256,8 @@ impl Exchange<'_> {
         let path = self.request.path();
         let prompts = if says_many(path) { peek.prompts() } else { 1 };
         let answers = peek.choices().saturating_mul(prompts);
-        Estimate { answers, ..Estimate::of_json(bytes, peek.max_tokens(), says_end(path)) }
+        let media = if self.upload.decides().tokens { self.upload.media() } else { (0, 0) };
+        Estimate { answers, ..Estimate::of_json(bytes, media, peek.max_tokens(), says_end(path)) }
     }
 
     /// The length of the body, as far as it is known.

@@ -18,7 +18,7 @@ use super::share::Share;
 use crate::http::body::BodyDecoder;
 use crate::http::request::RequestBody;
 use crate::net::stream::Stream;
-use crate::openai::{Doubt, Peek, PeekState};
+use crate::openai::{Doubt, Media, Peek, PeekState};
 use crate::shard::Shard;
 use crate::shard::block::{BLOCK_BYTES, BULK_BYTES, Block, Span};
 use crate::shard::clock::Millis;
@@ -249,6 +249,13 @@ impl Upload {
             }
             _ => self.held.push_back((block, payload)),
         }
+    }
+
+    /// The base64 among what is held: its letters, and the tokens that it is estimated at.
+    pub fn media(&self) -> (u64, u64) {
+        let mut media = Media::default();
+        self.held.iter().for_each(|(block, range)| media.feed(&block[range.clone()]));
+        media.finish()
     }
 
     /// Bytes that are held.
