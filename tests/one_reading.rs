@@ -95,6 +95,60 @@ fn a_model_that_readers_take_differently_decides_nothing() {
     assert_eq!(status(&edge, &get("/v1/realtime?model=small-1", &[])), 200);
 }
 
+/// What Python's `json` reads: the last `model`, spelt exactly so.
+fn by_python<'a>(fields: &[(&str, &'a str)]) -> Option<&'a str> {
+    let exact = |key: &str| key == "model" || key == "mod\\u0065l";
+    fields.iter().rev().find(|(key, _)| exact(key)).and_then(|(_, value)| text(value))
+}
+
+/// What Go's `encoding/json` reads into a string: the last that is called so in any case, except that `null` changes nothing.
+fn by_go<'a>(fields: &[(&str, &'a str)]) -> Option<&'a str> {
+    let folded = |key: &str| key.replace("\\u0065", "e").eq_ignore_ascii_case("model");
+    fields
+        .iter()
+        .rev()
+        .find(|(key, value)| folded(key) && *value != "null")
+        .and_then(|(_, value)| text(value))
+}
+
+fn text(value: &str) -> Option<&str> {
+    value.strip_prefix('"')?.strip_suffix('"')
+}
+
+/// Each pair of spellings and values, against what two readers make of it: one that they take differently reaches nobody, and one
+/// that they take alike and is relayed reaches the upstream of the model that both of them read.
+#[test]
+fn nothing_is_relayed_that_two_readers_take_differently() {
+    let named = |name: &'static str| Upstream::serve(move |_, _| answer("200 OK", &[], name));
+    let (small, large, none) = (named("small"), named("large"), named("none"));
+    let edge = Edge::configured(&support::config::routes(&[
+        ("small", &small.url()),
+        ("large", &large.url()),
+        ("*", &none.url()),
+    ]));
+    let spellings = ["model", "Model", "MODEL", "mod\\u0065l", "models"];
+    let values = ["\"small\"", "\"large\"", "null", "7"];
+    let fields: Vec<_> = spellings.iter().flat_map(|key| values.map(|value| (*key, value))).collect();
+    let mut bodies: Vec<Vec<(&str, &str)>> = fields.iter().map(|field| vec![*field]).collect();
+    bodies.extend(fields.iter().flat_map(|one| fields.iter().map(move |other| vec![*one, *other])));
+    let (mut client, mut relayed) = (edge.connect(), 0);
+    for body in bodies {
+        let text: Vec<_> = body.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+        client.send(json(format!("{{{}}}", text.join(","))));
+        let (head, told) = client.read_answer();
+        if head.status() == 200 {
+            let read = by_python(&body);
+            assert_eq!(read, by_go(&body), "{body:?}");
+            assert_eq!(told.text(), read.unwrap_or("none"), "{body:?}");
+            relayed += 1;
+        } else {
+            assert_eq!(head.status(), 400, "{body:?}: {}", told.text());
+        }
+    }
+    // Each spelling that is right, alone, and with another key on either side of it.
+    assert!(relayed >= 4 + 2 * 4 * 4 + 4 + 16, "{relayed}");
+}
+
 /// Python decodes JSON from UTF-16 and UTF-32 by itself, and drops a byte order mark. Nothing was seen in such a body that had no
 /// type, so it went to the route of those without a model.
 #[test]
