@@ -1,4 +1,4 @@
-// Says how many passed, and what is wrong with each that did not.
+// Says how many passed, which of them not at once, and what is wrong with each that did not.
 
 const first_lines = (text) => text.split("\n").slice(0, 4).join("\n    ");
 
@@ -6,6 +6,10 @@ export default class Reporter {
   onTestRunEnd(modules, errors) {
     const tests = modules.flatMap((module) => [...module.children.allTests()]);
     const ended = (state) => tests.filter((test) => test.result().state === state);
+    for (const test of ended("passed").filter((test) => test.diagnostic()?.retryCount > 0)) {
+      console.log(`AGAIN ${test.fullName}`);
+      for (const error of test.result().errors ?? []) console.log(`    ${first_lines(error.message)}`);
+    }
     for (const test of ended("failed")) {
       console.log(`FAILED ${test.fullName}`);
       for (const error of test.result().errors) console.log(`    ${first_lines(error.message)}`);
