@@ -202,7 +202,7 @@ fn however_it_is_cut_it_is_the_same_request() {
         Edge::configured(&toml)
     };
     // What never becomes whole is left alone by the first edge after its limit, and by the second when its client leaves.
-    let (whole, cut) = (edge("1s"), edge("1m"));
+    let (whole, cut) = (edge("3s"), edge("1h"));
     let most = if std::env::var_os("SEDGE_EVERY_CUT").is_some() { EVERY_CUT } else { CUTS };
 
     let work: Arc<Mutex<VecDeque<Case>>> = Arc::new(Mutex::new(cases().into()));
