@@ -248,8 +248,11 @@ impl Edge {
         self.metric("sedge_upstream_connections_opened_total", &[])
     }
 
+    /// Puts another file in the place of the configuration, whole at any moment.
     pub fn rewrite_config(&self, toml: &str) {
-        std::fs::write(self.config.as_ref().expect("a configured edge"), toml).expect("write");
+        let path = self.config.as_ref().expect("a configured edge");
+        let next = path.with_extension("next");
+        std::fs::write(&next, toml).and_then(|()| std::fs::rename(&next, path)).expect("write");
     }
 
     pub fn signal(&self, signal: Signal) {
