@@ -20,8 +20,9 @@ const MAX_IDLE: usize = 64;
 /// The most that it can be asked to keep.
 const MAX_IDLE_LIMIT: u64 = 65_536;
 
-/// How long an idle connection is kept: shorter than the keep-alive of common servers, so that few are found closed.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an idle connection is kept: shorter than the keep-alive of common servers, the shortest of which (uvicorn, node)
+/// close after 5 s, so that few are found closed.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A server that speaks OpenAI's protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]

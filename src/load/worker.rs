@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -18,8 +19,10 @@ use super::failure::{Failure, Kind};
 use super::tally::Tally;
 use crate::net::stream::Stream;
 use crate::net::ticker::Ticker;
+use crate::shard::clock::Millis;
 use crate::shard::clock::{Clock, Micros};
-use crate::upstream::dial::{Resolver, dial};
+use crate::upstream::dial::{Dialer, Time, Tried, dial};
+use crate::upstream::resolver::Resolver;
 use crate::upstream::target::Target;
 
 /// What a thread reads into.
@@ -108,7 +111,7 @@ pub struct Worker {
     index: usize,
     pub(super) live: Arc<Live>,
     clock: Clock,
-    resolver: Resolver,
+    resolver: Rc<Resolver>,
     tally: RefCell<Tally>,
     block: RefCell<Vec<u8>>,
     /// Connections between two requests of a schedule; users keep their own.
@@ -133,7 +136,7 @@ pub fn run(
         index,
         live,
         clock: Clock::default(),
-        resolver: Resolver::default(),
+        resolver: Resolver::new(RESOLVER_THREADS_MAX),
         tally: RefCell::default(),
         block: RefCell::new(vec![0; BLOCK_BYTES]),
         kept: RefCell::default(),
@@ -309,11 +312,29 @@ impl Worker {
                 over => return over,
             }
         }
-        let stream = match dial(&self.plan.target, &self.resolver, self.now() / 1000, |_| {}).await {
-            Ok(stream) => stream,
-            Err(error) => return (Err(Failure::told(Kind::Connect, &error.to_string())), None),
+        let tried = Tried::default();
+        let dialer = Dialer { resolver: &self.resolver, time: self, tried: &tried };
+        let stream = match dial(&self.plan.target, None, dialer, |_| {}).await {
+            Ok(dialed) => dialed.stream,
+            Err(error) => {
+                let error = match tried.take() {
+                    Some(addresses) => format!("no connection to {addresses}"),
+                    None => error.to_string(),
+                };
+                return (Err(Failure::told(Kind::Connect, &error)), None);
+            }
         };
         Exchange::new(self, stream, from, measured).run().await
+    }
+}
+
+impl Time for Worker {
+    fn millis(&self) -> Millis {
+        self.now() / 1000
+    }
+
+    fn pause(&self, ms: Millis) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(pause(Duration::from_millis(ms)))
     }
 }
 

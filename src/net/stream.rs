@@ -5,11 +5,13 @@
 //! `try_read` and `try_write` do not, and are banned by lint.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::RecvFlags;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -90,6 +92,21 @@ impl Stream {
         matches!(rustix::net::recv(self.socket(), &mut [0u8; 1], flags), Err(Errno::WOULDBLOCK))
     }
 
+    /// Bytes that were written and that the peer has not acknowledged. Nothing, where the kernel does not say.
+    pub fn unacknowledged(&self) -> Option<u64> {
+        // SIOCOUTQ of linux/sockios.h, which is TIOCOUTQ.
+        const OUTQ: Opcode = 0x5411;
+        #[expect(unsafe_code, reason = "system calls live here")]
+        // SAFETY: the opcode is Linux's on all targets that are built for, and takes a pointer to an int that it writes.
+        let read = unsafe { ioctl(self.socket(), Getter::<OUTQ, std::ffi::c_int>::new()) };
+        read.ok()?.try_into().ok()
+    }
+
+    /// The address that it leads to, asked of the kernel.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.socket().peer_addr().ok()
+    }
+
     /// Whether the session is encrypted.
     pub fn is_tls(&self) -> bool {
         matches!(self, Stream::Tls(_))
@@ -116,4 +133,56 @@ impl Stream {
 /// Sends small writes at once: a token that waits for an acknowledgement is a token late.
 pub fn set_nodelay(socket: &TcpStream) {
     let _ = socket.set_nodelay(true);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Read;
+    use std::net::{Shutdown, TcpListener as Listener, TcpStream as Peer};
+
+    use super::*;
+
+    async fn connected() -> (Stream, Peer) {
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Stream::Plain(ours), listener.accept().unwrap().0)
+    }
+
+    /// Writes, and waits until the peer has ended its side or reset the connection; what reading said.
+    async fn write_and_read(ours: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
+        assert_eq!(poll_fn(|cx| ours.poll_write(cx, bytes)).await.unwrap(), bytes.len());
+        poll_fn(|cx| ours.poll_read(cx, &mut [0; 16])).await
+    }
+
+    #[tokio::test]
+    async fn what_a_peer_that_has_closed_is_sent_is_not_acknowledged() {
+        let (mut ours, theirs) = connected().await;
+        drop(theirs);
+        let read = write_and_read(&mut ours, b"request").await;
+        // The end, or that the connection was reset after it.
+        assert!(matches!(&read, Ok(0)) || read.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe));
+        assert_eq!(ours.unacknowledged(), Some(7));
+    }
+
+    #[tokio::test]
+    async fn what_a_peer_has_taken_before_it_closes_is_acknowledged() {
+        let (mut ours, mut theirs) = connected().await;
+        let peer = std::thread::spawn(move || {
+            theirs.read_exact(&mut [0; 7]).unwrap();
+            theirs.shutdown(Shutdown::Both).unwrap();
+        });
+        assert_eq!(write_and_read(&mut ours, b"request").await.unwrap(), 0);
+        peer.join().unwrap();
+        assert_eq!(ours.unacknowledged(), Some(0));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_leaves_something_unread_resets_and_that_is_no_end() {
+        let (mut ours, mut theirs) = connected().await;
+        let peer = std::thread::spawn(move || theirs.read_exact(&mut [0; 3]).unwrap());
+        let read = write_and_read(&mut ours, b"request").await;
+        peer.join().unwrap();
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
 }

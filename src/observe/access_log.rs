@@ -73,6 +73,8 @@ pub struct Record<'a> {
     pub tried: Option<&'a str>,
     /// Why it was not sent again when it would have been: its body was not kept.
     pub not_retried: Option<&'a str>,
+    /// The addresses at which no connection came about, each with its upstream and why. For operators: no client is told.
+    pub connect_errors: Option<&'a str>,
     /// From the request's head to the answer's first byte, in microseconds.
     pub first_byte_us: Option<u64>,
     /// From the request's head to its end, in microseconds.
@@ -193,6 +195,7 @@ fn write_line(out: &mut Vec<u8>, clock: &mut Stamp, record: &Record<'_>) {
     line.number(key!("attempts"), record.attempts.into());
     optional(&mut line, key!("tried"), record.tried);
     optional(&mut line, key!("not_retried"), record.not_retried);
+    optional(&mut line, key!("connect_errors"), record.connect_errors);
     optional(&mut line, key!("degraded"), record.degraded);
     line.milliseconds(key!("first_byte_ms"), record.first_byte_us);
     line.milliseconds(key!("total_ms"), Some(record.total_us));

@@ -14,7 +14,9 @@ use crate::config::Timeouts;
 use crate::http::response::{CheckedHead, ResponseHead};
 use crate::net::stream::Stream;
 use crate::shard::block::Block;
-use crate::upstream::dial::{DialError, Step, dial};
+use crate::shard::clock::Millis;
+use crate::upstream::dial::{DialError, Dialed, Step, Tried, dial};
+use crate::upstream::pool::Pooled;
 use crate::upstream::target::Target;
 
 /// What stands in the way of an answer.
@@ -101,17 +103,31 @@ pub async fn guarded_if<T>(
     .await
 }
 
-/// A connection to `target`, and whether it has been used before.
+/// A connection to an upstream.
+pub struct Connected {
+    /// The connection.
+    pub stream: Stream,
+    /// How long it was idle, if it was used before.
+    pub reused: Option<Millis>,
+}
+
+/// A connection to `target`, within `limits`; one that was used before only if it `may_reuse` such. The addresses at which it failed are noted in `tried`.
 pub async fn connect(
     client: &Client,
     core: &Core,
     target: &Target,
     limits: &Timeouts,
-) -> Result<(Stream, bool), Stop> {
-    if let Some(stream) = core.pool.take(target, core.shard.clock.millis()) {
-        core.metrics.upstream_reused.inc();
-        return Ok((stream, true));
-    }
+    may_reuse: bool,
+    tried: &Tried,
+) -> Result<Connected, Stop> {
+    let pooled = match may_reuse {
+        true => core.pool.take(target, core.shard.clock.millis()),
+        false => Err(None),
+    };
+    let first = match pooled {
+        Ok(pooled) => return Ok(reused(core, pooled)),
+        Err(first) => first,
+    };
     let step = |step| {
         let (timeout, limit) = match step {
             Step::Connect => (Timeout::Connect, limits.connect),
@@ -121,10 +137,31 @@ pub async fn connect(
         client.arm();
     };
     // Boxed: a dial is rare and its state large, and it would be part of every connection's task for good.
-    let mut dialing = Box::pin(dial(target, &core.resolver, core.shard.clock.millis(), step));
-    let stream = guarded(client, |cx| dialing.as_mut().poll(cx)).await?.map_err(Stop::Dial)?;
+    let mut dialing = Box::pin(dial(target, first, core.dialer(tried), step));
+    let dialed = guarded(client, |cx| dialing.as_mut().poll(cx)).await?.map_err(Stop::Dial)?;
+    Ok(opened(core, target, dialed))
+}
+
+/// A connection to `target` for which somebody else keeps the time.
+pub async fn connect_alone(core: &Core, target: &Target, tried: &Tried) -> Result<Connected, DialError> {
+    match core.pool.take(target, core.shard.clock.millis()) {
+        Ok(pooled) => Ok(reused(core, pooled)),
+        Err(first) => {
+            let dialed = Box::pin(dial(target, first, core.dialer(tried), |_| {})).await?;
+            Ok(opened(core, target, dialed))
+        }
+    }
+}
+
+fn reused(core: &Core, pooled: Pooled) -> Connected {
+    core.metrics.upstream_reused.inc();
+    Connected { stream: pooled.stream, reused: Some(pooled.idle_for) }
+}
+
+fn opened(core: &Core, target: &Target, dialed: Dialed) -> Connected {
     core.metrics.upstream_opened.inc();
-    Ok((stream, false))
+    core.pool.learn(target, dialed.addresses, core.shard.clock.millis());
+    Connected { stream: dialed.stream, reused: None }
 }
 
 /// A request on its way, up to the head of its answer.
@@ -135,6 +172,8 @@ pub struct Asking<'a> {
     written: usize,
     flushed: bool,
     reader: HeadReader,
+    /// The connection was reset while the request was written.
+    reset: bool,
     first_byte: u32,
     waiting: bool,
 }
@@ -143,7 +182,7 @@ impl<'a> Asking<'a> {
     /// Sends `head`, which may already hold the body.
     pub fn new(stream: Stream, head: &'a [u8], first_byte: u32) -> Asking<'a> {
         let reader = HeadReader::default();
-        Asking { stream, head, written: 0, flushed: false, reader, first_byte, waiting: false }
+        Asking { stream, head, written: 0, flushed: false, reader, reset: false, first_byte, waiting: false }
     }
 
     /// The same for a request without a body, for which somebody else keeps the time.
@@ -154,7 +193,7 @@ impl<'a> Asking<'a> {
         to_head: bool,
     ) -> Poll<Result<Answered, Stop>> {
         match ready!(self.poll_send_head(cx)) {
-            Ok(()) => self.poll_head(cx, core, to_head),
+            Ok(()) => self.poll_head(cx, core, Some(0), to_head),
             Err(_) => Poll::Ready(Err(Stop::Closed { untouched: false })),
         }
     }
@@ -171,18 +210,23 @@ impl<'a> Asking<'a> {
         if let Poll::Ready(Err(error)) = self.poll_send(cx, client, core, upload) {
             match error {
                 // It may have answered before it closed: 413, mostly. What it said counts more than that it left.
-                UploadError::Upstream(_) if self.written > 0 => upload.give_up(),
+                UploadError::Upstream(error) if self.written > 0 => {
+                    self.reset |= error.kind() == io::ErrorKind::ConnectionReset;
+                    upload.give_up();
+                }
                 UploadError::Upstream(_) => return Poll::Ready(Err(Stop::Closed { untouched: true })),
                 other => return Poll::Ready(Err(Stop::Upload(other))),
             }
         }
-        self.poll_head(cx, core, to_head)
+        self.poll_head(cx, core, upload.written(), to_head)
     }
 
+    /// `body` is how much of the request's body was written beside the head, if that is known.
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         core: &Core,
+        body: Option<u64>,
         to_head: bool,
     ) -> Poll<Result<Answered, Stop>> {
         loop {
@@ -191,7 +235,11 @@ impl<'a> Asking<'a> {
                 return Poll::Ready(Ok(Answered { block, start, checked, rest, failed: false }));
             }
             match ready!(self.poll_read(cx, core)) {
-                Ok(0) | Err(_) => return Poll::Ready(Err(self.closed())),
+                Ok(0) => return Poll::Ready(Err(self.closed(!self.reset, body))),
+                // A reset that comes after the peer's end is told as a broken pipe.
+                Err(error) => {
+                    return Poll::Ready(Err(self.closed(error.kind() == io::ErrorKind::BrokenPipe, body)));
+                }
                 Ok(_) => {}
             }
         }
@@ -239,10 +287,26 @@ impl<'a> Asking<'a> {
         read
     }
 
-    fn closed(&self) -> Stop {
-        match self.reader.has_begun() {
-            false => Stop::Closed { untouched: self.written == 0 },
-            true => Stop::Invalid("it broke off within its head"),
+    /// `ended` says that the peer has ended its side (FIN), and did not only reset the connection.
+    fn closed(&self, ended: bool, body: Option<u64>) -> Stop {
+        if self.reader.has_begun() {
+            return Stop::Invalid("it broke off within its head");
+        }
+        let untouched = self.written == 0 || ended && body.is_some_and(|body| self.is_untaken(body));
+        Stop::Closed { untouched }
+    }
+
+    /// Whether the peer's kernel has acknowledged nothing of the request, of whose body so much was written beside the head.
+    ///
+    /// A peer that ends its side acknowledges with that all that it has received. If none of the request is acknowledged, the
+    /// request came after the end, and nobody reads it there: no response could follow (RFC 9112, 9.6).
+    fn is_untaken(&self, body: u64) -> bool {
+        let written = self.written as u64 + body;
+        let Some(unacknowledged) = self.stream.unacknowledged() else { return false };
+        match self.stream.is_tls() {
+            false => unacknowledged >= written,
+            // Ciphertext is longer; by how much is not known, but all of it is more than the text.
+            true => unacknowledged > written,
         }
     }
 }

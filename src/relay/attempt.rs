@@ -2,10 +2,11 @@
 //! meanwhile, and a second upstream beside a slow one.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::answer;
-use super::ask::{Answered, Asking, Stop, connect, guarded_if};
+use super::ask::{Answered, Asking, Connected, Stop, connect, guarded_if};
 use super::client::Client;
 use super::core::Core;
 use super::deadline::Timeout;
@@ -22,6 +23,7 @@ use crate::observe::Again;
 use crate::shard::clock::Millis;
 use crate::upstream::call::Call;
 use crate::upstream::choice::Pick;
+use crate::upstream::dial::Tried;
 
 impl Exchange<'_> {
     /// One attempt: sends the request and waits for the head of its answer. A pooled connection that turns out to
@@ -40,7 +42,16 @@ impl Exchange<'_> {
         let mut fresh = false;
         loop {
             self.ledger.attempts += 1;
-            let (stream, reused) = connect(client, &core, call.target(), &route.timeouts).await?;
+            let tried = Tried::default();
+            let connected = connect(client, &core, call.target(), &route.timeouts, !fresh, &tried).await;
+            if let Some(addresses) = tried.take() {
+                self.ledger.connect_failed(&addresses, &core);
+            }
+            let Connected { stream, reused } = connected?;
+            if reused.is_some() && !whole && !self.upload.is_kept() {
+                // An upstream may close what is idle at any moment.
+                self.keep_body(route, &Arc::clone(&self.settings));
+            }
             self.ledger.overhead = core.shard.clock.micros() - self.ledger.began();
             let first_byte = millis(route.timeouts.first_byte);
             client.deadlines.phase(Timeout::FirstByte, core.shard.clock.millis(), first_byte);
@@ -113,12 +124,19 @@ impl Exchange<'_> {
                     Err(stop) => break stop,
                 }
             };
-            let again = match &stop {
-                Stop::Closed { untouched } => reused && whole && (*untouched || self.request.repeatable),
-                _ => false,
-            };
-            if !again || fresh {
+            let (Stop::Closed { untouched }, Some(idle_for)) = (&stop, reused) else { return Err(stop) };
+            core.pool.was_closed(call.target(), idle_for, core.shard.clock.millis());
+            let harmless = *untouched || self.request.repeatable;
+            if !harmless {
                 return Err(stop);
+            }
+            if !whole {
+                if !self.upload.can_rewind() {
+                    self.note_let_go();
+                    return Err(stop);
+                }
+                self.upload.rewind_to_head(&core.shard);
+                self.keep_body(route, &Arc::clone(&self.settings));
             }
             fresh = true;
             core.metrics.retried(Again::Stale);

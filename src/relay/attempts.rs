@@ -173,7 +173,7 @@ impl Exchange<'_> {
     }
 
     /// Keeps the body as it is sent, so that it can be sent again, if it is not too large and there is room.
-    fn keep_body(&mut self, route: &Route, settings: &Settings) {
+    pub(super) fn keep_body(&mut self, route: &Route, settings: &Settings) {
         let length = match self.request.body {
             RequestBody::Length(length) => Some(length),
             RequestBody::None | RequestBody::Chunked => None,

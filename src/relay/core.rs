@@ -29,17 +29,24 @@ use crate::observe::{AccessLog, CoreMetrics, Ids, LabelId, Nonces, Registry};
 use crate::shard::Shard;
 use crate::shard::clock::{Millis, unix_millis};
 use crate::shard::inbox::Inbox;
+use crate::shard::runtime::RESOLVER_THREADS_MAX;
 use crate::shard::wheel::{Timed, Timer};
 use crate::stream::{Hub, Streams};
-use crate::upstream::dial::Resolver;
+use crate::upstream::dial::{Dialer, Tried};
 use crate::upstream::health::Healths;
 use crate::upstream::pool::Pool;
+use crate::upstream::resolver::Resolver;
 
 /// How often a core writes its log lines out and looks whether the process is going down.
 const HOUSEKEEPING_MS: Millis = 100;
 
 /// How often it looks through its idle upstream connections.
 const SWEEP_MS: Millis = 1000;
+
+/// Name look-ups of a core at a time, for upstreams and for webhooks. Both together have a thread each: users choose where
+/// webhooks lead to, and a name that is never answered must not keep an upstream's waiting.
+const LOOKUPS_MAX: usize = RESOLVER_THREADS_MAX - WEBHOOK_LOOKUPS_MAX;
+const WEBHOOK_LOOKUPS_MAX: usize = 2;
 
 const DATE_BYTES: usize = 29;
 
@@ -148,7 +155,9 @@ pub struct Core {
     /// Its idle upstream connections.
     pub pool: Pool,
     /// Its memory of looked-up names.
-    pub resolver: Resolver,
+    pub resolver: Rc<Resolver>,
+    /// The same of names that webhooks lead to.
+    pub webhook_resolver: Rc<Resolver>,
     /// Its readers of durable streams.
     pub hub: Rc<Hub>,
     /// How many encoders its answers have in use: each is large.
@@ -194,7 +203,8 @@ impl Core {
             shard,
             shared,
             pool: Pool::default(),
-            resolver: Resolver::default(),
+            resolver: Resolver::new(LOOKUPS_MAX),
+            webhook_resolver: Resolver::new(WEBHOOK_LOOKUPS_MAX),
             metrics,
             ids: RefCell::new(ids),
             nonces: RefCell::new(nonces),
@@ -215,6 +225,11 @@ impl Core {
     /// The settings in force.
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(self.settings.borrow_mut().load())
+    }
+
+    /// What a dial needs of it.
+    pub fn dialer<'a>(&'a self, tried: &'a Tried) -> Dialer<'a> {
+        Dialer { resolver: &self.resolver, time: &self.shard, tried }
     }
 
     /// Whether it holds no more than its share of what may be held for all requests and streams.

@@ -17,7 +17,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::ask::{Answered, Asking, Stop};
+use super::ask::{Answered, Asking, Stop, connect_alone};
 use super::core::Core;
 use super::hold::Hold;
 use super::pick::{verdict, why};
@@ -28,7 +28,7 @@ use crate::observe::LabelId;
 use crate::shard::block::Block;
 use crate::shard::clock::Millis;
 use crate::upstream::call::{Call, Verdict};
-use crate::upstream::dial::dial;
+use crate::upstream::dial::Tried;
 use crate::upstream::target::Target;
 
 /// The answers of which the 95th percentile is taken.
@@ -159,19 +159,8 @@ async fn answer(
     request: Block,
     to_head: bool,
 ) -> Result<(Stream, Answered), Stop> {
-    let now = core.shard.clock.millis();
-    let stream = match core.pool.take(target, now) {
-        Some(stream) => {
-            core.metrics.upstream_reused.inc();
-            stream
-        }
-        None => {
-            let stream = dial(target, &core.resolver, now, |_| {}).await.map_err(Stop::Dial)?;
-            core.metrics.upstream_opened.inc();
-            stream
-        }
-    };
-    let mut asking = Asking::new(stream, &request, 0);
+    let connected = connect_alone(core, target, &Tried::default()).await.map_err(Stop::Dial)?;
+    let mut asking = Asking::new(connected.stream, &request, 0);
     let answered = poll_fn(|cx| asking.poll_alone(cx, core, to_head)).await?;
     let mut stream = asking.stream;
     let answered = match Hold::begin(answered) {

@@ -59,6 +59,11 @@ impl Upload {
         (self.kept, self.let_go) = (None, Some(LetGo::NoRoom));
     }
 
+    /// Whether what is sent is kept.
+    pub fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// There will be no other attempt.
     pub fn forget(&mut self) {
         self.kept = None;
@@ -91,6 +96,27 @@ impl Upload {
             let kept = self.kept.iter().flatten();
             share.set(self.held.iter().chain(kept).map(|(block, _)| block.len()).sum());
         }
+    }
+
+    /// How many bytes were written for the body beside what left with the head, if that is known: not without what is kept, nor
+    /// of chunks, whose framing is not.
+    pub fn written(&self) -> Option<u64> {
+        if !self.touched {
+            return Some(0);
+        }
+        if self.chunked_out {
+            return None;
+        }
+        let kept: u64 = self.kept.as_ref()?.iter().map(|(_, range)| range.len() as u64).sum();
+        let front = self.held.front().filter(|_| self.begun);
+        Some(kept + front.map_or(0, |(_, range)| (range.start - self.front.start()) as u64))
+    }
+
+    /// Takes everything back, to be sent again behind the same head: with what left with that, and framed as it says.
+    pub fn rewind_to_head(&mut self, shard: &Shard) {
+        let chunked = self.chunked_out;
+        self.rewind(&[], shard);
+        self.chunked_out = chunked;
     }
 
     /// The length of what has been sent, of which so many bytes left with the head.

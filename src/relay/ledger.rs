@@ -11,6 +11,9 @@ use crate::observe::{Degraded, LabelId, Outcome, Record};
 use crate::openai::{FinishReason, Usage};
 use crate::shard::clock::{Micros, unix_millis};
 
+/// Beyond so many bytes no more addresses are noted: the log cuts them.
+const CONNECT_ERRORS_BYTES_MAX: usize = 1024;
+
 /// The books of one request.
 pub struct Ledger {
     began: Micros,
@@ -41,6 +44,8 @@ pub struct Ledger {
     pub tried: Option<Box<String>>,
     /// Why it could not be sent again when it would have been.
     pub let_go: Option<LetGo>,
+    /// The addresses at which no connection came about, each with its upstream and why. Boxed likewise.
+    pub connect_errors: Option<Box<String>>,
     /// The upstream's own name for the request.
     pub upstream_request_id: Option<String>,
     /// The `code` of the error that was answered here.
@@ -67,6 +72,7 @@ impl Ledger {
             attempts: 0,
             tried: None,
             let_go: None,
+            connect_errors: None,
             upstream_request_id: None,
             error: None,
             usage: None,
@@ -90,6 +96,16 @@ impl Ledger {
         let tried = self.tried.get_or_insert_default();
         let separator = if tried.is_empty() { "" } else { ", " };
         let _ = write!(tried, "{separator}{name}: {why}");
+    }
+
+    /// No connection to the upstream asked last came about at some of its addresses.
+    pub fn connect_failed(&mut self, addresses: &str, core: &Core) {
+        let name = core.shared.registry.labels.name(self.upstream);
+        let errors = self.connect_errors.get_or_insert_default();
+        if errors.len() < CONNECT_ERRORS_BYTES_MAX {
+            let separator = if errors.is_empty() { "" } else { "; " };
+            let _ = write!(errors, "{separator}{name} {addresses}");
+        }
     }
 
     /// The tokens that the answer says it took.
@@ -153,6 +169,7 @@ impl Ledger {
             degraded: request.degraded.map(Degraded::label),
             tried: self.tried.as_deref().map(String::as_str),
             not_retried: self.let_go.map(LetGo::label),
+            connect_errors: self.connect_errors.as_deref().map(String::as_str),
             first_byte_us: self.first_byte.map(|first| first - self.began),
             total_us: total,
             prompt_tokens: self.usage.map(|usage| usage.prompt),

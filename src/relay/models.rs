@@ -15,7 +15,7 @@ use std::task::Poll;
 use serde_json::{Value, json};
 
 use super::answer::{self, Local};
-use super::ask::{Asking, Stop, guarded};
+use super::ask::{Asking, Stop, connect_alone, guarded};
 use super::client::Client;
 use super::core::Core;
 use super::download::Framing;
@@ -34,7 +34,7 @@ use crate::http::request::RequestBody;
 use crate::observe::Outcome;
 use crate::openai::ApiError;
 use crate::shard::clock::{Micros, Millis};
-use crate::upstream::dial::dial;
+use crate::upstream::dial::Tried;
 use crate::upstream::target::Target;
 
 /// Where models are listed.
@@ -178,12 +178,8 @@ async fn gather(
 
 /// One upstream's list.
 async fn fetch(core: Rc<Core>, target: Arc<Target>, head: Vec<u8>) -> Option<Value> {
-    let now = core.shard.clock.millis();
-    let stream = match core.pool.take(&target, now) {
-        Some(stream) => stream,
-        None => dial(&target, &core.resolver, now, |_| {}).await.ok()?,
-    };
-    let mut asking = Asking::new(stream, &head, 0);
+    let connected = connect_alone(&core, &target, &Tried::default()).await.ok()?;
+    let mut asking = Asking::new(connected.stream, &head, 0);
     let answered = poll_fn(|cx| asking.poll_alone(cx, &core, false)).await.ok()?;
     let head = answered.head();
     let (status, reusable) = (head.status, head.keep_alive);

@@ -15,7 +15,7 @@ use super::ask::Asking;
 use super::core::Core;
 use crate::shard::caught::caught;
 use crate::shard::clock::Millis;
-use crate::upstream::dial::dial;
+use crate::upstream::dial::{Tried, dial};
 use crate::upstream::target::Target;
 
 /// How long it is not looked at most who is to be asked: a reload may have brought somebody.
@@ -56,10 +56,10 @@ async fn ask(core: Rc<Core>, target: Arc<Target>) {
 
 /// Whether it answers with a 2xx.
 async fn is_well(core: &Core, target: &Target) -> bool {
-    let now = core.shard.clock.millis();
-    let Ok(stream) = dial(target, &core.resolver, now, |_| {}).await else { return false };
+    let tried = Tried::default();
+    let Ok(dialed) = dial(target, None, core.dialer(&tried), |_| {}).await else { return false };
     let request = target.probe_head();
-    let mut asking = Asking::new(stream, &request, 0);
+    let mut asking = Asking::new(dialed.stream, &request, 0);
     let answered = poll_fn(|cx| asking.poll_alone(cx, core, false)).await;
     answered.is_ok_and(|answered| (200..300).contains(&answered.status()))
 }

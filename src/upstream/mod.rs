@@ -5,6 +5,8 @@
 //! | --- | --- |
 //! | [`choice`], [`affinity`] | who is asked; whose keys are whose |
 //! | [`call`] | one request to one, and what is learnt from it |
+//! | [`dial`], [`race`] | a new connection; which address of a name it leads to |
+//! | [`resolver`], [`addresses`] | names that were looked up; the addresses of one, and how they have done |
 //! | [`health`] | what is known of one, by all cores |
 //! | [`turnstile`], [`aimd`], [`queue`] | places at one that has a limit: how many, and who is next |
 //! | [`metrics`] | the same for operators |
@@ -13,6 +15,7 @@
 //! A connection is never shared by two requests at a time and never crosses cores. A socket that has anything to say while
 //! nobody has asked it is thrown away: an answer nobody waits for can only poison the next request.
 
+pub mod addresses;
 pub mod affinity;
 pub mod aimd;
 pub mod breaker;
@@ -24,6 +27,8 @@ pub mod latency;
 pub mod metrics;
 pub mod pool;
 pub mod queue;
+pub mod race;
+pub mod resolver;
 pub mod target;
 pub mod turnstile;
 pub mod window;

@@ -31,6 +31,7 @@ pub mod crowd;
 pub mod edge;
 pub mod kept;
 pub mod limits;
+pub mod names;
 pub mod redis;
 pub mod streams;
 pub mod subscriptions;

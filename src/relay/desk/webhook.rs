@@ -15,7 +15,7 @@ use crate::net::stream::Stream;
 use crate::relay::ask::Asking;
 use crate::relay::core::Core;
 use crate::stream::subscription::{ANSWER_BYTES_MAX, Delivered, Delivery, Signer, UnixMillis, WebhookUrl};
-use crate::upstream::dial::{Place, dial_place};
+use crate::upstream::dial::{Dialer, Place, Tried, dial_place};
 
 /// Sends it, signed for the time that it is on the wall. The caller keeps the time that it takes.
 pub(super) async fn send(
@@ -48,11 +48,13 @@ pub(super) async fn send(
         port: url.origin.port,
         tls: tls.as_ref(),
         allows: &|address| reach.allows(address),
+        first: None,
     };
-    let now = core.shard.clock.millis();
-    let Ok(stream) = dial_place(&place, &core.resolver, now, |_| {}).await else { return Delivered::Failed };
+    let tried = Tried::default();
+    let dialer = Dialer { resolver: &core.webhook_resolver, ..core.dialer(&tried) };
+    let Ok(dialed) = dial_place(&place, dialer, |_| {}).await else { return Delivered::Failed };
     let request = request(&url, &signer.sign(unix, &delivery.body), &delivery.body);
-    answer(core, stream, &request).await.unwrap_or(Delivered::Failed)
+    answer(core, dialed.stream, &request).await.unwrap_or(Delivered::Failed)
 }
 
 fn request(url: &WebhookUrl, signature: &str, body: &[u8]) -> Vec<u8> {
