@@ -226,7 +226,7 @@ fn a_restart_in_its_middle_is_an_explicit_end() {
     let (mut client, mut peer, location, _) = begun(&edge, &upstream, &durable());
     peer.send(chunk(EVENTS[0]));
     assert_eq!(client.read_chunk(), EVENTS[0].as_bytes());
-    wait_until("it is kept", || edge.ask(&get(&location, &[])).1.text() == EVENTS[0]);
+    wait_until("it is kept", || edge.ask(&get(&format!("{location}?offset=-1"), &[])).1.text() == EVENTS[0]);
     edge.signal(Signal::KILL);
     edge.wait_exit();
     let edge = Edge::start(&args);

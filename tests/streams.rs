@@ -233,7 +233,7 @@ fn a_publisher_names_its_events() {
     let seen: Vec<_> = (0..4).map(|_| events.data()).map(|event| (event.name, event.data)).collect();
     let named = |name: &str, text: &str| (Some(name.to_owned()), text.to_owned());
     assert_eq!(seen[0], named("chat", "hello"));
-    assert_eq!(seen[1].0.as_deref(), Some("data"), "without a name it is what the protocol calls it");
+    assert_eq!(seen[1].0, None, "without a name it is a browser's `message`");
     assert_eq!(
         (&*seen[1].1, &seen[2], &seen[3]),
         ("plain", &named("update", "two\nlines"), &named("chat", "bye"))

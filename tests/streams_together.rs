@@ -262,11 +262,38 @@ fn a_cut_between_messages_of_one_append_to_one_of_many_streams_repeats_none() {
     remove(&directory);
 }
 
+/// One of sixty streams that was deleted, or not made yet, made a 404 of all of them, and the page's EventSource gave up for good.
 #[test]
-fn a_connection_that_asks_for_a_stream_that_is_not_there_is_told() {
+fn a_stream_that_is_not_there_is_told_and_the_others_go_on() {
     let edge = edge();
     create(&edge, "a", TEXT);
-    let (head, body) = edge.ask(&get("/v1/stream?name=a&name=missing", &["Accept: text/event-stream"]));
+    create(&edge, "b", TEXT);
+    append(&edge, "a", "1");
+    let mut events = Events::source(&edge, "/v1/stream?name=a&name=missing&name=b", None);
+    let control = |events: &mut Events| {
+        let event = events.next();
+        assert_eq!(event.name.as_deref(), Some("control"), "{event:?}");
+        event.json()
+    };
+    assert!(control(&mut events)["streamNextOffset"].is_string());
+    assert_eq!(control(&mut events), serde_json::json!({ "stream": "missing", "streamMissing": true }));
+    assert_eq!(of_several(&events.next()), ("a".into(), "1".into()));
+    assert_eq!(edge.ask(&request("DELETE", &path("b"), &[], "")).0.status(), 204);
+    assert_eq!(control(&mut events), serde_json::json!({ "stream": "b", "streamGone": true }));
+    append(&edge, "a", "2");
+    let last = events.next();
+    assert_eq!(of_several(&last), ("a".into(), "2".into()));
+    // One that waits for them has them once they are made, and goes on where it was.
+    let target = "/v1/stream?name=a&name=missing&name=b&wait=1";
+    let mut waiting = Events::source(&edge, target, last.id.as_deref());
+    (0..3).for_each(|_| drop(control(&mut waiting)));
+    create(&edge, "b", TEXT);
+    append(&edge, "b", "3");
+    assert_eq!(of_several(&waiting.next()), ("b".into(), "3".into()));
+    append(&edge, "a", "4");
+    assert_eq!(of_several(&waiting.next()), ("a".into(), "4".into()));
+    // With none of them there is nothing to go on with.
+    let (head, body) = edge.ask(&get("/v1/stream?name=no&name=none", &["Accept: text/event-stream"]));
     assert_eq!(head.status(), 404, "{}", body.text());
     error_code(&body.bytes());
     let too_many: String = (0..1_000).map(|number| format!("name=n{number}&")).collect();

@@ -234,8 +234,10 @@ impl Core {
 
     /// Whether it holds no more than its share of what may be held for all requests and streams.
     pub fn has_room(&self, settings: &Settings) -> bool {
-        let share = settings.config.limits.stream_memory / self.shared.registry.cores().len() as u64;
-        self.shard.blocks.held_bytes() as u64 <= share
+        let cores = self.shared.registry.cores().len() as u64;
+        // Readers on any core may hold what was rendered for them, so each core answers for a part of it.
+        let rendered = self.shared.streams.rendered() / cores;
+        self.shard.blocks.held_bytes() as u64 + rendered <= settings.config.limits.stream_memory / cores
     }
 
     /// A count of what a body of `client` holds, against what is left of this core's part of the memory for all of them.

@@ -202,10 +202,14 @@ impl Client {
 
 /// Writes `bytes` and waits until they are written, a limit passes or the socket breaks.
 pub async fn write_all(client: &Client, shard: &Shard, bytes: &[u8]) -> Result<(), Stop> {
-    let mut block = Some(shard.blocks.take_large(bytes.len()));
-    if let Some(block) = &mut block {
-        block[..bytes.len()].copy_from_slice(bytes);
-    }
+    let mut block = shard.blocks.take_large(bytes.len());
+    block[..bytes.len()].copy_from_slice(bytes);
+    write_block(client, block, bytes.len()).await
+}
+
+/// The same with the first `length` bytes of a block.
+pub async fn write_block(client: &Client, block: Block, length: usize) -> Result<(), Stop> {
+    let mut block = Some(block);
     poll_fn(|cx| {
         if let Poll::Ready(timeout) = client.poll_expired(cx) {
             return Poll::Ready(Err(Stop::Timeout(timeout)));
@@ -213,7 +217,7 @@ pub async fn write_all(client: &Client, shard: &Shard, bytes: &[u8]) -> Result<(
         if ready!(client.poll_pending(cx)).is_err() {
             return Poll::Ready(Err(Stop::Gone));
         }
-        if block.is_some() && client.send(cx, &mut block, 0..bytes.len()).is_err() {
+        if block.is_some() && client.send(cx, &mut block, 0..length).is_err() {
             return Poll::Ready(Err(Stop::Gone));
         }
         block = None;

@@ -8,6 +8,9 @@ use bytes::Bytes;
 
 use super::journal::{Journal, Location, ReadError, Wait};
 use super::log::{Piece, Source};
+use super::page::Unreadable;
+use super::render::Before;
+use super::stream::Stream;
 use super::streams::Streams;
 
 /// The largest buffer that a core keeps for its next read; one long record may have needed more.
@@ -27,7 +30,7 @@ pub async fn bytes(streams: &Streams, pieces: &[Piece]) -> Result<Vec<Bytes>, Re
         return remote.bytes(pieces).await;
     }
     let journal = streams.journal();
-    let wanted: Vec<Wanted> = pieces.iter().filter_map(wanted).collect();
+    let wanted: Vec<Wanted> = pieces.iter().filter_map(Wanted::of).collect();
     let mut read = Vec::with_capacity(wanted.len());
     if let Some(journal) = journal.filter(|_| !wanted.is_empty()) {
         match take(journal, &wanted, Wait::Not, &mut read) {
@@ -52,16 +55,44 @@ pub async fn bytes(streams: &Streams, pieces: &[Piece]) -> Result<Vec<Bytes>, Re
     Ok(bytes.collect())
 }
 
-/// A record, and what of it: no more is held, however long it is.
-type Wanted = (Location, Range<usize>);
-
-fn wanted(piece: &Piece) -> Option<Wanted> {
-    match piece.source {
-        Source::Stored(location, skip) => {
-            let from = skip as usize;
-            Some((location, from..from + (piece.end - piece.start) as usize))
+/// The last bytes before a position, three at most.
+///
+/// # Errors
+/// As [`bytes`].
+pub async fn before(streams: &Streams, stream: &Stream, position: u64) -> Result<Before, ReadError> {
+    let mut from = position.saturating_sub(3);
+    while from < position {
+        match stream.page(from, position, u64::MAX) {
+            Ok(page) => return Ok(Before::of(&bytes(streams, &page.pieces).await?.concat())),
+            Err(Unreadable::Trimmed(start)) if start.position > from => from = start.position,
+            Err(_) => break,
         }
-        _ => None,
+    }
+    Ok(Before::default())
+}
+
+/// A record that is longer is read in parts, in bytes.
+const LONG_BYTES: usize = 128 << 10;
+
+/// A record, and what of it: no more is held, however long it is.
+#[derive(Clone, Debug)]
+struct Wanted {
+    location: Location,
+    part: Range<usize>,
+    /// It is the first part of its record, and so the one with which all of it is checked.
+    is_first: bool,
+}
+
+impl Wanted {
+    fn of(piece: &Piece) -> Option<Wanted> {
+        let Source::Stored(location, skip) = piece.source else { return None };
+        let from = skip as usize;
+        let part = from..from + (piece.end - piece.start) as usize;
+        Some(Wanted { location, part, is_first: piece.start == piece.record_start })
+    }
+
+    fn is_of_long(&self) -> bool {
+        self.location.length as usize > LONG_BYTES && self.part.len() < self.location.length as usize / 2
     }
 }
 
@@ -69,14 +100,38 @@ fn take(journal: &Journal, wanted: &[Wanted], wait: Wait, read: &mut Vec<Bytes>)
     // A thread that may wait for the disk comes and goes, and there may be many.
     let is_core = wait == Wait::Not;
     let mut buffer = if is_core { BUFFER.take() } else { Vec::new() };
-    let locations: Vec<Location> = wanted.iter().map(|(location, _)| *location).collect();
-    let mut ranges = wanted.iter().map(|(_, range)| range.clone());
-    let result = journal.read_each(&locations, wait, &mut buffer, |body| {
-        let part = ranges.next().and_then(|range| body.get(range)).unwrap_or_default();
-        read.push(Bytes::copy_from_slice(part));
-    });
+    let runs = wanted.chunk_by(|one, other| !one.is_of_long() && !other.is_of_long());
+    let mut result = Ok(());
+    for run in runs {
+        result = match run {
+            [one] if one.is_of_long() => {
+                let part = one.part.clone();
+                let result = journal.read_part(one.location, part, one.is_first, wait, &mut buffer);
+                result.map(|()| read.push(Bytes::copy_from_slice(&buffer)))
+            }
+            run => take_whole(journal, run, wait, &mut buffer, read),
+        };
+        if result.is_err() {
+            break;
+        }
+    }
     if is_core && buffer.capacity() <= BUFFER_BYTES_MAX {
         BUFFER.set(buffer);
     }
     result
+}
+
+fn take_whole(
+    journal: &Journal,
+    wanted: &[Wanted],
+    wait: Wait,
+    buffer: &mut Vec<u8>,
+    read: &mut Vec<Bytes>,
+) -> Result<(), ReadError> {
+    let locations: Vec<Location> = wanted.iter().map(|one| one.location).collect();
+    let mut parts = wanted.iter().map(|one| one.part.clone());
+    journal.read_each(&locations, wait, buffer, |body| {
+        let part = parts.next().and_then(|part| body.get(part)).unwrap_or_default();
+        read.push(Bytes::copy_from_slice(part));
+    })
 }

@@ -236,6 +236,7 @@ impl Streams {
             epoch,
             lifetime,
             owner: creation.owner.map(Into::into),
+            is_response: creation.generated,
             base,
             common: Arc::clone(&self.common),
             heard: Heard::default(),

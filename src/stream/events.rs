@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::ops::Range;
 
-use bytes::Bytes;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
 use super::offset::Offset;
@@ -71,6 +72,21 @@ impl Events {
         self.end();
     }
 
+    /// Tells that one of several streams is not there, or not any more.
+    pub fn absent(&mut self, stream: &str, is_gone: bool) {
+        let _ = self.field("event", "control");
+        let why = if is_gone { "streamGone" } else { "streamMissing" };
+        self.line(format!(r#"{{"stream":{},"{why}":true}}"#, Value::from(stream)).as_bytes());
+        self.end();
+    }
+
+    /// Tells that the stream is not there any more, and how far it was told.
+    pub fn gone(&mut self, place: &str) {
+        let _ = self.field("event", "control");
+        self.line(format!(r#"{{"streamNextOffset":"{place}","streamGone":true}}"#).as_bytes());
+        self.end();
+    }
+
     /// Tells that what was asked for is not there, and where it goes on instead.
     pub fn reset(&mut self, reason: &str, requested: &str, earliest: &str) {
         let _ = self.field("event", "reset");
@@ -87,9 +103,13 @@ impl Events {
         let _ = self.field("retry", itoa::Buffer::new().format(ms));
     }
 
-    pub(super) fn open(&mut self, event: &str, id: Offset) {
-        let _ = self.field("event", event);
+    /// Begins an event, up to its data. Without a name it is a browser's `message`.
+    pub(super) fn begin(&mut self, event: Option<&str>, id: Offset) {
+        if let Some(event) = event {
+            let _ = self.field("event", event);
+        }
         let _ = self.field("id", &id.to_string());
+        self.data();
     }
 
     pub(super) fn field(&mut self, name: &str, value: &str) -> std::fmt::Result {
@@ -118,28 +138,73 @@ impl Events {
         self.out.extend_from_slice(part);
     }
 
-    /// Data in as many lines as it has: CR, LF and CRLF all end one (WHATWG HTML, 9.2.6).
-    pub(super) fn lines<'a>(&mut self, parts: impl IntoIterator<Item = &'a [u8]>) {
-        self.data();
-        let mut after_cr = false;
-        for part in parts {
-            let mut rest = part;
-            while let Some(at) = memchr::memchr2(b'\r', b'\n', rest) {
-                let is_second = after_cr && at == 0 && rest[0] == b'\n';
-                self.text(&rest[..at]);
-                if !is_second {
-                    self.out.push(b'\n');
-                    self.data();
-                }
-                after_cr = rest[at] == b'\r';
-                rest = &rest[at + 1..];
-            }
-            if !rest.is_empty() {
-                after_cr = false;
-            }
-            self.text(rest);
+    /// Lines of data: CR, LF and CRLF all end one (WHATWG HTML, 9.2.6). They go on after the byte `after`, and within a line that
+    /// was written before but for the first of an event. It stops at a line end once as many bytes as `max` are written; how
+    /// many of the data are.
+    pub(super) fn some_lines(&mut self, data: &[u8], after: Option<u8>, is_first: bool, max: usize) -> usize {
+        let skip = usize::from(after == Some(b'\r') && data.first() == Some(&b'\n'));
+        let mut at = skip;
+        if !is_first && matches!(after, Some(b'\r' | b'\n')) && data.get(at) == Some(&b' ') {
+            // The colon was written before.
+            self.out.push(b' ');
         }
-        self.out.push(b'\n');
+        while let Some(length) = memchr::memchr2(b'\r', b'\n', &data[at..]) {
+            let end = at + length;
+            self.text(&data[at..end]);
+            self.out.push(b'\n');
+            self.data();
+            at = end + 1;
+            if data[end] == b'\r' && data.get(at) == Some(&b'\n') {
+                at += 1;
+            }
+            if self.len() >= max {
+                return at;
+            }
+        }
+        self.text(&data[at..]);
+        data.len()
+    }
+
+    /// Text as it stands in a JSON string, U+FFFD for what is none. It stops once as many bytes as `max` are written; how many
+    /// of the text are.
+    pub(super) fn escaped(&mut self, text: &[u8], max: usize) -> usize {
+        let mut done = 0;
+        for chunk in text.utf8_chunks() {
+            for (at, character) in chunk.valid().char_indices() {
+                if self.len() >= max {
+                    return done + at;
+                }
+                self.escape(character);
+            }
+            done += chunk.valid().len() + chunk.invalid().len();
+            if !chunk.invalid().is_empty() {
+                self.escape(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        text.len()
+    }
+
+    fn escape(&mut self, character: char) {
+        match character {
+            '"' => self.out.extend_from_slice(b"\\\""),
+            '\\' => self.out.extend_from_slice(b"\\\\"),
+            '\n' => self.out.extend_from_slice(b"\\n"),
+            '\r' => self.out.extend_from_slice(b"\\r"),
+            '\t' => self.out.extend_from_slice(b"\\t"),
+            '\0'..='\x1f' => {
+                self.out.extend_from_slice(format!("\\u{:04x}", u32::from(character)).as_bytes());
+            }
+            _ => self.out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+
+    /// Bytes in base64, as many as there are.
+    pub(super) fn base64(&mut self, bytes: &[u8]) -> usize {
+        let start = self.out.len();
+        self.out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+        let written = BASE64.encode_slice(bytes, &mut self.out[start..]);
+        debug_assert_eq!(written, Ok(self.out.len() - start), "room for all of it");
+        bytes.len()
     }
 
     pub(super) fn end(&mut self) {
@@ -157,16 +222,16 @@ impl Events {
     }
 
     /// All of it, as a chunk; the events alone are at [`payload`].
-    pub fn finish(mut self) -> Bytes {
+    pub fn finish(mut self) -> Vec<u8> {
         let size = format!("{:08x}\r\n", self.len());
         self.out[..CHUNK_HEAD_BYTES].copy_from_slice(size.as_bytes());
         self.out.extend_from_slice(b"\r\n");
-        self.out.into()
+        self.out
     }
 }
 
 /// Where the events are in a chunk; nothing is no chunk.
-pub fn payload(chunk: &Bytes) -> Range<usize> {
+pub fn payload(chunk: &[u8]) -> Range<usize> {
     if chunk.is_empty() { 0..0 } else { CHUNK_HEAD_BYTES..chunk.len() - 2 }
 }
 
@@ -188,11 +253,25 @@ pub(super) mod tests {
     proptest! {
         /// However the text is divided: a client sees it with each line end as one LF (WHATWG HTML, 9.2.6).
         #[test]
-        fn text_arrives_as_it_was_but_for_its_line_ends(parts in prop::collection::vec("[ab:\r\n ]{0,8}", 1..6)) {
-            let mut events = Events::default();
-            events.out.push(b'\n');
-            events.lines(parts.iter().map(|part| part.as_bytes()));
-            let text = written(events)[1..].to_owned();
+        fn text_arrives_as_it_was_but_for_its_line_ends(parts in prop::collection::vec("[ab:\r\n ]{1,8}", 1..6), max in 1..30_usize) {
+            let mut text = "\n".to_owned();
+            let mut after = None;
+            let mut is_first = true;
+            for part in &parts {
+                let mut rest = part.as_bytes();
+                while !rest.is_empty() {
+                    // Each step begins anew, as if what was before had been sent.
+                    let mut events = Events::default();
+                    if is_first {
+                        events.out.extend_from_slice(b"\ndata:");
+                    }
+                    let told = events.some_lines(rest, after, is_first, max);
+                    text += written(events).trim_start_matches(if is_first { "\n" } else { "\0" });
+                    (after, is_first) = (rest[..told].last().copied(), false);
+                    rest = &rest[told..];
+                }
+            }
+            let text = format!("{}\n", &text[1..]);
             let lines: Vec<_> = text.strip_suffix('\n').expect("a line end").split('\n').collect();
             let seen: Vec<_> = lines
                 .iter()

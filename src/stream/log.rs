@@ -19,6 +19,9 @@ use super::journal::Location;
 /// What a record costs beside its bytes, in bytes of memory: itself and what its allocations add.
 const RECORD_OVERHEAD_BYTES: u64 = 192;
 
+/// Cost of a record to whoever reads a page of them, beside its bytes: records of one byte make a page no longer than others.
+const RECORD_PAGE_BYTES: u64 = 128;
+
 /// One append.
 #[derive(Debug)]
 pub(super) struct Record {
@@ -64,6 +67,12 @@ pub struct Piece {
     pub event: Option<Arc<str>>,
     /// Where its messages end, from `start`.
     pub ends: Box<[u32]>,
+    /// Beginning of the record.
+    pub record_start: u64,
+    /// End of the message that `end` lies in or ends with; of a record without messages, its end.
+    pub message_end: u64,
+    /// End of the record, which may lie beyond this part.
+    pub record_end: u64,
     /// Its bytes.
     pub source: Source,
 }
@@ -197,14 +206,16 @@ impl Log {
 
     /// What lies between `from` and `until`, whole records until `max` bytes are reached, one at least.
     pub(super) fn pieces(&self, from: u64, until: u64, max: u64, out: &mut Vec<Piece>) {
-        let mut size: u64 = out.iter().map(|piece: &Piece| piece.end - piece.start).sum();
+        let cost = |piece: &Piece| piece.end - piece.start + RECORD_PAGE_BYTES;
+        let mut size: u64 = out.iter().map(cost).sum();
         for record in self.records.range(self.find(from)..) {
             if record.start >= until || (size >= max && !out.is_empty()) {
                 return;
             }
             let (start, end) = (record.start.max(from), record.end.min(until));
-            size += end - start;
-            out.push(record.piece(start, end, self.remote.as_ref()));
+            let piece = record.piece(start, end, self.remote.as_ref());
+            size += cost(&piece);
+            out.push(piece);
         }
     }
 
@@ -276,6 +287,12 @@ impl Record {
             order: self.order,
             event: self.event.clone(),
             ends: self.ends[before(skip)..before(last)].iter().map(|&at| at - skip as u32).collect(),
+            message_end: match self.ends.get(self.ends.partition_point(|&at| u64::from(at) < last)) {
+                Some(&at) => self.start + u64::from(at),
+                None => self.end,
+            },
+            record_start: self.start,
+            record_end: self.end,
             source,
         }
     }

@@ -12,6 +12,7 @@
 //! | `stream.rs`, `page.rs`, `append.rs` | one stream: what is read from it, what is appended |
 //! | `streams.rs`, `create.rs` | all of them: by name, made, forked, deleted, over |
 //! | [`view`], [`cold`] | a part of a stream as events; its bytes from memory or disk |
+//! | [`render`], `text.rs`, `rendered.rs`, `parts.rs` | a part of a stream as events, step by step; whole characters; what readers hold, and share |
 //! | [`events`] | events as they are written, and the edge's own |
 //! | `wake.rs` | telling the readers of each core |
 //! | [`subscription`] | waking workers: cursors, leases, webhooks |
@@ -43,13 +44,17 @@ mod news;
 mod notes;
 mod offset;
 mod page;
+mod parts;
 mod producer;
 pub mod redis;
+pub mod render;
+mod rendered;
 mod replay;
 #[expect(clippy::module_inception, reason = "one stream, in the room of streams")]
 mod stream;
 mod streams;
 pub mod subscription;
+mod text;
 pub mod view;
 mod wake;
 
@@ -66,6 +71,7 @@ pub use news::{News, Tiding};
 pub use notes::{Notes, Written};
 pub use offset::{OFFSET_BYTES, Offset, OffsetError, Start};
 pub use page::{Extent, Page, Status, Unreadable};
+pub use parts::{PartKey, Parts};
 pub use producer::{Claim, NUMBER_MAX};
 pub use replay::{OpenError, Opened, open};
 pub use stream::{Frame, Look, Stream};

@@ -184,12 +184,16 @@ impl Stream {
                 let start = state.log.start;
                 return Err(Unreadable::Trimmed(self.offset(start)));
             }
-            let until = until.min(last).min(if is_own { state.visible } else { u64::MAX });
+            let there = until.min(if is_own { state.visible } else { u64::MAX });
+            let until = there.min(last);
             let before = page.pieces.len();
-            state.log.pieces(page.next, until, max - size, &mut page.pieces);
-            for piece in &page.pieces[before..] {
+            state.log.pieces(page.next, until, max, &mut page.pieces);
+            for piece in &mut page.pieces[before..] {
                 size += piece.end - piece.start;
                 page.next = piece.end;
+                // A fork may begin within a record of its source.
+                piece.message_end = piece.message_end.min(there);
+                piece.record_end = piece.record_end.min(there);
             }
             if is_own {
                 page.up_to_date = page.next >= state.visible;

@@ -305,6 +305,7 @@ impl Replay {
                 epoch,
                 lifetime,
                 owner,
+                is_response: generated,
                 base,
                 common: Arc::clone(&streams.common),
                 heard: Heard::default(),

@@ -42,6 +42,8 @@ pub(super) struct Common {
     pub(super) news: News,
     /// Bytes of memory that all streams take.
     pub(super) held: AtomicU64,
+    /// Bytes of memory that were made for readers and are held by any.
+    pub(super) rendered: Arc<AtomicU64>,
     /// The next place in the order of all appends.
     pub(super) order: AtomicU64,
 }
@@ -75,6 +77,8 @@ pub struct Stream {
     pub lifetime: Lifetime,
     /// Whose it is, if not everyone's: the name of a key.
     pub owner: Option<Box<str>>,
+    /// It is a response that is kept: somebody writes it until it is closed.
+    pub is_response: bool,
     pub(super) base: Option<Base>,
     pub(super) common: Arc<Common>,
     pub(super) heard: Heard,
@@ -221,10 +225,7 @@ impl Stream {
     pub fn keep_frame(&self, view: usize, frame: Frame) {
         let mut state = self.lock();
         if !state.watches.is_empty() {
-            let more = frame.bytes.len() as u64;
-            let less = state.frames[view].replace(frame).map_or(0, |frame| frame.bytes.len() as u64);
-            self.common.held.fetch_add(more, Ordering::Relaxed);
-            self.common.held.fetch_sub(less, Ordering::Relaxed);
+            state.frames[view] = Some(frame);
         }
     }
 
@@ -334,9 +335,7 @@ impl Stream {
                 state.watches.swap_remove(place);
             }
             if state.watches.is_empty() {
-                let frames = state.frames.iter_mut().filter_map(Option::take);
-                let held: u64 = frames.map(|frame| frame.bytes.len() as u64).sum();
-                self.common.held.fetch_sub(held, Ordering::Relaxed);
+                state.frames = Default::default();
             }
         }
     }

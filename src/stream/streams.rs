@@ -110,6 +110,7 @@ impl Streams {
                 bounds: ArcSwap::from_pointee(bounds),
                 news: News::default(),
                 held: AtomicU64::new(0),
+                rendered: Arc::default(),
                 order: AtomicU64::new(1),
             }),
             ids: Mutex::new(ids),
@@ -154,7 +155,8 @@ impl Streams {
 
     /// How many there are, and the bytes of memory they take.
     pub fn totals(&self) -> (usize, u64) {
-        (self.read().len(), self.common.held())
+        let long = self.common.remote.as_ref().map_or(0, |remote| remote.long_bytes());
+        (self.read().len(), self.common.held() + self.rendered() + long)
     }
 
     pub(super) fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Box<str>, Arc<Stream>>> {
@@ -385,8 +387,7 @@ impl State {
 
     /// What it takes of memory, in bytes.
     pub(super) fn held(&self) -> u64 {
-        let frames = self.frames.iter().flatten().map(|frame| frame.bytes.len() as u64);
-        self.log.held() + self.producers.held() + frames.sum::<u64>()
+        self.log.held() + self.producers.held()
     }
 
     /// Lets go of everything; says how many bytes of memory that was.

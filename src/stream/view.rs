@@ -10,10 +10,6 @@
 //! The id is where to go on after the event, so a browser that has seen it comes back with exactly that. A record's bytes are
 //! text as they are, or base64; each of their lines is a line of the event.
 
-use std::ops::Range;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -21,8 +17,9 @@ use super::events::Events;
 use super::kind::Form;
 use super::log::Piece;
 use super::offset::Offset;
+use super::render::{Before, Begun, PART_BYTES, Part, Shape, Step};
 use super::stream::Stream;
-use crate::sse::{Unfinished, blocks};
+use crate::sse::{Blocks, Unfinished};
 
 /// How a reader wants to see events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,52 +45,43 @@ impl View {
 }
 
 impl Events {
-    /// Writes a part of a stream: `bytes` are those of each of `pieces`. Where it begins and ends within an event that was
-    /// appended in parts, `within` says.
-    pub fn part(
+    /// Writes events of a stream that holds events: `bytes` are those of each of `pieces`, from `at` on. Where it begins and ends within an event
+    /// that was appended in parts, `within` says. How far one step has come; the rest is left to the next.
+    pub fn published_step(
         &mut self,
         view: View,
-        form: Form,
         epoch: u64,
-        pieces: &[Piece],
-        bytes: &[Bytes],
+        at: u64,
+        (pieces, bytes): (&[Piece], &[Bytes]),
         within: &mut Unfinished,
-    ) {
-        let at = |position| Offset { epoch, position };
-        let parts = || pieces.iter().zip(bytes);
-        match view {
-            View::Protocol => {
-                let Some(last) = pieces.last() else { return };
-                self.open("data", at(last.end));
-                self.unnamed(form, bytes);
-            }
-            View::Verbatim => bytes.iter().for_each(|bytes| self.verbatim(bytes)),
-            View::Published => {
-                for (piece, bytes) in parts() {
-                    self.published(epoch, piece.start, bytes, within);
+    ) -> Step {
+        let mut step = Step { next: at, begun: None, appends: 0 };
+        for (piece, bytes) in pieces.iter().zip(bytes) {
+            let told = match view {
+                View::Verbatim => {
+                    self.verbatim(bytes);
+                    bytes.len()
                 }
+                _ => self.published(epoch, piece, bytes, within),
+            };
+            step.next = piece.start + told as u64;
+            if told < bytes.len() {
+                break;
             }
-            View::EventSource => {
-                for (piece, bytes) in parts() {
-                    match &piece.event {
-                        Some(name) => self.named(name, form, epoch, piece, bytes),
-                        None => {
-                            self.open("data", at(piece.end));
-                            self.unnamed(form, std::slice::from_ref(bytes));
-                        }
-                    }
-                }
-            }
+            step.appends += u32::from(piece.end == piece.record_end);
         }
+        step
     }
 
     /// Events that were published as such. A block of comments alone is left out: clients that have seen an id take the blank
     /// line after it for an event without data. The id comes first, but for an event with an id of its own, for the last one
     /// counts, and one whose beginning was told before.
-    fn published(&mut self, epoch: u64, start: u64, bytes: &[u8], within: &mut Unfinished) {
+    ///
+    /// It stops after an event once a step is full; how many of the bytes were told.
+    fn published(&mut self, epoch: u64, piece: &Piece, bytes: &[u8], within: &mut Unfinished) -> usize {
         let mut at = 0;
-        while at < bytes.len() {
-            let was_open = within.is_open();
+        while at < bytes.len() && self.len() < PART_BYTES as usize {
+            let (was, was_open) = (*within, within.is_open());
             let rest = &bytes[at..];
             let (blank, end) = within.end(rest).map_or((rest.len(), None), |(blank, end)| (blank, Some(end)));
             let breaks = |&&byte: &&u8| matches!(byte, b'\r' | b'\n');
@@ -101,7 +89,7 @@ impl Events {
             let lines = &rest[skip..blank];
             match end {
                 Some(end) if was_open || !is_comment(lines) => {
-                    let id = Offset { epoch, position: start + (at + end) as u64 }.to_string();
+                    let id = Offset { epoch, position: piece.start + (at + end) as u64 }.to_string();
                     let is_first = !was_open && !has_id(lines);
                     if is_first {
                         let _ = self.field("id", &id);
@@ -113,89 +101,60 @@ impl Events {
                     self.verbatim(&rest[blank..end]);
                 }
                 Some(_) => {}
-                None => return self.verbatim(lines),
+                None if !was_open && !self.is_empty() && piece.end < piece.record_end => {
+                    // It is whole at the beginning of the next step, if it is no longer than one.
+                    *within = was;
+                    return at;
+                }
+                None => self.verbatim(lines),
             }
             at += end.unwrap_or(rest.len());
         }
+        at
     }
 
-    /// Events of an answer after the one with this `sequence_number`; says whether all that follow belong to them.
-    pub fn after_sequence(&mut self, after: u64, bytes: &[u8]) -> bool {
-        #[derive(serde::Deserialize)]
-        struct Numbered {
-            sequence_number: u64,
-        }
-        let mut passed = false;
-        for block in blocks(bytes) {
-            let mut lines = block.split(|&byte| byte == b'\n');
-            let data = lines.find_map(|line| line.strip_prefix(b"data:"));
-            let number = data.and_then(|data| serde_json::from_slice::<Numbered>(data.trim_ascii()).ok());
-            passed |= number.is_none_or(|event| event.sequence_number > after);
-            if passed {
-                self.verbatim(block);
-            }
-        }
-        passed
-    }
-
-    /// One event for a record, or for each of its messages.
-    fn named(&mut self, name: &str, form: Form, epoch: u64, piece: &Piece, bytes: &Bytes) {
-        for (range, end) in messages(piece, bytes.len()) {
-            self.open(name, Offset { epoch, position: end });
-            match form {
-                Form::Binary => self.line(BASE64.encode(&bytes[range]).as_bytes()),
-                Form::Json | Form::Text => self.lines([&bytes[range]]),
-            }
-            self.end();
-        }
-    }
-
-    /// The data of one event, and its end.
-    fn unnamed(&mut self, form: Form, bytes: &[Bytes]) {
-        match form {
-            Form::Binary => {
-                let whole: Vec<u8> = bytes.concat();
-                self.line(BASE64.encode(whole).as_bytes());
-            }
-            Form::Text => self.lines(bytes.iter().map(|bytes| &bytes[..])),
-            Form::Json => {
-                let last = bytes.last().map_or(&[][..], |bytes| &bytes[..bytes.len() - 1]);
-                let others = bytes[..bytes.len() - 1].iter().map(|bytes| &bytes[..]);
-                self.lines([&b"["[..]].into_iter().chain(others).chain([last, b"]"]));
-            }
-        }
-        self.end();
-    }
-
-    /// One record of one of several streams, or each of its messages, with that stream's name. `id` goes on after it in all of
-    /// them; of a message that is not the last it is asked where that ends in the piece, and may have none.
+    /// A part of a record of one of several streams, or each of its messages, with that stream's name. `id` goes on in all of them
+    /// after what ends at a position, and may have none. Where it stopped, if that is not the end of the part.
     pub fn of_several(
         &mut self,
         stream: &Stream,
-        piece: &Piece,
-        bytes: &Bytes,
-        id: impl Fn(Option<u32>) -> Option<String>,
-    ) {
+        (piece, bytes, is_last): (&Piece, &Bytes, bool),
+        before: &mut Before,
+        begun: &mut Option<Begun>,
+        id: impl Fn(u64) -> Option<String>,
+    ) -> Option<u64> {
         let form = stream.kind.form;
-        let ranges: Vec<_> = messages(piece, bytes.len()).collect();
-        let last = ranges.len() - 1;
-        for (place, (range, end)) in ranges.into_iter().enumerate() {
-            let name = piece.event.as_deref().unwrap_or("data");
-            let _ = self.field("event", name);
-            if let Some(id) = id((place < last).then_some((end - piece.start) as u32)) {
-                let _ = self.field("id", &id);
+        let is_one = piece.ends.is_empty() && piece.message_end == piece.record_end;
+        let part = Part { form, piece, bytes, is_one, is_last };
+        self.render_record(&part, before, begun, |events, until| {
+            if let Some(name) = piece.event.as_deref() {
+                let _ = events.field("event", name);
             }
-            let data = match form {
-                Form::Json => String::from_utf8_lossy(&bytes[range]).into_owned(),
-                Form::Text => Value::from(&*String::from_utf8_lossy(&bytes[range])).to_string(),
-                Form::Binary => Value::from(BASE64.encode(&bytes[range])).to_string(),
-            };
-            let (name, offset) = (Value::from(&*stream.name), stream.offset(end));
-            let head = format!(r#"{{"stream":{name},"offset":"{offset}","data":"#);
-            self.lines([head.as_bytes(), data.as_bytes(), b"}"]);
-            self.end();
-        }
+            if let Some(id) = id(until) {
+                let _ = events.field("id", &id);
+            }
+            events.data();
+            let (name, offset) = (Value::from(&*stream.name), stream.offset(until));
+            events.verbatim(format!(r#"{{"stream":{name},"offset":"{offset}","data":"#).as_bytes());
+            if form == Form::Json { Shape::Wrapped } else { Shape::Quoted }
+        })
     }
+}
+
+/// Whether an event ends in the text of a stream that holds events, from between two of them to the end of all.
+pub fn holds_event(mut text: Vec<u8>) -> bool {
+    if text.ends_with(b"\r") {
+        // It is known now that no LF belongs to it.
+        text.push(b'\n');
+    }
+    let mut rest = &text[..];
+    while let Some(end) = Blocks::default().next_end(rest) {
+        if !is_comment(&rest[..end]) {
+            return true;
+        }
+        rest = &rest[end..];
+    }
+    false
 }
 
 /// Whether every line of a block is a comment, or blank.
@@ -210,81 +169,41 @@ fn has_id(block: &[u8]) -> bool {
     lines.any(|line| line == b"id" || line.starts_with(b"id:"))
 }
 
-/// Each message of a piece without its comma, or all of it, and where it ends in the stream.
-fn messages(piece: &Piece, length: usize) -> impl Iterator<Item = (Range<usize>, u64)> + '_ {
-    let whole = piece.ends.is_empty().then_some((0..length, piece.end));
-    let starts = std::iter::once(0).chain(piece.ends.iter().copied());
-    let each = starts
-        .zip(&*piece.ends)
-        .map(|(start, &end)| (start as usize..end as usize - 1, piece.start + u64::from(end)));
-    whole.into_iter().chain(each)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::stream::events::tests::written;
     use crate::stream::log::Source;
 
-    fn piece(bytes: &'static [u8], ends: &[u32], event: Option<&str>) -> (Piece, Bytes) {
+    fn piece(bytes: &'static [u8]) -> (Piece, Bytes) {
         let bytes = Bytes::from_static(bytes);
-        let piece = Piece {
-            start: 0,
-            end: bytes.len() as u64,
-            order: 1,
-            event: event.map(Into::into),
-            ends: ends.into(),
-            source: Source::Here(bytes.clone()),
-        };
-        (piece, bytes)
+        let end = bytes.len() as u64;
+        let source = Source::Here(bytes.clone());
+        let (order, event, ends) = (1, None, [].into());
+        let (record_start, message_end, record_end) = (0, end, end);
+        (Piece { start: 0, end, order, event, ends, record_start, message_end, record_end, source }, bytes)
     }
 
     #[test]
-    fn a_part_is_one_event_for_the_protocol_and_one_a_record_for_a_browser() {
-        let (one, first) = piece(b"1,{\"a\":\n2},", &[2, 11], Some("chat"));
-        let (two, second) = piece(b"3,", &[2], None);
-        let (pieces, bytes) = ([one, two], [first, second]);
-        let mut events = Events::default();
-        events.part(View::Protocol, Form::Json, 1, &pieces, &bytes, &mut Unfinished::default());
-        let id = "id: 0000000000000001-";
-        assert_eq!(
-            written(events),
-            format!("event: data\n{id}00000000000000000002\ndata:[1,{{\"a\":\ndata:2}},3]\n\n")
-        );
-        let mut events = Events::default();
-        events.part(View::EventSource, Form::Json, 1, &pieces, &bytes, &mut Unfinished::default());
-        let all = written(events);
-        let first = format!("event: chat\n{id}00000000000000000002\ndata:1\n\n");
-        let second = format!("event: chat\n{id}00000000000000000011\ndata:{{\"a\":\ndata:2}}\n\n");
-        let third = format!("event: data\n{id}00000000000000000002\ndata:[3]\n\n");
-        assert_eq!(all, [first, second, third].concat());
-    }
-
-    #[test]
-    fn published_events_keep_their_bytes_and_get_ids() {
-        let (piece, bytes) = piece(b"data: 1\n\n: ping\n\nevent: x\r\ndata: 2\r\n\r\n", &[], None);
-        let mut events = Events::default();
-        events.part(View::Published, Form::Text, 0, &[piece], &[bytes], &mut Unfinished::default());
-        let id = "id: 0000000000000000-000000000000000000";
-        assert_eq!(written(events), format!("{id}09\ndata: 1\n\n{id}38\nevent: x\r\ndata: 2\r\n\r\n"));
-    }
-
-    #[test]
-    fn an_answer_goes_on_after_a_number() {
-        let text = b"data: {\"sequence_number\":0}\n\ndata: {\"sequence_number\":1}\n\ndata: {\"sequence_number\":2}\n\n";
-        for (after, left) in [(0, &text[29..]), (1, &text[58..]), (2, &text[87..])] {
-            let mut events = Events::default();
-            assert_eq!(events.after_sequence(after, text), after < 2);
-            assert_eq!(written(events).as_bytes(), left);
+    fn an_end_without_an_event_is_known() {
+        for (text, is) in [
+            ("", false),
+            (": bye\n\n", false),
+            ("data: [DONE]\n", false),
+            ("id: 7\ndata: [DONE]", false),
+            (": bye\n\ndata: 1\r\n\r\n", true),
+            ("data: 1\r\r", true),
+        ] {
+            assert_eq!(holds_event(text.into()), is, "{text:?}");
         }
     }
 
     #[test]
-    fn no_line_of_the_data_is_a_field() {
-        let (piece, bytes) = piece(b"a\r\nid: 7\revent: x\n\n", &[], None);
+    fn published_events_keep_their_bytes_and_get_ids() {
+        let (piece, bytes) = piece(b"data: 1\n\n: ping\n\nevent: x\r\ndata: 2\r\n\r\n");
         let mut events = Events::default();
-        events.part(View::Protocol, Form::Text, 0, &[piece], &[bytes], &mut Unfinished::default());
-        let text = written(events);
-        assert!(text.ends_with("data:a\ndata:id: 7\ndata:event: x\ndata:\ndata:\n\n"), "{text}");
+        events.published_step(View::Published, 0, 0, (&[piece], &[bytes]), &mut Unfinished::default());
+        let id = "id: 0000000000000000-000000000000000000";
+        assert_eq!(written(events), format!("{id}09\ndata: 1\n\n{id}38\nevent: x\r\ndata: 2\r\n\r\n"));
     }
 }

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use super::append::{Append, Outcome};
 use super::journal::{Ticket, Waiters};
+use super::parts::Parts;
 use super::stream::Stream;
 use crate::observe::CoreMetrics;
 
@@ -57,6 +58,8 @@ pub struct Hub {
     seats: RefCell<FxHashMap<u64, Slab<Waker>>>,
     unsettled: RefCell<VecDeque<(Ticket, Arc<Stream>)>>,
     settle: Notify,
+    /// Parts of long events that its readers share.
+    pub parts: Parts,
 }
 
 impl Hub {
@@ -74,6 +77,7 @@ impl Hub {
             seats: RefCell::default(),
             unsettled: RefCell::default(),
             settle: Notify::new(),
+            parts: Parts::default(),
         })
     }
 
@@ -219,6 +223,7 @@ impl Drop for Seat {
             seats.remove(self.key as usize);
             if seats.is_empty() {
                 all.remove(&self.stream.id);
+                self.hub.parts.forget(self.stream.id);
             }
         }
     }

@@ -119,12 +119,16 @@ impl Drop for Coded {
     }
 }
 
-/// Says how an answer is coded, and that another client may get it otherwise.
-pub(super) fn write_fields(lines: &mut Vec<u8>, varies: bool, coding: Coding) {
+/// Writes how a response is coded.
+pub(super) fn write_coding(lines: &mut Vec<u8>, coding: Coding) {
     if coding != Coding::Identity {
         write_field(lines, "Content-Encoding", coding.name().as_bytes());
     }
-    if varies {
+}
+
+/// Writes that another client may get a response that is coded otherwise.
+pub(super) fn write_vary(lines: &mut Vec<u8>, by_coding: bool) {
+    if by_coding {
         write_field(lines, "Vary", b"Accept-Encoding");
     }
 }

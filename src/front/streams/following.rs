@@ -25,6 +25,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
+use super::awaited::Awaited;
 use super::coded::Coded;
 use super::live::{self, Follower, Odd};
 use super::several::Followers;
@@ -73,6 +74,7 @@ pub(super) struct Start {
 pub(super) enum Who {
     One(Follower, Odd),
     Several(Followers),
+    Awaited(Awaited),
 }
 
 /// A reader that is to be left to a task of its own.
@@ -102,7 +104,7 @@ impl Opened {
         let coded = Coded::of_events(visit);
         let stream = match &who {
             Who::One(follower, _) => Some(&**follower.seat.stream()),
-            Who::Several(_) => None,
+            Who::Several(_) | Who::Awaited(_) => None,
         };
         let lines = read::events_head(visit, stream, coded.as_deref());
         let head = answer::begin(200, &lines, None, framing, visit.request, keep, visit.core);
@@ -173,6 +175,9 @@ impl Following {
         following.state = match who {
             Who::One(follower, odd) => following
                 .work(async move |reader: &Reader| live::tell(follower, odd, Some(start), reader).await),
+            Who::Awaited(awaited) => {
+                following.work(async move |reader: &Reader| awaited.run(start, reader).await)
+            }
             Who::Several(followers) => {
                 following.work(async move |reader: &Reader| followers.run(start, reader).await.map(|()| None))
             }

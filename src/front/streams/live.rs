@@ -30,12 +30,9 @@ use crate::relay::writing::write_all;
 use crate::shard::clock::unix_millis;
 use crate::sse::Unfinished;
 use crate::stream::encode::End;
-use crate::stream::events::{Control, Events, payload};
-use crate::stream::view::View;
-use crate::stream::{Form, Frame, Seat, Stream, cold};
-
-/// What is read for one who is behind at a time, in bytes: it is held until the socket has taken it.
-const BATCH_BYTES: u64 = 16 << 10;
+use crate::stream::events::{Events, payload};
+use crate::stream::view::{View, holds_event};
+use crate::stream::{Seat, Stream, cold};
 
 /// How long a browser is to wait before it comes again, in milliseconds: somewhere between these, so that all those that were
 /// cut at the same moment do not come back at the same moment.
@@ -50,7 +47,9 @@ pub(super) fn retry_ms(core: &Core) -> u32 {
 pub(super) fn come_again(visit: &Visit<'_>) -> Reply {
     let events = retry(visit.core);
     let reply = Reply::new(200).field("Content-Type", "text/event-stream");
-    reply.field("Cache-Control", "no-cache, no-transform").body(events.slice(payload(&events)))
+    reply
+        .field("Cache-Control", "no-cache, no-transform")
+        .body(Bytes::copy_from_slice(&events[payload(&events)]))
 }
 
 /// Waits for news; what came of it.
@@ -102,7 +101,7 @@ pub(super) async fn poll(
     let next = |visit: &Visit<'_>| cursor::next(unix_millis(), theirs, visit.core.chance());
     let status = stream.status();
     if position < status.tail {
-        return read::range_with(visit, stream, position, next(visit));
+        return read::range(visit, stream, position, Some(next(visit)));
     }
     if !status.closed {
         let client = visit.client;
@@ -123,7 +122,7 @@ pub(super) async fn poll(
     }
     let status = stream.status();
     if position < status.tail {
-        return read::range_with(visit, stream, position, next(visit));
+        return read::range(visit, stream, position, Some(next(visit)));
     }
     let mut reply = Reply::new(204)
         .field("Cache-Control", "no-store")
@@ -148,21 +147,48 @@ pub(super) struct Follower {
     /// It has not been told when to come again in an event with data.
     fresh: bool,
     /// The event that it has a part of, of a stream that holds events.
-    within: Unfinished,
+    pub(super) within: Unfinished,
 }
 
 /// What is out of the ordinary about how a reader begins.
 #[derive(Default)]
 pub(super) struct Odd {
-    reset: Option<(&'static str, String)>,
+    pub(super) reset: Option<(&'static str, String)>,
     /// Of an answer, only events after the one of this number.
-    after: Option<u64>,
+    pub(super) after: Option<u64>,
 }
 
 /// An answer from its first event after the one numbered `after`, as its maker has called for it.
 pub(super) fn replay(visit: &Visit<'_>, stream: &Arc<Stream>, after: Option<u64>) -> Answer {
-    let follower = Follower::new(visit, stream, stream.status().start, 0, View::Verbatim);
+    let follower = Follower::new(visit.hub().sit(stream), stream.status().start, 0, View::Verbatim);
     Answer::Events(Box::new(Who::One(follower, Odd { reset: None, after })))
+}
+
+/// The one answer after which an EventSource does not come again.
+pub(super) fn stay_away(stream: &Stream) -> Answer {
+    let reply = Reply::new(204).field("Cache-Control", "no-store").next(stream, stream.status().tail);
+    Answer::Reply(reply.closed_if(true))
+}
+
+/// The longest end of a stream of events that is looked through for events, in bytes: as much as a kept response has at most without
+/// one.
+const END_BYTES_MAX: u64 = 1 << 20;
+
+/// Whether nothing comes after `position` that an EventSource would notice: of a stream that holds events, comments and an event
+/// without its blank line are nothing, and no id stands for them. An EventSource that was told them would come back for ever.
+pub(super) async fn is_over(visit: &Visit<'_>, stream: &Stream, position: u64, view: View) -> bool {
+    let status = stream.status();
+    if !status.closed || position >= status.tail || view != View::Published {
+        return status.closed && position >= status.tail;
+    }
+    if status.tail - position > END_BYTES_MAX {
+        return false;
+    }
+    let Ok(page) = stream.page(position, u64::MAX, u64::MAX) else { return false };
+    match cold::bytes(visit.streams(), &page.pieces).await {
+        Ok(parts) => page.closed && !holds_event(parts.concat()),
+        Err(_) => false,
+    }
 }
 
 /// Events from `position` on.
@@ -172,27 +198,19 @@ pub(super) fn follow(
     position: u64,
     theirs: Option<u64>,
     view: View,
-    is_browser: bool,
     reset: Option<(&'static str, String)>,
 ) -> Answer {
-    let status = stream.status();
-    if is_browser && status.closed && position == status.tail && reset.is_none() {
-        // The one answer after which an EventSource does not come again.
-        let reply =
-            Reply::new(204).field("Cache-Control", "no-store").next(stream, status.tail).closed_if(true);
-        return Answer::Reply(reply);
-    }
     let floor = match theirs {
         Some(_) => cursor::next(unix_millis(), theirs, visit.core.chance()),
         None => 0,
     };
-    let follower = Follower::new(visit, stream, position, floor, view);
+    let follower = Follower::new(visit.hub().sit(stream), position, floor, view);
     Answer::Events(Box::new(Who::One(follower, Odd { reset, after: None })))
 }
 
 impl Follower {
-    fn new(visit: &Visit<'_>, stream: &Arc<Stream>, position: u64, floor: u64, view: View) -> Follower {
-        let (seat, within) = (visit.hub().sit(stream), Unfinished::default());
+    pub(super) fn new(seat: Seat, position: u64, floor: u64, view: View) -> Follower {
+        let within = Unfinished::default();
         Follower { seat, position, floor, left: None, view, fresh: true, within }
     }
 
@@ -218,14 +236,25 @@ pub(super) async fn tell(
 ) -> Worked {
     let Reader { client, core, framing, .. } = reader;
     let (mut first, mut coded) = start.map_or((None, None), |start| (Some(start.head), start.coded));
+    let mut begun = None;
+    Box::pin(odd.seek(&mut follower, reader)).await?;
     loop {
-        let (frame, within) = follower.frame(&mut odd, reader).await?;
-        follower.within = within;
+        let made = follower.frame(&mut odd, begun, reader).await;
+        let is_between = begun.is_none() && !follower.view.is_of_events();
+        if made.is_err() && is_between && !follower.seat.stream().is_present() {
+            let gone = follower.seat.stream().offset(follower.position);
+            return tell_gone(&gone.to_string(), Start { head: first.unwrap_or_default(), coded }, reader)
+                .await;
+        }
+        let (mut frame, within) = made?;
+        (follower.within, begun) = (within.published, within.begun);
+        let all = std::mem::take(&mut frame.bytes);
         let bytes = match framing {
-            _ if frame.bytes.is_empty() => Bytes::new(),
-            Framing::Close => frame.bytes.slice(payload(&frame.bytes)),
-            _ => frame.bytes.clone(),
+            _ if all.is_empty() || coded.is_some() => all,
+            Framing::Close => all.slice(payload(&all)),
+            _ => all,
         };
+        let length = bytes.len() as u64;
         let is_fresh = follower.fresh && frame.next > follower.position;
         match (first.take(), &mut coded) {
             (head, Some(coded)) => {
@@ -236,16 +265,17 @@ pub(super) async fn tell(
                     let retry = retry(core);
                     coded.chunk(&retry[payload(&retry)], End::More, &mut out);
                 }
-                coded.chunk(&frame.bytes[payload(&frame.bytes)], End::Flush, &mut out);
+                coded.chunk(&bytes[payload(&bytes)], End::Flush, &mut out);
+                drop(bytes);
                 reader.count(0, out.len() as u64);
-                write_all(client, &core.shard, &out).await
+                send(client, &reader.streams().count(out)).await
             }
             (Some(head), None) => begin(&follower, reader, head, bytes).await,
             (None, None) if is_fresh => begin(&follower, reader, Vec::new(), bytes).await,
             (None, None) if bytes.is_empty() => Ok(()),
             (None, None) => send(client, &bytes).await,
         }?;
-        reader.count(1, if coded.is_none() { frame.bytes.len() as u64 } else { 0 });
+        reader.count(u64::from(begun.is_none()), if coded.is_none() { length } else { 0 });
         core.metrics.stream_deliveries.add(frame.appends.into());
         follower.fresh &= frame.next == follower.position;
         follower.position = frame.next;
@@ -275,72 +305,20 @@ pub(super) async fn tell(
     end(coded, reader).await.map(|()| None)
 }
 
-impl Follower {
-    /// What is to be told next, made or found.
-    async fn frame(&self, odd: &mut Odd, reader: &Reader) -> Result<(Frame, Unfinished), Stop> {
-        let stream = Arc::clone(self.seat.stream());
-        let now = cursor::next(unix_millis(), None, 0);
-        let cursor = now.max(self.floor);
-        if odd.reset.is_none()
-            && odd.after.is_none()
-            && !self.is_within()
-            && let Some(frame) = stream.frame(self.view as usize, self.position, cursor)
-        {
-            return Ok((frame, Unfinished::default()));
-        }
-        let page = loop {
-            let page = stream.page(self.position, u64::MAX, BATCH_BYTES).map_err(|_| Stop::Gone)?;
-            if page.pieces.is_empty() && !page.closed && stream.has_failed() {
-                return Err(Stop::Gone);
-            }
-            match cold::bytes(reader.streams(), &page.pieces).await {
-                Ok(parts) => break (page, parts),
-                Err(crate::stream::journal::ReadError::Gone) => {}
-                Err(_) => return Err(Stop::Gone),
-            }
-        };
-        let (page, parts) = page;
-        let mut events = Events::default();
-        let is_reset = odd.reset.is_some();
-        if let Some((reason, requested)) = odd.reset.take() {
-            events.reset(reason, &requested, &stream.offset(self.position).to_string());
-        }
-        let form: Form = stream.kind.form;
-        let mut is_shared = !is_reset && !self.is_within();
-        let mut within = self.within;
-        match odd.after {
-            Some(after) => {
-                is_shared = false;
-                for part in &parts {
-                    if odd.after.is_none() {
-                        events.verbatim(part);
-                    } else if events.after_sequence(after, part) {
-                        odd.after = None;
-                    }
-                }
-            }
-            None => events.part(self.view, form, stream.epoch, &page.pieces, &parts, &mut within),
-        }
-        if !self.view.is_of_events() {
-            let next = stream.offset(page.next);
-            let control = Control { next, cursor, up_to_date: page.up_to_date, closed: page.closed };
-            events.control(&control, page.pieces.is_empty());
-        }
-        let frame = Frame {
-            from: self.position,
-            next: page.next,
-            cursor,
-            up_to_date: page.up_to_date,
-            closed: page.closed,
-            appends: page.pieces.len() as u32,
-            bytes: if events.is_empty() { Bytes::new() } else { events.finish() },
-        };
-        // Another's floor is nobody else's business.
-        if page.up_to_date && is_shared && cursor == now && !within.is_open() {
-            stream.keep_frame(self.view as usize, frame.clone());
-        }
-        Ok((frame, within))
+/// Tells a reader that the stream is not there any more, which is the end.
+async fn tell_gone(place: &str, start: Start, reader: &Reader) -> Worked {
+    let Start { head: mut out, mut coded } = start;
+    let mut events = Events::default();
+    events.gone(place);
+    let chunk = events.finish();
+    match &mut coded {
+        Some(coded) => coded.chunk(&chunk[payload(&chunk)], End::Flush, &mut out),
+        None if reader.framing == Framing::Close => out.extend_from_slice(&chunk[payload(&chunk)]),
+        None => out.extend_from_slice(&chunk),
     }
+    reader.count(1, out.len() as u64);
+    send(&reader.client, &reader.streams().count(out)).await?;
+    end(coded, reader).await.map(|()| None)
 }
 
 /// Ends an answer as one that is whole.
@@ -358,7 +336,7 @@ pub(super) async fn end(coded: Option<Box<Coded>>, reader: &Reader) -> Result<()
 }
 
 /// When to come again, in a chunk.
-fn retry(core: &Core) -> Bytes {
+fn retry(core: &Core) -> Vec<u8> {
     let mut events = Events::default();
     events.retry(retry_ms(core));
     events.finish()
@@ -375,7 +353,8 @@ async fn begin(follower: &Follower, reader: &Reader, mut out: Vec<u8>, bytes: By
         }
     }
     out.extend_from_slice(&bytes);
-    write_all(&reader.client, &reader.core.shard, &out).await
+    drop(bytes);
+    send(&reader.client, &reader.streams().count(out)).await
 }
 
 /// Writes bytes that others read as well.

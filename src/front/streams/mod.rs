@@ -18,7 +18,9 @@
 //! | `target.rs` | names and queries |
 //! | `write.rs` | making, appending, closing, deleting |
 //! | `read.rs` | positions, metadata, what there is |
-//! | `live.rs`, `several.rs` | what is yet to come: of one stream, of many on one connection |
+//! | `live.rs`, `several.rs`, `merged.rs` | what is yet to come: of one stream, of many on one connection |
+//! | `awaited.rs` | a stream that is not there yet |
+//! | `frames.rs` | frames of one stream, made step by step |
 //! | `following.rs` | the task of whoever follows events |
 //! | `place.rs` | where a reader of many is |
 //! | `coded.rs` | which answers are compressed, and how they are written |
@@ -27,11 +29,14 @@
 //! | `control.rs`, `subscriptions.rs` | the reserved paths: who is woken by streams |
 //! | `reply.rs` | an answer on its way |
 
+mod awaited;
 mod coded;
 mod control;
 mod cursor;
 mod following;
+mod frames;
 mod live;
+mod merged;
 mod place;
 mod read;
 mod reply;
@@ -329,6 +334,9 @@ async fn decide(visit: &Visit<'_>, ledger: &mut Ledger) -> Result<Answer, Failur
         "HEAD" => read::describe(&*visit.find(&name).await?),
         _ => match visit.find_to_read(&name, read::follows(request, &query)).await {
             Ok(stream) => return Ok(read::read(visit, &stream, &query).await?),
+            Err(error) if error.status == 404 && query.wait && read::follows(request, &query) => {
+                return Ok(awaited::follow(visit, name, &query)?);
+            }
             Err(error) if error.status == 503 && read::is_browser(request, &query) => live::come_again(visit),
             Err(error) => return Err(error.into()),
         },

@@ -1,6 +1,5 @@
 //! GET and HEAD: where a reader stands, and what there is for it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,7 +17,7 @@ use crate::relay::ask::Stop;
 use crate::relay::download::Framing;
 use crate::relay::ledger::Ledger;
 use crate::relay::request::Request;
-use crate::relay::writing::write_all;
+use crate::relay::writing::write_block;
 use crate::stream::encode::End;
 use crate::stream::view::View;
 use crate::stream::{Extent, Form, Start, Stream, Unreadable, cold};
@@ -26,12 +25,8 @@ use crate::stream::{Extent, Form, Start, Stream, Unreadable, cold};
 /// The most bytes of one answer; a reader of more asks again.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
-/// What is read and written at a time, in bytes. It is copied twice on its way, and so much of it stays in the core's own cache
-/// meanwhile: four times as much costs a tenth more.
-const PART_BYTES: u64 = 64 << 10;
-
-/// What is held of a record that is not in memory for one who reads it, in bytes: it is read again for what comes after that.
-const AHEAD_BYTES: u64 = 1 << 20;
+/// Bytes that are read and written at a time, and so the most that is held for a reader whose socket does not take them.
+const PART_BYTES: u64 = 60 << 10;
 
 /// `HEAD`: what is known of a stream.
 pub(super) fn describe(stream: &Stream) -> Reply {
@@ -70,6 +65,10 @@ pub(super) async fn read(visit: &Visit<'_>, stream: &Arc<Stream>, query: &Query)
     let is_browser = last_event.is_some() || accepts_events && query.live.is_none();
     let mode = match query.live.as_deref() {
         None if accepts_events => Mode::Events(View::EventSource),
+        None if resumes_response(visit.request, stream, query) => match last_event {
+            None => Mode::Events(View::Verbatim),
+            Some(_) => Mode::Events(View::EventSource),
+        },
         None => Mode::CatchUp,
         Some("long-poll") => Mode::LongPoll,
         Some("sse") => Mode::Events(View::Protocol),
@@ -79,22 +78,24 @@ pub(super) async fn read(visit: &Visit<'_>, stream: &Arc<Stream>, query: &Query)
     if asked.is_none() && query.live.is_some() {
         return Err(bad("offset", "is missing: what is yet to come is read from a position"));
     }
-    let start = match asked.map(str::parse::<Start>) {
-        None => Start::Beginning,
-        Some(Ok(start)) => start,
-        Some(Err(error)) => return Err(bad("offset", &format!("cannot be used: {error}"))),
-    };
+    // An EventSource that is refused never comes back, so it is told in-band.
+    let resets = is_browser && matches!(mode, Mode::Events(_));
     let mut reset = None;
-    let position = match stream.position(start) {
-        Ok(position) => position,
-        Err(Unreadable::Deleted) => return Err(visit.missing()),
-        Err(Unreadable::Within) => return Err(bad("offset", "leads into the middle of a message")),
-        Err(unreadable) if is_browser && matches!(mode, Mode::Events(_)) => {
-            let status = stream.status();
-            reset = Some((reason(unreadable), asked.unwrap_or_default().to_owned()));
-            status.start
-        }
-        Err(unreadable) => return Ok(Answer::Reply(gone(unreadable))),
+    let mut reset_to = |reason| {
+        reset = Some((reason, asked.unwrap_or_default().to_owned()));
+        stream.status().start
+    };
+    let start = asked.map_or(Ok(Start::Beginning), str::parse::<Start>);
+    let position = match start {
+        Err(_) if resets => reset_to("unknown"),
+        Err(error) => return Err(bad("offset", &format!("cannot be used: {error}"))),
+        Ok(start) => match stream.position(start) {
+            Ok(position) => position,
+            Err(Unreadable::Deleted) => return Err(visit.missing()),
+            Err(unreadable) if resets => reset_to(reason(unreadable)),
+            Err(Unreadable::Within) => return Err(bad("offset", "leads into the middle of a message")),
+            Err(unreadable) => return Ok(Answer::Reply(gone(unreadable))),
+        },
     };
     let cursor = match query.cursor.as_deref() {
         None => None,
@@ -102,15 +103,33 @@ pub(super) async fn read(visit: &Visit<'_>, stream: &Arc<Stream>, query: &Query)
         Some(cursor) => cursor.parse().ok(),
     };
     match mode {
-        Mode::CatchUp if start == Start::Now => Ok(Answer::Reply(now_only(stream, position))),
-        Mode::CatchUp => range(visit, stream, position),
+        Mode::CatchUp if start == Ok(Start::Now) => Ok(Answer::Reply(now_only(stream, position))),
+        Mode::CatchUp => range(visit, stream, position, None),
         Mode::LongPoll => live::poll(visit, stream, position, cursor).await,
         Mode::Events(view) => {
             let holds_events = stream.kind.is("text/event-stream") && view == View::EventSource;
             let view = if holds_events { View::Published } else { view };
-            Ok(live::follow(visit, stream, position, cursor, view, is_browser, reset))
+            let is_over = is_browser && reset.is_none() && live::is_over(visit, stream, position, view).await;
+            Ok(match is_over {
+                true => live::stay_away(stream),
+                false => live::follow(visit, stream, position, cursor, view, reset),
+            })
         }
     }
+}
+
+/// Whether a response that is still being made is to be streamed on as it was: SDKs resume it with a GET of its address that says
+/// nothing about how. One that asks from an offset, or for something else, speaks the protocol.
+fn resumes_response(request: &Request, stream: &Stream, query: &Query) -> bool {
+    let accepts_all = |accept: &[u8]| {
+        accept.split(|&byte| byte == b',').any(|one| {
+            one.split(|&byte| byte == b';').next().is_some_and(|essence| essence.trim_ascii() == b"*/*")
+        })
+    };
+    let mut accepts = request.field_values("accept").peekable();
+    let says_nothing = accepts.peek().is_none() || accepts.any(accepts_all);
+    let is_open = || stream.is_response && !stream.status().closed;
+    query.offset.is_none() && says_nothing && is_open()
 }
 
 fn accepts_events(accept: &[u8]) -> bool {
@@ -126,7 +145,8 @@ pub(super) fn reason(unreadable: Unreadable) -> &'static str {
     match unreadable {
         Unreadable::Epoch(_) => "epoch",
         Unreadable::Ahead(_) => "ahead",
-        _ => "trimmed",
+        Unreadable::Trimmed(_) => "trimmed",
+        Unreadable::Within | Unreadable::Deleted => "unknown",
     }
 }
 
@@ -164,55 +184,45 @@ pub(super) struct Range {
     coded: Option<Box<Coded>>,
 }
 
-/// All there is from `position` on, or as much as one answer holds.
-fn range(visit: &Visit<'_>, stream: &Arc<Stream>, position: u64) -> Result<Answer, ApiError> {
+/// All there is from `position` on, or as much as one answer holds; with a cursor, what a long-poll is answered with.
+pub(super) fn range(
+    visit: &Visit<'_>,
+    stream: &Arc<Stream>,
+    position: u64,
+    cursor: Option<u64>,
+) -> Result<Answer, ApiError> {
     let extent = stream.extent(position, ANSWER_BYTES_MAX).map_err(|_| visit.missing())?;
     let coded = Coded::of_range(visit, stream.kind.as_str(), extent.next - position);
     let coding = coded.as_deref().map_or(Coding::Identity, Coded::coding);
     let etag = etag(stream, position, &extent, coding);
+    let described = |reply: Reply| {
+        let reply = described(visit, reply, stream, &extent).field("ETag", &etag);
+        if let Some(cursor) = cursor { reply.number("Stream-Cursor", cursor) } else { reply }
+    };
     if visit.request.field_value("if-none-match").is_some_and(|wanted| names(wanted, &etag)) {
-        let reply = described(visit, Reply::new(304), stream, &extent).field("ETag", &etag);
-        return Ok(Answer::Reply(reply));
+        return Ok(Answer::Reply(described(Reply::new(304))));
     }
-    let mut reply = described(visit, Reply::new(200), stream, &extent)
-        .field("Content-Type", stream.kind.as_str())
-        .field("ETag", &etag);
-    // That it varies is said by `described`.
-    coded::write_fields(&mut reply.lines, false, coding);
+    let mut reply = described(Reply::new(200)).field("Content-Type", stream.kind.as_str());
+    coded::write_coding(&mut reply.lines, coding);
     Ok(Answer::Range(Range { stream: Arc::clone(stream), from: position, next: extent.next, reply, coded }))
 }
 
-/// The same, with a cursor: what a long-poll is answered with.
-pub(super) fn range_with(
-    visit: &Visit<'_>,
-    stream: &Arc<Stream>,
-    position: u64,
-    cursor: u64,
-) -> Result<Answer, ApiError> {
-    Ok(match range(visit, stream, position)? {
-        Answer::Range(range) => {
-            Answer::Range(Range { reply: range.reply.number("Stream-Cursor", cursor), ..range })
-        }
-        Answer::Reply(reply) => Answer::Reply(reply.number("Stream-Cursor", cursor)),
-        other => other,
-    })
+fn described(visit: &Visit<'_>, reply: Reply, stream: &Stream, extent: &Extent) -> Reply {
+    let caching = caching(visit, stream);
+    let mut reply = reply.field("Cache-Control", caching).next(stream, extent.next);
+    reply = reply.closed_if(extent.closed);
+    coded::write_vary(&mut reply.lines, coded::varies(visit));
+    if extent.up_to_date { reply.field("Stream-Up-To-Date", "true") } else { reply }
 }
 
-fn described(visit: &Visit<'_>, reply: Reply, stream: &Stream, extent: &Extent) -> Reply {
-    // Where there are keys, an answer is for whoever showed one.
-    let private = stream.owner.is_some() || visit.request.holder().is_some();
-    let mut reply = reply
-        .field(
-            "Cache-Control",
-            match private {
-                true => "private, max-age=60, stale-while-revalidate=300",
-                false => "public, max-age=60, stale-while-revalidate=300",
-            },
-        )
-        .next(stream, extent.next)
-        .closed_if(extent.closed);
-    coded::write_fields(&mut reply.lines, coded::varies(visit), Coding::Identity);
-    if extent.up_to_date { reply.field("Stream-Up-To-Date", "true") } else { reply }
+/// Caching policy of a part.
+fn caching(visit: &Visit<'_>, stream: &Stream) -> &'static str {
+    // Where there are keys, a response is for whoever showed one.
+    let is_private = stream.owner.is_some() || visit.request.holder().is_some();
+    match is_private {
+        true => "private, max-age=60, stale-while-revalidate=300",
+        false => "public, max-age=60, stale-while-revalidate=300",
+    }
 }
 
 /// What an answer is known by: what it holds, whether that is the end, and how it is coded.
@@ -229,13 +239,14 @@ fn names(wanted: &[u8], etag: &str) -> bool {
 }
 
 impl Range {
-    /// Sends it, part by part: what was announced, or a connection that breaks off.
+    /// Sends it, part by part: what was announced, or a connection that breaks off. Of what waits for the socket one part is held,
+    /// and it is read when the one before has gone out.
     pub(super) async fn send(mut self, visit: &Visit<'_>, ledger: &mut Ledger) -> (Result<(), Stop>, bool) {
         let framing = if self.coded.is_some() { Framing::Chunked } else { Framing::Length };
         let keep = visit.keeps(framing, false);
-        let json = self.stream.kind.form == Form::Json;
+        let is_json = self.stream.kind.form == Form::Json;
         let payload = self.next - self.from;
-        let length = match json {
+        let length = match is_json {
             false => payload,
             // The last comma gives way to two brackets.
             true if payload > 0 => payload + 1,
@@ -246,19 +257,15 @@ impl Range {
         let told = self.coded.is_none().then_some(length);
         let mut out = answer::begin(200, &self.reply.lines, told, framing, request, keep, core);
         let head_bytes = out.len() as u64;
-        // What is compressed is put together beside what is sent.
-        let mut plain = Vec::new();
         let mut at = self.from;
-        // What was read of it and not written yet: shared with the stream where that has it in memory.
-        let mut ahead = VecDeque::new();
-        let mut is_first = true;
         loop {
-            let part = if self.coded.is_some() { &mut plain } else { &mut out };
-            if json && is_first {
-                part.push(b'[');
+            let is_first = at == self.from;
+            let mut part: Vec<Bytes> = Vec::new();
+            if is_json && is_first {
+                part.push(Bytes::from_static(b"["));
             }
-            if at < self.next && ahead.is_empty() {
-                let until = self.next.min(at.saturating_add(AHEAD_BYTES));
+            if at < self.next {
+                let until = self.next.min(at.saturating_add(PART_BYTES));
                 let Ok(page) = self.stream.page(at, until, PART_BYTES) else {
                     return (Err(Stop::Gone), false);
                 };
@@ -266,47 +273,41 @@ impl Range {
                     return (Err(Stop::Gone), false);
                 };
                 at = page.next;
-                ahead = VecDeque::from(pieces);
-                if let Some(last) = ahead.back_mut().filter(|_| json && at == self.next) {
+                part.extend(pieces);
+                if let Some(last) = part.last_mut().filter(|_| is_json && at == self.next) {
                     last.truncate(last.len() - 1);
                 }
             }
-            take(&mut ahead, part);
-            let is_last = at >= self.next && ahead.is_empty();
-            if json && is_last {
-                part.push(b']');
+            let is_last = at >= self.next;
+            if is_json && is_last {
+                part.push(Bytes::from_static(b"]"));
             }
             if let Some(coded) = &mut self.coded {
-                coded.chunk(&plain, if is_last { End::Finish } else { End::More }, &mut out);
-                plain.clear();
+                let count = part.len();
+                for (place, bytes) in part.drain(..).enumerate() {
+                    let end = if is_last && place + 1 == count { End::Finish } else { End::More };
+                    coded.chunk(&bytes, end, &mut out);
+                }
                 if is_last {
                     out.extend_from_slice(LAST_CHUNK);
                 }
             }
-            ledger.bytes_out += out.len() as u64 - if is_first { head_bytes } else { 0 };
-            is_first = false;
-            let sent = if out.is_empty() { Ok(()) } else { write_all(visit.client, &core.shard, &out).await };
+            let all = out.len() + part.iter().map(Bytes::len).sum::<usize>();
+            ledger.bytes_out += all as u64 - if is_first { head_bytes } else { 0 };
+            let mut block = core.shard.blocks.take_large(all);
+            let mut end = 0;
+            for bytes in std::iter::once(&out[..]).chain(part.iter().map(|bytes| &bytes[..])) {
+                block[end..end + bytes.len()].copy_from_slice(bytes);
+                end += bytes.len();
+            }
+            (out, part) = (Vec::new(), Vec::new());
+            drop(part);
+            let sent = if end == 0 { Ok(()) } else { write_block(visit.client, block, end).await };
             if is_last || sent.is_err() {
                 let keep = keep && sent.is_ok();
                 return (sent, keep);
             }
-            out.clear();
         }
-    }
-}
-
-/// Moves what is to be written next. What is a little more than one part is not made two.
-fn take(ahead: &mut VecDeque<Bytes>, part: &mut Vec<u8>) {
-    let there: usize = ahead.iter().map(Bytes::len).sum();
-    let mut room = if there < 2 * PART_BYTES as usize { there } else { PART_BYTES as usize };
-    while let Some(first) = ahead.front_mut() {
-        let taken = first.split_to(first.len().min(room));
-        room -= taken.len();
-        part.extend_from_slice(&taken);
-        if !first.is_empty() {
-            return;
-        }
-        ahead.pop_front();
     }
 }
 
@@ -324,6 +325,7 @@ pub(super) fn events_head(visit: &Visit<'_>, stream: Option<&Stream>, coded: Opt
         write_field(&mut reply.lines, "Stream-SSE-Data-Encoding", b"base64");
     }
     let coding = coded.map_or(Coding::Identity, Coded::coding);
-    coded::write_fields(&mut reply.lines, coded::events_vary(visit), coding);
+    coded::write_coding(&mut reply.lines, coding);
+    coded::write_vary(&mut reply.lines, coded::events_vary(visit));
     reply.lines
 }

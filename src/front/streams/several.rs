@@ -4,12 +4,11 @@
 //! appends to all streams. They are told in that order, so whoever comes back with an id has had everything up to it, of every
 //! stream, and nothing after it.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 
-use bytes::Bytes;
-
+use super::awaited::Asker;
 use super::following::{Reader, Start as Begin, Who};
 use super::live::{end, poll_news, retry_ms, send};
 use super::place::{self, Place};
@@ -26,24 +25,34 @@ use crate::relay::writing::{Beat, write_all};
 use crate::shard::clock::Millis;
 use crate::stream::encode::End;
 use crate::stream::events::{Events, payload};
-use crate::stream::{Offset, Piece, Seat, Start, Stream, Streams, Unreadable, cold};
+use crate::stream::render::Begun;
+use crate::stream::{Offset, Seat, Start, Stream, Streams};
 
-/// What is read of each stream at a time, in bytes.
-const BATCH_BYTES: u64 = 16 << 10;
-
-/// How long to wait before Redis is asked again, in milliseconds.
-const AWAY_MS: Millis = 500;
+/// How often streams that are not there are looked for, in milliseconds.
+const ABSENT_MS: Millis = 500;
 
 /// A reader of several streams.
 pub(super) struct Followers {
-    each: Vec<(Seat, u64)>,
+    pub(super) each: Vec<(Seat, u64)>,
     /// Up to where it has had everything.
-    order: u64,
+    pub(super) order: u64,
     /// It has had so many bytes of the append in this place.
-    part: (u64, u32),
+    pub(super) part: (u64, u32),
     /// Up to here it knows that there is nothing any more but what is told.
     told: u64,
-    reset: Option<(&'static str, String)>,
+    /// An event of one of them of which a part was written.
+    pub(super) begun: Option<Box<(usize, Begun)>>,
+    /// The record that it was told of in one stream, and that comes again in another.
+    pub(super) doubled: u64,
+    reset: Option<Box<(&'static str, String)>>,
+    absent: Option<Box<Absent>>,
+}
+
+/// Those of the streams that are not there.
+struct Absent {
+    names: Vec<String>,
+    /// They are followed from when they are made.
+    waits: Option<Asker>,
 }
 
 /// Events of all streams that are named, from where the reader was.
@@ -52,8 +61,20 @@ pub(super) async fn follow(visit: &Visit<'_>, query: &Query) -> Result<Answer, A
         return Err(bad("live", "can only be `sse` with several streams"));
     }
     let mut streams: Vec<Arc<Stream>> = Vec::with_capacity(query.names.len());
+    let mut names = Vec::new();
     for name in &query.names {
-        let stream = visit.find_to_read(name, true).await?;
+        let stream = match visit.find_to_read(name, true).await {
+            Ok(stream) => stream,
+            // The others are there, or this one will be.
+            Err(error) if matches!(error.status, 404 | 410) && (query.names.len() > 1 || query.wait) => {
+                names.push(name.clone());
+                if names.len() == query.names.len() && !query.wait {
+                    return Err(error);
+                }
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         if !streams.iter().any(|other| other.id == stream.id) {
             streams.push(stream);
         }
@@ -61,12 +82,27 @@ pub(super) async fn follow(visit: &Visit<'_>, query: &Query) -> Result<Answer, A
     let header = field(visit.request, "last-event-id")?;
     let last_event = header.or(query.last_event_id.as_deref()).filter(|id| !id.is_empty());
     let asked = last_event.or(query.offset.as_deref());
-    let (start, within, told) = match asked.map(place::read) {
-        None => (Start::Beginning, 0, 0),
-        Some(Ok(place)) => place,
-        Some(Err(error)) => return Err(bad("offset", &format!("cannot be used: {error}"))),
+    let mut lost = None;
+    let (start, within, told) =
+        asked.map_or(Ok((Start::Beginning, 0, 0)), place::read).unwrap_or_else(|_| {
+            // An EventSource that is refused never comes back.
+            lost = Some("unknown");
+            (Start::Beginning, 0, 0)
+        });
+    let absent = match names.is_empty() && !query.wait {
+        true => None,
+        false => Some(Box::new(Absent { names, waits: query.wait.then(|| Asker::of(visit)) })),
     };
-    let mut followers = Followers { each: Vec::new(), order: 0, part: (0, 0), told, reset: None };
+    let mut followers = Followers {
+        each: Vec::new(),
+        order: 0,
+        part: (0, 0),
+        told,
+        begun: None,
+        doubled: 0,
+        reset: None,
+        absent,
+    };
     // Asked before it is looked where they begin: what is given up in between is told.
     let gone = streams.iter().map(|stream| stream.lost()).max().unwrap_or(0);
     let (epoch, order) = visit.streams().place();
@@ -77,10 +113,12 @@ pub(super) async fn follow(visit: &Visit<'_>, query: &Query) -> Result<Answer, A
         Start::At(offset) if offset.position > order => None,
         Start::At(offset) => Some(offset.position),
     };
-    let mut lost = after.is_none().then_some(match start {
-        Start::At(offset) if offset.epoch == epoch => "ahead",
-        _ => "epoch",
-    });
+    if after.is_none() {
+        lost = Some(match start {
+            Start::At(offset) if offset.epoch == epoch => "ahead",
+            _ => "epoch",
+        });
+    }
     for stream in streams {
         let at = after.filter(|&after| after > 0).map(|after| stream.after_order(after, told));
         let mut position = match at {
@@ -103,10 +141,8 @@ pub(super) async fn follow(visit: &Visit<'_>, query: &Query) -> Result<Answer, A
     if start == Start::Beginning || lost.is_some() || followers.order == 0 {
         followers.told = gone;
     }
-    followers.reset = lost.map(|reason| (reason, asked.unwrap_or_default().to_owned()));
-    let over =
-        followers.reset.is_none() && followers.each.iter().all(|(seat, at)| is_over(seat.stream(), *at));
-    if over {
+    followers.reset = lost.map(|reason| Box::new((reason, asked.unwrap_or_default().to_owned())));
+    if followers.reset.is_none() && followers.is_over() {
         return Ok(Answer::Reply(Reply::new(204).field("Cache-Control", "no-store")));
     }
     Ok(Answer::Events(Box::new(Who::Several(followers))))
@@ -126,9 +162,6 @@ fn is_over(stream: &Stream, position: u64) -> bool {
     status.closed && status.tail <= position || !stream.is_present()
 }
 
-/// A record of one of the streams.
-type Part = (usize, Piece, Bytes);
-
 impl Followers {
     /// Tells what there is and what comes, to the end of all of them or of the reader.
     pub(super) async fn run(mut self, start: Begin, reader: &Reader) -> Result<(), Stop> {
@@ -140,19 +173,23 @@ impl Followers {
         let every = millis(core.shared.settings.load().config.heartbeat);
         let mut events = self.first(reader);
         loop {
+            self.part_with_gone(&mut events)?;
             let parts = Box::pin(self.next(reader)).await?;
-            let (told_all, appends) = (parts.is_empty(), parts.len() as u64);
-            self.write(&mut events, parts, reader);
+            let told_all = parts.is_empty();
+            let appends = self.write(&mut events, parts, reader);
             if !events.is_empty() {
                 let bytes = std::mem::take(&mut events).finish();
                 let bytes = match &mut coded {
                     Some(coded) => {
                         let mut out = Vec::new();
                         coded.chunk(&bytes[payload(&bytes)], End::Flush, &mut out);
-                        Bytes::from(out)
+                        reader.streams().count(out)
                     }
-                    None if *framing == Framing::Close => bytes.slice(payload(&bytes)),
-                    None => bytes,
+                    None => reader.streams().count(bytes),
+                };
+                let bytes = match *framing == Framing::Close && coded.is_none() {
+                    true => bytes.slice(payload(&bytes)),
+                    false => bytes,
                 };
                 reader.count(1, bytes.len() as u64);
                 send(client, &bytes).await?;
@@ -161,10 +198,14 @@ impl Followers {
             if !told_all {
                 continue;
             }
-            if self.each.iter().all(|(seat, at)| is_over(seat.stream(), *at)) {
+            if self.is_over() {
                 break;
             }
+            let mut pause = self.waits().map(|_| Box::pin(core.shard.pause(ABSENT_MS)));
             let news = |cx: &mut Context<'_>| {
+                if pause.as_mut().is_some_and(|pause| pause.as_mut().poll(cx).is_ready()) {
+                    return Poll::Ready(Ok(()));
+                }
                 self.each.iter().for_each(|(seat, _)| seat.listen(cx));
                 poll_news(cx, client, core, || self.has_news(reader.streams()))
             };
@@ -180,6 +221,7 @@ impl Followers {
                 Some(coded) => Box::pin(coded.wait(client, core, news)).await,
             };
             match waited {
+                Ok(()) if self.waits().is_some() => Box::pin(self.join(reader)).await,
                 Ok(()) => {}
                 Err(Stop::Timeout(Timeout::Drain)) => break,
                 Err(stop) => return Err(stop),
@@ -188,9 +230,55 @@ impl Followers {
         Box::pin(end(coded, reader)).await
     }
 
+    /// Whether nothing more comes of any of them.
+    fn is_over(&self) -> bool {
+        self.waits().is_none() && self.each.iter().all(|(seat, at)| is_over(seat.stream(), *at))
+    }
+
+    /// For whom it waits for streams that are not there.
+    fn waits(&self) -> Option<&Asker> {
+        self.absent
+            .as_ref()
+            .filter(|absent| !absent.names.is_empty())
+            .and_then(|absent| absent.waits.as_ref())
+    }
+
+    /// Tells of streams that were deleted, and goes on with the others.
+    fn part_with_gone(&mut self, events: &mut Events) -> Result<(), Stop> {
+        while let Some(place) = self.each.iter().position(|(seat, _)| !seat.stream().is_present()) {
+            match &mut self.begun {
+                // What has begun of it never ends.
+                Some(begun) if begun.0 == place => return Err(Stop::Gone),
+                Some(begun) if begun.0 > place => begun.0 -= 1,
+                _ => {}
+            }
+            let (seat, _) = self.each.remove(place);
+            events.absent(&seat.stream().name, true);
+            if let Some(absent) = self.absent.as_mut().filter(|absent| absent.waits.is_some()) {
+                absent.names.push(seat.stream().name.as_ref().into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows those that have been made meanwhile, from their beginning.
+    async fn join(&mut self, reader: &Reader) {
+        let Some(absent) = &mut self.absent else { return };
+        let Some(asker) = &absent.waits else { return };
+        for name in std::mem::take(&mut absent.names) {
+            match asker.find(&name, reader).await {
+                Some(stream) => {
+                    let start = stream.status().start;
+                    self.each.push((reader.core.hub.sit(&stream), start));
+                }
+                None => absent.names.push(name),
+            }
+        }
+    }
+
     /// Whether one of them has something that can be told now, or all are over.
     fn has_news(&self, streams: &Streams) -> bool {
-        if self.each.iter().all(|(seat, at)| is_over(seat.stream(), *at)) {
+        if self.is_over() || self.each.iter().any(|(seat, _)| !seat.stream().is_present()) {
             return true;
         }
         if streams.remote().is_some() {
@@ -212,85 +300,16 @@ impl Followers {
         let within = if self.part.0 == self.order + 1 { self.part.1 } else { 0 };
         let id = self.id(epoch, self.order, within);
         match self.reset.take() {
-            Some((reason, requested)) => events.reset(reason, &requested, &id),
+            Some(reset) => events.reset(reset.0, &reset.1, &id),
             None => events.place(&id),
         }
+        let absent = self.absent.iter().flat_map(|absent| &absent.names);
+        absent.for_each(|name| events.absent(name, false));
         events
     }
 
     /// Stands for all up to a place among all appends, and a part of the next one.
-    fn id(&self, epoch: u64, order: u64, within: u32) -> String {
+    pub(super) fn id(&self, epoch: u64, order: u64, within: u32) -> String {
         Place { offset: Offset { epoch, position: order }, within, told: self.told }.to_string()
-    }
-
-    /// The next records of all streams together, in their order: of each up to `max` bytes.
-    ///
-    /// Whoever has been told of a record comes back to what is after it in the order of all, so nothing before it may be missing:
-    /// neither what is not durable yet, nor what is appended to one stream while another is looked at. A place in the order is
-    /// taken under the lock of its stream, so whatever has one below that of a moment ago is there to be seen.
-    fn look(&self, streams: &Streams, max: u64) -> Result<Vec<(usize, Piece)>, Unreadable> {
-        let mut parts: Vec<(usize, Piece)> = Vec::new();
-        let (_, last) = streams.place();
-        let mut until = last + 1;
-        for (place, (seat, at)) in self.each.iter().enumerate() {
-            let page = match seat.stream().page(*at, u64::MAX, max) {
-                Ok(page) => page,
-                Err(Unreadable::Deleted) => continue,
-                Err(other) => return Err(other),
-            };
-            until = until.min(page.settled_before);
-            if !page.up_to_date {
-                until = until.min(page.pieces.last().map_or(0, |piece| piece.order + 1));
-            }
-            parts.extend(page.pieces.into_iter().map(|piece| (place, piece)));
-        }
-        parts.retain(|(_, piece)| piece.order < until);
-        parts.sort_by_key(|(_, piece)| piece.order);
-        Ok(parts)
-    }
-
-    /// The same with their bytes.
-    async fn next(&mut self, reader: &Reader) -> Result<Vec<Part>, Stop> {
-        loop {
-            while reader.streams().freshen(self.each.iter().map(|(seat, _)| seat.stream())).await.is_err() {
-                let stopped = poll_fn(|cx| poll_news(cx, &reader.client, &reader.core, || false));
-                tokio::select! {
-                    stopped = stopped => stopped?,
-                    () = reader.core.shard.pause(AWAY_MS) => {}
-                }
-            }
-            // Given up while it was on its way to them: it is cut, comes back, and is told so.
-            let parts = self.look(reader.streams(), BATCH_BYTES).map_err(|_| Stop::Gone)?;
-            let pieces: Vec<Piece> = parts.iter().map(|(_, piece)| piece.clone()).collect();
-            match cold::bytes(reader.streams(), &pieces).await {
-                Ok(bytes) => {
-                    let whole = parts.into_iter().zip(bytes);
-                    return Ok(whole.map(|((place, piece), bytes)| (place, piece, bytes)).collect());
-                }
-                Err(crate::stream::journal::ReadError::Gone) => {}
-                Err(_) => return Err(Stop::Gone),
-            }
-        }
-    }
-
-    fn write(&mut self, events: &mut Events, parts: Vec<Part>, reader: &Reader) {
-        let (epoch, _) = reader.streams().place();
-        let mut parts = parts.into_iter().peekable();
-        let mut last = 0;
-        while let Some((place, piece, bytes)) = parts.next() {
-            // What a fork has of its source is one record in two streams: only after both it counts as told.
-            let comes_again = parts.peek().is_some_and(|(_, next, _)| next.order == piece.order);
-            let is_one = !comes_again && last != piece.order;
-            last = piece.order;
-            if !comes_again {
-                self.order = piece.order;
-            }
-            let had = if self.part.0 == piece.order { self.part.1 } else { 0 };
-            events.of_several(self.each[place].0.stream(), &piece, &bytes, |end| match end {
-                None => Some(self.id(epoch, self.order, 0)),
-                Some(end) => is_one.then(|| self.id(epoch, piece.order - 1, had + end)),
-            });
-            self.each[place].1 = piece.end;
-        }
     }
 }

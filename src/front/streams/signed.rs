@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!  /v1/stream/NAME?expires=SECONDS&signature=HEX      HEX = HMAC-SHA256(sign_key, "/v1/stream/NAME\nSECONDS")
+//!  /v1/stream?name=A&name=B&expires=SECONDS&...       HEX = HMAC-SHA256(sign_key, "/v1/stream?name=A&name=B\nSECONDS")
 //! ```
 //!
 //! The path is signed as it stands in the address, and what is asked of it is not: a position or a way to read may be added.
@@ -21,16 +22,34 @@ pub(super) fn opens(request: &Request, secret: &Secret, now: u64) -> bool {
     let path = request.path();
     let reads = matches!(&*request.method, "GET" | "HEAD");
     let is_one = path.strip_prefix(ROOT).is_some_and(|rest| rest.len() > 1) && Control::parse(path).is_none();
+    let names = if path == ROOT { names(&request.target) } else { String::new() };
     let value = |name: &str| {
         let mut parameters = request.target.split(['?', '&']).skip(1);
         parameters.find_map(|parameter| parameter.strip_prefix(name)?.strip_prefix('='))
     };
     let (Some(expires), Some(signature)) = (value("expires"), value("signature")) else { return false };
     let good_until = expires.parse::<u64>().ok().and_then(|seconds| seconds.checked_mul(1000));
-    reads && is_one && good_until.is_some_and(|until| now < until) && {
-        let ours = signature_of(secret, path, expires);
+    let names_any = is_one || !names.is_empty();
+    reads && names_any && good_until.is_some_and(|until| now < until) && {
+        let ours = signature_of(secret, &format!("{path}{names}"), expires);
         bool::from(ours.as_bytes().ct_eq(signature.to_ascii_lowercase().as_bytes()))
     }
+}
+
+/// The names of several streams, as they stand in an address. A parameter whose key is written otherwise, and names a stream as well,
+/// is none of them, so that address was not signed.
+fn names(target: &str) -> String {
+    let mut names = String::new();
+    for parameter in target.split(['?', '&']).skip(1) {
+        let key = parameter.split('=').next().unwrap_or_default();
+        if key == "name" {
+            names.push(if names.is_empty() { '?' } else { '&' });
+            names.push_str(parameter);
+        } else if key.contains(['%', '+']) {
+            return String::new();
+        }
+    }
+    names
 }
 
 fn signature_of(secret: &Secret, path: &str, expires: &str) -> String {

@@ -56,8 +56,10 @@ pub(super) struct Query {
     pub live: Option<String>,
     /// `cursor`.
     pub cursor: Option<String>,
-    /// `last_event_id`.
+    /// The last event that was seen, in any spelling of `last_event_id` that polyfills have.
     pub last_event_id: Option<String>,
+    /// `wait`: for a stream that is not there yet.
+    pub(super) wait: bool,
     /// `starting_after`: the number of the last event of an answer that was seen.
     pub(super) starting_after: Option<u64>,
     /// Each `name`.
@@ -74,11 +76,22 @@ pub(super) fn query(target: &str) -> Result<Query, &'static str> {
     for pair in text.split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = decode(value).ok_or("The query is not UTF-8.")?;
-        let place = match &*decode(key).ok_or("The query is not UTF-8.")? {
+        let key = decode(key).ok_or("The query is not UTF-8.")?;
+        if is_last_event_id(&key) {
+            // One that a page has made its URL with stands there beside the newer one of what resumes for it.
+            if !value.is_empty() {
+                query.last_event_id = Some(value);
+            }
+            continue;
+        }
+        let place = match &*key {
             "offset" => &mut query.offset,
             "live" => &mut query.live,
             "cursor" => &mut query.cursor,
-            "last_event_id" => &mut query.last_event_id,
+            "wait" => {
+                query.wait = !matches!(&*value, "0" | "false");
+                continue;
+            }
             "starting_after" => {
                 query.starting_after =
                     Some(value.parse().map_err(|_| "`starting_after` is no whole number.")?);
@@ -98,6 +111,13 @@ pub(super) fn query(target: &str) -> Result<Query, &'static str> {
         }
     }
     Ok(query)
+}
+
+/// Whether a parameter says what a browser says as `Last-Event-ID`: `lastEventId`, `last_event_id`, `Last-Event-ID` and the like.
+fn is_last_event_id(key: &str) -> bool {
+    let letters =
+        key.bytes().filter(|byte| !matches!(byte, b'-' | b'_')).map(|byte| byte.to_ascii_lowercase());
+    letters.eq(*b"lasteventid")
 }
 
 fn decode(text: &str) -> Option<String> {
@@ -137,7 +157,13 @@ mod tests {
             query("/v1/stream?name=a&name=b%26c&offset=-1&live=sse&x=y&last_event_id").expect("a query");
         assert_eq!(read.names, ["a", "b&c"]);
         assert_eq!(read.offset.as_deref(), Some("-1"));
-        assert_eq!(read.last_event_id.as_deref(), Some(""));
+        assert_eq!(read.last_event_id, None);
+        for key in
+            ["lastEventId", "last_event_id", "Last-Event-ID", "last-event-id", "lastEventID", "LASTEVENTID"]
+        {
+            let read = query(&format!("/v1/stream/a?last_event_id=old&{key}=new&{key}=")).expect("a query");
+            assert_eq!(read.last_event_id.as_deref(), Some("new"), "{key}");
+        }
         assert!(query("/v1/stream/a?offset=1&offset=2").is_err());
         assert!(query("/v1/stream/a?offset=%ff").is_err());
         assert_eq!(query("/v1/stream/a"), Ok(Query::default()));

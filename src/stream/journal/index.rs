@@ -4,6 +4,7 @@
 //! along, so a segment that is removed meanwhile stays readable for it: removal waits for nobody and nobody waits for it.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::disk::{self, File};
@@ -84,6 +85,49 @@ impl<F: File> Index<F> {
             }
         }
         Ok(places.len())
+    }
+
+    /// Reads a part of the body of one record into `buffer`. With `checks` all of it is read once, a window at a time, and its checksum
+    /// found right: whoever reads on need not do that again.
+    pub(super) fn read_part(
+        &self,
+        location: Location,
+        part: Range<usize>,
+        checks: bool,
+        wait: Wait,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        let (segment, places) = self.find_together(&[location])?;
+        let start = u64::from(places[0]);
+        let damaged = || ReadError::Damaged { segment: segment.number, byte: places[0] };
+        let read = |buffer: &mut Vec<u8>, from: usize, length: usize| -> Result<(), ReadError> {
+            buffer.resize(length, 0);
+            let at = start + from as u64;
+            let read = match wait {
+                Wait::ForTheDisk => disk::read_up_to(&segment.file, buffer, at)?,
+                Wait::Not => disk::read_at_once(&segment.file, buffer, at)?,
+            };
+            if read == length { Ok(()) } else { Err(damaged()) }
+        };
+        let length = location.length as usize;
+        if part.end > length {
+            return Err(damaged());
+        }
+        read(buffer, 0, RECORD_HEAD_BYTES)?;
+        let head = Head::read(buffer).filter(|head| head.location == location).ok_or_else(damaged)?;
+        if checks {
+            let (mut sum, mut at) = (0, 0);
+            while at < length {
+                let window = (length - at).min(READ_BYTES as usize);
+                read(buffer, RECORD_HEAD_BYTES + at, window)?;
+                sum = crc32c::crc32c_append(sum, buffer);
+                at += window;
+            }
+            if !head.has_sum(sum) {
+                return Err(damaged());
+            }
+        }
+        read(buffer, RECORD_HEAD_BYTES + part.start, part.len())
     }
 
     /// The segment of the first record, and where in it those lie that one read can bring.

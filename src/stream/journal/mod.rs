@@ -264,6 +264,26 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
+    /// Reads a part of the body of a record that was acknowledged into `buffer`, and holds no more of it. With `checks` its checksum is
+    /// looked at first, which reads all of it.
+    ///
+    /// # Errors
+    /// As [`Journal::read_each`].
+    pub fn read_part(
+        &self,
+        location: Location,
+        part: std::ops::Range<usize>,
+        checks: bool,
+        wait: Wait,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        let result = self.shared.index.read_part(location, part, checks, wait, buffer);
+        if let Err(ReadError::Damaged { segment, byte }) = &result {
+            self.shared.stats.damaged(*segment, u64::from(*byte));
+        }
+        result
+    }
+
     /// The tasks of one core that will wait for this journal.
     pub fn waiters(&self) -> Waiters {
         Waiters::new(Arc::clone(&self.shared.progress))

@@ -95,6 +95,11 @@ impl Head {
         Some(Self { location: Location { position, length }, synced: number(12), body_crc: number(16) })
     }
 
+    /// Whether a body has that checksum (CRC-32C).
+    pub(super) fn has_sum(&self, sum: u32) -> bool {
+        sum == self.body_crc
+    }
+
     pub(super) fn fits(&self, body: &[u8]) -> bool {
         body.len() == self.location.length as usize && crc32c(body) == self.body_crc
     }

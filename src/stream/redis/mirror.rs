@@ -187,6 +187,7 @@ impl Remote {
             epoch: meta.epoch,
             lifetime: meta.lifetime.clone(),
             owner: meta.owner.clone(),
+            is_response: meta.is_response,
             base,
             common: Arc::clone(&streams.common),
             heard: Heard::default(),
@@ -201,6 +202,7 @@ impl Remote {
     /// else holds is let go of, and names are locked so that nobody can take hold of it.
     pub(in crate::stream) fn forget_unused(&self, streams: &Streams, now: u64) {
         streams.chill();
+        self.long.forget_unused(now);
         let mut names = streams.names.write().unwrap_or_else(PoisonError::into_inner);
         names.retain(|_, stream| {
             if Arc::strong_count(stream) > 1 {

@@ -47,6 +47,7 @@ mod append;
 mod creation;
 mod globs;
 mod link;
+mod long;
 mod meta;
 mod mirror;
 mod payload;

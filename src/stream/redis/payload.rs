@@ -10,6 +10,7 @@ use redis::Value;
 
 use super::Unavailable;
 use super::link::pause;
+use super::long::LONG_BYTES;
 use super::meta;
 use super::remote::Remote;
 use crate::stream::journal::ReadError;
@@ -25,14 +26,18 @@ impl Remote {
         pieces: &[Piece],
     ) -> Result<Vec<Bytes>, ReadError> {
         let mut ranges: Vec<(Arc<str>, u64, u64)> = Vec::new();
+        let mut found: HashMap<Arc<str>, HashMap<u64, Bytes>> = HashMap::new();
         for piece in pieces {
             let Source::Remote(name, end, _) = &piece.source else { continue };
+            if let Some(long) = self.long.get(name, *end) {
+                found.entry(Arc::clone(name)).or_default().insert(*end, long);
+                continue;
+            }
             match ranges.last_mut().filter(|(last, ..)| last == name) {
                 Some((.., last)) => *last = *end,
                 None => ranges.push((Arc::clone(name), *end, *end)),
             }
         }
-        let mut found: HashMap<Arc<str>, HashMap<u64, Bytes>> = HashMap::new();
         for (name, first, last) in ranges {
             let me = Arc::clone(self);
             let mut range = redis::cmd("XRANGE");
@@ -50,7 +55,10 @@ impl Remote {
                 if record.len() < from + length {
                     Err(ReadError::Gone)
                 } else if length < record.len() / 2 {
-                    // What is not wanted of a long one is not to be held.
+                    // What is not wanted of a long one is not to be held for a reader.
+                    if record.len() > LONG_BYTES {
+                        self.long.put(name, *end, record);
+                    }
                     Ok(Bytes::copy_from_slice(&record[from..from + length]))
                 } else {
                     Ok(record.slice(from..from + length))
@@ -59,6 +67,11 @@ impl Remote {
             Source::Stored(..) => unreachable!("nothing of a mirror is on disk"),
         });
         each.collect()
+    }
+
+    /// Bytes of long payloads that are held for readers of their parts.
+    pub(in crate::stream) fn long_bytes(&self) -> u64 {
+        self.long.held()
     }
 
     /// One command, which may wait for Redis.

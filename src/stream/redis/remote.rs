@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::globs::Globs;
 use super::link::{Ears, Link, pause};
+use super::long::LongPayloads;
 use super::meta::{garbled, number, text};
 use super::mirror::{Fetches, fetched};
 use super::scripts::{self, Call};
@@ -40,6 +41,7 @@ pub struct Remote {
     pub(super) ids: Mutex<Nonces>,
     streams: OnceLock<Weak<Streams>>,
     pub(super) fetches: Fetches,
+    pub(super) long: LongPayloads,
     /// Answers that are being written.
     pub(super) writers: AtomicUsize,
     pub(super) written: Notify,
@@ -63,6 +65,7 @@ impl Remote {
             ids: Mutex::new(ids),
             streams: OnceLock::new(),
             fetches: Fetches::default(),
+            long: LongPayloads::default(),
             writers: AtomicUsize::new(0),
             written: Notify::new(),
             wakes: Wakes::default(),
