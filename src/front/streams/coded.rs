@@ -119,6 +119,9 @@ impl Drop for Coded {
     }
 }
 
+/// Fields of a request that another response to the same address depends on: whether events are wanted, and from where.
+pub(super) const VARY: &str = "Accept, Last-Event-ID";
+
 /// Writes how a response is coded.
 pub(super) fn write_coding(lines: &mut Vec<u8>, coding: Coding) {
     if coding != Coding::Identity {
@@ -126,11 +129,10 @@ pub(super) fn write_coding(lines: &mut Vec<u8>, coding: Coding) {
     }
 }
 
-/// Writes that another client may get a response that is coded otherwise.
+/// Writes that another client may get another response; with `by_coding`, one that is coded otherwise too.
 pub(super) fn write_vary(lines: &mut Vec<u8>, by_coding: bool) {
-    if by_coding {
-        write_field(lines, "Vary", b"Accept-Encoding");
-    }
+    let all = if by_coding { "Accept, Last-Event-ID, Accept-Encoding" } else { VARY };
+    write_field(lines, "Vary", all.as_bytes());
 }
 
 /// Whether what is read is compressed for those who ask.

@@ -169,6 +169,7 @@ fn now_only(stream: &Stream, tail: u64) -> Reply {
     Reply::new(200)
         .field("Content-Type", stream.kind.as_str())
         .field("Cache-Control", "no-store")
+        .field("Vary", coded::VARY)
         .next(stream, tail)
         .field("Stream-Up-To-Date", "true")
         .closed_if(status.closed && status.tail == tail)
@@ -196,7 +197,7 @@ pub(super) fn range(
     let coding = coded.as_deref().map_or(Coding::Identity, Coded::coding);
     let etag = etag(stream, position, &extent, coding);
     let described = |reply: Reply| {
-        let reply = described(visit, reply, stream, &extent).field("ETag", &etag);
+        let reply = described(visit, reply, stream, &extent, cursor.is_some()).field("ETag", &etag);
         if let Some(cursor) = cursor { reply.number("Stream-Cursor", cursor) } else { reply }
     };
     if visit.request.field_value("if-none-match").is_some_and(|wanted| names(wanted, &etag)) {
@@ -207,21 +208,29 @@ pub(super) fn range(
     Ok(Answer::Range(Range { stream: Arc::clone(stream), from: position, next: extent.next, reply, coded }))
 }
 
-fn described(visit: &Visit<'_>, reply: Reply, stream: &Stream, extent: &Extent) -> Reply {
-    let caching = caching(visit, stream);
+fn described(visit: &Visit<'_>, reply: Reply, stream: &Stream, extent: &Extent, is_polled: bool) -> Reply {
+    let caching = caching(visit, stream, extent, is_polled);
     let mut reply = reply.field("Cache-Control", caching).next(stream, extent.next);
     reply = reply.closed_if(extent.closed);
     coded::write_vary(&mut reply.lines, coded::varies(visit));
     if extent.up_to_date { reply.field("Stream-Up-To-Date", "true") } else { reply }
 }
 
-/// Caching policy of a part.
-fn caching(visit: &Visit<'_>, stream: &Stream) -> &'static str {
+/// Caching policy of a part. One that ends where a stream does now is another one soon, and that a stream is gone is known by
+/// asking: it may be kept, and is asked for each time. Others never change. Those who poll at the same place share a response for as
+/// long as the cursor stands (PROTOCOL.md, 10.1).
+fn caching(visit: &Visit<'_>, stream: &Stream, extent: &Extent, is_polled: bool) -> &'static str {
+    let is_final = extent.closed || !extent.up_to_date;
     // Where there are keys, a response is for whoever showed one.
     let is_private = stream.owner.is_some() || visit.request.holder().is_some();
-    match is_private {
-        true => "private, max-age=60, stale-while-revalidate=300",
-        false => "public, max-age=60, stale-while-revalidate=300",
+    match (is_final, is_private) {
+        // The address ends, and nobody but its holder is to read by it.
+        _ if super::is_signed(visit.request, visit.core) => "private, no-store",
+        (true, true) => "private, max-age=60, stale-while-revalidate=300",
+        (true, false) => "public, max-age=60, stale-while-revalidate=300",
+        (false, true) => "private, no-cache",
+        (false, false) if is_polled => "public, max-age=20",
+        (false, false) => "no-cache",
     }
 }
 
