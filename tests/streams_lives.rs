@@ -160,3 +160,45 @@ fn what_lived_in_memory_is_told_to_be_gone() {
     append(&edge, "a", "new");
     is_reset(&edge, &old, "epoch", &start);
 }
+
+/// A stream with a `Stream-TTL` went away under the page that showed it, and a kept response under the upstream that was still at work:
+/// only requests counted as use (PROTOCOL.md, 5.1: one with live readers does not expire).
+#[test]
+fn a_stream_in_use_does_not_expire() {
+    let edge = edge();
+    let make = |name: &str, field: &str| {
+        let fields = ["Content-Type: text/plain", field];
+        assert_eq!(edge.ask(&request("PUT", &path(name), &fields, "")).0.status(), 201);
+    };
+    make("followed", "Stream-TTL: 1");
+    make("both", "Stream-TTL: 1");
+    make("polled", "Stream-TTL: 1");
+    make("idle", "Stream-TTL: 1");
+    let soon = time::OffsetDateTime::now_utc() + time::Duration::seconds(2);
+    let soon = soon.format(&time::format_description::well_known::Rfc3339).expect("a time");
+    make("until", &format!("Stream-Expires-At: {soon}"));
+    let mut followed = Events::source(&edge, &path("followed"), None);
+    let mut both = Events::source(&edge, "/v1/stream?name=both", None);
+    let mut poll = edge.connect();
+    poll.send(get(&format!("{}?offset=-1&live=long-poll", path("polled")), &[]));
+    // The moment comes for the one that has one, and its reader is told; the others have been idle for longer than they may.
+    let mut until = Events::source(&edge, &path("until"), None);
+    let last = std::iter::from_fn(|| until.try_next().ok()).last().expect("an event");
+    assert_eq!(last.json()["streamGone"], true);
+    let gone = |name: &str| {
+        let mut wire = edge.connect();
+        wire.send(request("HEAD", &path(name), &[], ""));
+        wire.read_head().status() == 404
+    };
+    support::wait_until("the idle one to be gone", || gone("idle"));
+    for name in ["followed", "both", "polled"] {
+        append(&edge, name, "still here");
+    }
+    assert_eq!(followed.data().data, "still here");
+    assert_eq!(both.data().json()["data"], "still here");
+    assert_eq!(poll.read_answer().1.text(), "still here");
+    drop((followed, both));
+    support::wait_until("those that nobody reads any more to be gone", || {
+        ["followed", "both", "polled"].into_iter().all(gone)
+    });
+}

@@ -31,6 +31,7 @@ use super::offset::Offset;
 use super::producer::Producers;
 use super::redis::Remote;
 use super::wake::Bells;
+use crate::shard::clock::unix_millis;
 
 /// What all streams share.
 #[derive(Debug)]
@@ -267,9 +268,15 @@ impl Stream {
         self.lock().presence == Presence::Present
     }
 
+    /// Whether its time has passed. One that is followed or written is in use for as long as that lasts (PROTOCOL.md, 5.1), but
+    /// for one that was made to end at a moment.
     pub(super) fn is_over(&self, now: u64) -> bool {
-        let used = self.lock().used;
-        self.lifetime.end(used).is_some_and(|end| end <= now)
+        let mut state = self.lock();
+        if !state.watches.is_empty() {
+            state.used = state.used.max(now);
+        }
+        let is_in_use = matches!(self.lifetime, Lifetime::Idle(_)) && !state.watches.is_empty();
+        !is_in_use && self.lifetime.end(state.used).is_some_and(|end| end <= now)
     }
 
     /// Shows readers what has become durable.
@@ -336,6 +343,10 @@ impl Stream {
             }
             if state.watches.is_empty() {
                 state.frames = Default::default();
+                if matches!(self.lifetime, Lifetime::Idle(_)) {
+                    // Its time begins now.
+                    state.used = state.used.max(unix_millis());
+                }
             }
         }
     }

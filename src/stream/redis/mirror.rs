@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::meta::{self, Meta, Snapshot, Told};
 use super::remote::Remote;
 use super::scripts::{self, Call};
+use crate::stream::lifetime::Lifetime;
 use crate::stream::log::Log;
 use crate::stream::news::Heard;
 use crate::stream::stream::{Base, Presence, State, Stream};
@@ -200,9 +201,10 @@ impl Remote {
 
     /// Lets go of what nobody has asked for in a while. Two mirrors of one stream would be one too many: only one that nobody
     /// else holds is let go of, and names are locked so that nobody can take hold of it.
-    pub(in crate::stream) fn forget_unused(&self, streams: &Streams, now: u64) {
+    pub(in crate::stream) fn forget_unused(self: &Arc<Self>, streams: &Streams, now: u64) {
         streams.chill();
         self.long.forget_unused(now);
+        self.keep_in_use(streams, now);
         let mut names = streams.names.write().unwrap_or_else(PoisonError::into_inner);
         names.retain(|_, stream| {
             if Arc::strong_count(stream) > 1 {
@@ -215,6 +217,25 @@ impl Remote {
             streams.common.held.fetch_sub(stream.cost() + state.clear(), Ordering::Relaxed);
             false
         });
+    }
+}
+
+impl Remote {
+    /// Tells Redis that streams are in use which are followed or written here, before the time passes that it keeps them unused.
+    fn keep_in_use(self: &Arc<Self>, streams: &Streams, now: u64) {
+        let is_due = |stream: &&Arc<Stream>| {
+            let Lifetime::Idle(seconds) = stream.lifetime else { return false };
+            let mut state = stream.lock();
+            let is_due = !state.watches.is_empty() && state.used.saturating_add(seconds * 250) <= now;
+            if is_due {
+                state.used = now;
+            }
+            is_due
+        };
+        let due: Vec<Arc<Stream>> = streams.read().values().filter(is_due).cloned().collect();
+        if let Some(streams) = self.streams().filter(|_| !due.is_empty()) {
+            due.iter().for_each(|stream| self.ask_for(&streams, &stream.name, true, None));
+        }
     }
 }
 
