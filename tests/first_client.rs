@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use support::kept::{
-    ABANDONED, ANSWER_BYTES, Begun, CHUNK_BYTES, Keep, Reader, assert_same, begin, events, pour, rest,
+    ABANDONED, ANSWER_BYTES, Begun, CHUNK_BYTES, Keep, Reader, assert_same, begin, chunks, events, pour,
+    pour_chunks, rest,
 };
 use support::streams::request;
 use support::{
@@ -183,22 +184,35 @@ fn a_client_that_never_reads_is_let_go_while_the_answer_goes_on() {
 fn one_that_reads_a_little_in_time_stays() {
     let answer = events(ANSWER_BYTES);
     let upstream = Upstream::listen();
-    let edge = Keep::Memory.edge(&upstream, "\n[timeouts]\nclient_stall = \"2s\"\n");
+    let edge = Keep::Memory.edge(&upstream, "\n[timeouts]\nclient_stall = \"6s\"\n");
+    let wire = chunks(&answer);
+    let another = wire.clone();
     let Begun { mut client, peer, location } = begin(&edge, &upstream);
-    let pouring = pour(peer, &answer);
+    let pouring = pour_chunks(peer, wire);
+    // Another one that reads nothing, until its time is over.
+    let stalled = begin(&edge, &upstream);
+    let others = pour_chunks(stalled.peer, another);
     let (_never, pace) = std::sync::mpsc::channel::<()>();
     let mut got = Vec::new();
-    // Nobody sends on it; its time-out is the pace, at which a part takes longer than the limit.
-    for _ in 0..30 {
-        let _ = pace.recv_timeout(Duration::from_millis(100));
-        got.extend(client.read_chunks(128 * 1024));
-    }
-    pouring.join().expect("the upstream").send(LAST_CHUNK);
-    assert_same(&Reader::new(&edge, &location).read_to_end(), &answer);
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| edge.wait_metric(ABANDONED, &[], 1.0));
+        while !other.is_finished() {
+            // Nobody sends on it; its time-out is the pace.
+            let _ = pace.recv_timeout(Duration::from_millis(100));
+            got.extend(client.read_chunks(16 * 1024));
+        }
+    });
+    assert!(got.len() < answer.len() / 2, "{} bytes: it was not slow", got.len());
+    // It reads on at once.
+    let ends = std::thread::spawn(|| {
+        [others, pouring].into_iter().for_each(|upstream| upstream.join().expect("it").send(LAST_CHUNK));
+    });
     let (more, end) = rest(&mut client);
     got.extend(more);
     assert_same(&got, &answer);
     assert_eq!(end, End::Whole);
+    ends.join().expect("the upstreams");
+    assert_same(&Reader::new(&edge, &location).read_to_end(), &answer);
 }
 
 #[test]

@@ -105,21 +105,29 @@ fn a_body_that_ends_by_close_goes_on_likewise() {
 fn an_upstream_that_falls_silent_is_given_up() {
     let answer = events(ANSWER_BYTES);
     let answer = answer.strip_suffix(b"data: [DONE]\n\n").expect("its end");
-    for keep in Keep::all() {
-        let upstream = Upstream::listen();
-        let edge = keep.edge(&upstream, "\n[timeouts]\nidle = \"1s\"\nclient_stall = \"1m\"\n");
-        let Begun { mut client, peer, location } = begin(&edge, &upstream);
-        let mut peer = pour(peer, answer).join().expect("the upstream");
-        let kept = Reader::new(&edge, &location).read_to_end();
-        assert_eq!(edge.metric(STREAMS, &[]), 1.0);
-        assert_eq!(error_event_code(kept.strip_prefix(answer).expect("all of it")), "upstream_idle_timeout");
-        let (got, end) = rest(&mut client);
-        assert_same(&got, &kept);
-        assert_eq!(end, End::Closed);
-        peer.wait_closed();
-        edge.wait_metric(OUTCOMES, &["outcome=\"timeout_idle\""], 1.0);
-        assert_eq!(edge.metric(STREAMS, &[]), 0.0);
-    }
+    // Beside each other, since it takes the same time.
+    std::thread::scope(|scope| {
+        for keep in Keep::all() {
+            scope.spawn(move || {
+                let upstream = Upstream::listen();
+                // The upstream's pauses are no longer than this, as long as it has something to write.
+                let limits = "\n[timeouts]\nidle = \"5s\"\nclient_stall = \"1h\"\n";
+                let edge = keep.edge(&upstream, limits);
+                let Begun { mut client, peer, location } = begin(&edge, &upstream);
+                let mut peer = pour(peer, answer).join().expect("the upstream");
+                let kept = Reader::new(&edge, &location).read_to_end();
+                assert_eq!(edge.metric(STREAMS, &[]), 1.0);
+                let error = kept.strip_prefix(answer).expect("all of it");
+                assert_eq!(error_event_code(error), "upstream_idle_timeout");
+                let (got, end) = rest(&mut client);
+                assert_same(&got, &kept);
+                assert_eq!(end, End::Closed);
+                peer.wait_closed();
+                edge.wait_metric(OUTCOMES, &["outcome=\"timeout_idle\""], 1.0);
+                assert_eq!(edge.metric(STREAMS, &[]), 0.0);
+            });
+        }
+    });
 }
 
 /// Redis goes away while the client is behind. What it would read next is there alone, so it waits, and so does the upstream,

@@ -91,8 +91,17 @@ pub fn begin_with(edge: &Edge, upstream: &Upstream, request: &[u8]) -> Begun {
 }
 
 /// Writes `answer` as the upstream, as fast as it is taken; gives the connection back when all of it was.
-pub fn pour(mut peer: Wire, answer: &[u8]) -> JoinHandle<Wire> {
-    let wire: Vec<u8> = answer.chunks(CHUNK_BYTES).flat_map(chunk).collect();
+pub fn pour(peer: Wire, answer: &[u8]) -> JoinHandle<Wire> {
+    pour_chunks(peer, chunks(answer))
+}
+
+/// An answer in chunks, as an upstream sends it.
+pub fn chunks(answer: &[u8]) -> Vec<u8> {
+    answer.chunks(CHUNK_BYTES).flat_map(chunk).collect()
+}
+
+/// The same, where a busy machine has no time to make the chunks meanwhile.
+pub fn pour_chunks(mut peer: Wire, wire: Vec<u8>) -> JoinHandle<Wire> {
     thread::spawn(move || {
         peer.send(wire);
         peer
