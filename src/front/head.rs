@@ -72,8 +72,13 @@ fn bar(head: &RequestHead<'_>, request: &Request, config: &Config, door: Door) -
     if is_keyed || (head.origin, head.fetch_site) == (None, None) {
         return Ok(());
     }
-    let is_safe = matches!(head.method, "GET" | "HEAD" | "OPTIONS");
-    if is_safe && door == Door::Public && !streams::is_read(path) {
+    let may_be_asked_by_anyone = match head.method {
+        // What there is, and nothing of it.
+        "OPTIONS" => true,
+        "GET" | "HEAD" => door == Door::Public && !streams::is_read(path),
+        _ => false,
+    };
+    if may_be_asked_by_anyone {
         return Ok(());
     }
     let cors = config.cors.as_ref().filter(|_| door == Door::Public);

@@ -43,6 +43,8 @@ pub enum InheritError {
     Unreadable(&'static str, String),
     /// A descriptor is named twice: each has one owner.
     Repeated(RawFd),
+    /// There is one admin listener, and more sockets are named for it.
+    SeveralAdmins,
     /// A descriptor is not what it is said to be.
     Descriptor(RawFd, io::Error),
 }
@@ -57,6 +59,9 @@ impl fmt::Display for InheritError {
             InheritError::Repeated(fd) => write!(
                 f,
                 "{VARIABLE} names the descriptor {fd} twice; it is set by whoever starts this process, and is not to be set by hand"
+            ),
+            InheritError::SeveralAdmins => f.write_str(
+                "more than one inherited socket is called `admin`; there is one admin listener, so name one of them (FileDescriptorName=)",
             ),
             InheritError::Descriptor(fd, error) => {
                 write!(f, "the inherited descriptor {fd} is no listening socket that can be used: {error}")
@@ -75,6 +80,9 @@ impl Inherited {
         let mut seen = HashSet::new();
         if let Some((_, fd)) = named.iter().find(|(_, fd)| !seen.insert(*fd)) {
             return Err(InheritError::Repeated(*fd));
+        }
+        if named.iter().filter(|(role, _)| role == "admin").count() > 1 {
+            return Err(InheritError::SeveralAdmins);
         }
         for (role, fd) in named {
             let taken = take_descriptor(fd).map_err(|error| InheritError::Descriptor(fd, error))?;
@@ -174,6 +182,19 @@ mod tests {
         let Err(error) = Inherited::take(&env) else { panic!("it was taken twice") };
         assert!(matches!(error, InheritError::Repeated(900)), "{error}");
         assert!(error.to_string().contains("names the descriptor 900 twice"), "{error}");
+    }
+
+    /// The last one was taken and the others closed without a word, so that whoever connected to them was refused.
+    #[test]
+    fn there_is_one_admin_listener() {
+        let own = std::process::id().to_string();
+        let env = |name: &str| match name {
+            "LISTEN_PID" => Some(own.clone().into()),
+            "LISTEN_FDS" => Some("3".into()),
+            "LISTEN_FDNAMES" => Some("admin:http:admin".into()),
+            _ => None,
+        };
+        assert!(matches!(Inherited::take(&env), Err(InheritError::SeveralAdmins)));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::sending::Sending;
 pub struct Request {
     /// The method. Those that nearly everybody uses are not copied.
     pub method: Cow<'static, str>,
-    /// Path and query, as they came.
+    /// The path in its one spelling, and the query as it came, unless a key stood in it that is not passed on.
     pub target: Box<str>,
     /// Where the path ends in it.
     pub(super) path_bytes: usize,
