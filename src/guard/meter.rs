@@ -263,11 +263,11 @@ impl Taken {
     /// It has used so many tokens, and is over.
     pub fn settle(self, used: u64, now: Nanos) {
         let meter = &self.limited.meter;
-        if self.tokens > 0 {
+        if let Some(share) = used.min(self.tokens).saturating_mul(1000).checked_div(self.tokens) {
             // Two at once may lose one of both: these are estimates.
             let learn =
                 |average: &AtomicU64, new| average.store((7 * average.load(Relaxed) + new) / 8, Relaxed);
-            learn(&meter.used_share, used.min(self.tokens).saturating_mul(1000) / self.tokens);
+            learn(&meter.used_share, share);
             learn(&meter.took, now.saturating_sub(self.since));
         }
         self.give_back(used, now);
