@@ -7,6 +7,7 @@ use super::secret::{Secret, secret};
 use super::units::{duration, size};
 use crate::stream::journal::Fsync;
 use crate::stream::redis::check_address;
+use crate::stream::subscription::Glob;
 use crate::stream::{APPEND_BYTES_MAX, Bounds};
 
 /// Less, and hardly anything could be kept.
@@ -79,6 +80,7 @@ impl Streams {
         let mut keep = Duration::ZERO;
         table.set("keep", duration, &mut keep);
         bounds.keep_ms = keep.as_millis() as u64;
+        table.set("shared", shared, &mut bounds.shared);
         table.set("fsync", fsync, &mut self.fsync);
         self.sign_key = table.get("sign_key", secret);
         table.set("keep_answers", duration, &mut self.keep_answers);
@@ -90,6 +92,11 @@ impl Streams {
         }
         self
     }
+}
+
+/// Patterns over the names of streams.
+fn shared(value: &Value<'_>) -> Result<Vec<Glob>, String> {
+    Ok(value.each(|item| Glob::parse(item.string()?).map_err(|bad| bad.to_string())))
 }
 
 /// `"never"`, `"reads"` or `"always"`.

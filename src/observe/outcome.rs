@@ -113,6 +113,8 @@ pub enum AppendRefusal {
     Gone,
     /// It is closed.
     Closed,
+    /// It is a kept response, to which only sedge appends.
+    Generated,
     /// It holds something else.
     ContentType,
     /// A newer session of the producer has taken over.
@@ -129,9 +131,10 @@ pub enum AppendRefusal {
 
 impl AppendRefusal {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [AppendRefusal; 8] = [
+    pub const ALL: [AppendRefusal; 9] = [
         AppendRefusal::Gone,
         AppendRefusal::Closed,
+        AppendRefusal::Generated,
         AppendRefusal::ContentType,
         AppendRefusal::StaleEpoch,
         AppendRefusal::Sequence,
@@ -145,6 +148,7 @@ impl AppendRefusal {
         match self {
             AppendRefusal::Gone => "gone",
             AppendRefusal::Closed => "closed",
+            AppendRefusal::Generated => "kept_response",
             AppendRefusal::ContentType => "content_type",
             AppendRefusal::StaleEpoch => "stale_epoch",
             AppendRefusal::Sequence => "sequence",

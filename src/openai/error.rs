@@ -110,6 +110,15 @@ impl ApiError {
         )
     }
 
+    /// A client has closed the durable stream that a response was kept in.
+    pub fn response_stopped() -> ApiError {
+        ApiError::new(
+            409,
+            "response_stopped",
+            "The response was stopped by closing its stream, so the rest of it is missing.",
+        )
+    }
+
     /// No upstream or page serves this path.
     pub fn no_route(method: &str, path: &str) -> ApiError {
         ApiError::new(

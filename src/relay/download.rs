@@ -89,6 +89,8 @@ pub enum Ending {
     Cut(Cut),
     /// The durable stream that it was written to has been deleted.
     Deleted,
+    /// The durable stream that it was written to has been closed by a client.
+    Stopped,
     /// Not at all: the client does not read, and gets the rest from the durable stream.
     Behind,
     /// The client left.
@@ -175,8 +177,8 @@ impl Download {
         if let Poll::Ready(timeout) = client.poll_expired(cx) {
             return Poll::Ready(Ending::Timeout(timeout));
         }
-        if self.tee.as_ref().is_some_and(|tee| tee.is_stopped(cx)) {
-            return Poll::Ready(Ending::Deleted);
+        if let Some(ending) = self.tee.as_ref().and_then(|tee| tee.stopped(cx)) {
+            return Poll::Ready(ending);
         }
         let mut spare: Option<Block> = None;
         loop {
@@ -306,8 +308,8 @@ impl Download {
         client: &Client,
         core: &Core,
     ) -> Poll<Option<Ending>> {
-        if self.tee.as_ref().is_some_and(|tee| tee.is_stopped(cx)) {
-            return Poll::Ready(Some(Ending::Deleted));
+        if let Some(ending) = self.tee.as_ref().and_then(|tee| tee.stopped(cx)) {
+            return Poll::Ready(Some(ending));
         }
         if self.ended {
             return Poll::Ready(Some(Ending::Finished));

@@ -61,7 +61,7 @@ impl Exchange<'_> {
                 Ending::Gone => drop(self.read_on(download, limits).await),
                 // All of it came at once, and was written before anyone looked whether somebody is there.
                 Ending::Finished => self.core.metrics.answers_drained.inc(),
-                Ending::Cut(_) | Ending::Timeout(_) | Ending::Deleted | Ending::Behind => {}
+                Ending::Cut(_) | Ending::Timeout(_) | Ending::Deleted | Ending::Stopped | Ending::Behind => {}
             }
             return (Outcome::ClientGone, After::Abort);
         }
@@ -72,7 +72,9 @@ impl Exchange<'_> {
             Ending::Gone | Ending::Cut(_) | Ending::Timeout(_) if download.terminal() => {
                 (Outcome::Finished, After::Close)
             }
-            Ending::Gone | Ending::Deleted | Ending::Behind => (Outcome::ClientGone, After::Abort),
+            Ending::Gone | Ending::Deleted | Ending::Stopped | Ending::Behind => {
+                (Outcome::ClientGone, After::Abort)
+            }
             Ending::Cut(cut) => self.part(download, &cut.error(), Outcome::UpstreamCut).await,
             Ending::Timeout(Timeout::ClientStall) => (Outcome::ClientStalled, After::Abort),
             Ending::Timeout(timeout) => {

@@ -8,7 +8,8 @@
 //! | the client reads more slowly than it comes | is read on | gets the rest from the stream ([`super::laggard`]) | goes on |
 //! | the client leaves, or reads nothing for too long | is read on | may come back as a reader | goes on |
 //! | what the client would read next is kept no more | is read on | an error event | goes on |
-//! | somebody deletes the stream | is cancelled | an error event | is gone |
+//! | a client closes the stream | is cancelled | an error event | keeps what there is |
+//! | a client deletes the stream | is cancelled | an error event | is gone |
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -106,7 +107,7 @@ impl Exchange<'_> {
         let error = self.error_of(&ending).filter(|_| !terminal);
         self.close_kept(answer, error.as_ref());
         match (&ending, error) {
-            (Ending::Deleted, Some(error)) => {
+            (Ending::Deleted | Ending::Stopped, Some(error)) => {
                 answer.download.cancel();
                 self.ledger.answer(&answer.download);
                 self.part(&answer.download, &error, Outcome::ClientGone).await
@@ -119,6 +120,7 @@ impl Exchange<'_> {
     fn error_of(&self, ending: &Ending) -> Option<ApiError> {
         match ending {
             Ending::Deleted => Some(ApiError::answer_deleted()),
+            Ending::Stopped => Some(ApiError::response_stopped()),
             Ending::Cut(cut) => Some(cut.error()),
             Ending::Timeout(timeout) => Some(self.timeout_error(*timeout)),
             Ending::Finished | Ending::Gone | Ending::Behind => None,

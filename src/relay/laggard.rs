@@ -139,8 +139,8 @@ impl Laggard {
             Poll::Pending => {}
         }
         // Whoever asks is told of what becomes readable from then on, so this comes before looking.
-        if download.tee.as_ref().is_none_or(|tee| tee.is_stopped(cx)) {
-            return Poll::Ready(Step::Ended(Ending::Deleted));
+        if let Some(ending) = download.tee.as_ref().map_or(Some(Ending::Deleted), |tee| tee.stopped(cx)) {
+            return Poll::Ready(Step::Ended(ending));
         }
         client.set_beat(Beat::Hold);
         loop {
@@ -306,7 +306,7 @@ impl Laggard {
             }
             if let Some(ending) = ready!(download.poll_unsent(cx, client, core)) {
                 return Poll::Ready(Some(match ending {
-                    Ending::Deleted => Step::Ended(ending),
+                    Ending::Deleted | Ending::Stopped => Step::Ended(ending),
                     ending => Step::Over(ending),
                 }));
             }

@@ -19,11 +19,12 @@ use std::task::Context;
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 
+use super::download::Ending;
 use crate::openai::ApiError;
 use crate::shard::clock::unix_millis;
 use crate::sse::{Blocks, blocks};
 use crate::stream::redis::Writer;
-use crate::stream::{Append, Hub, Refused, Seat, Stream, Streams};
+use crate::stream::{Append, Hub, Refused, Seat, Stopped, Stream, Streams};
 
 /// What such a stream holds.
 pub(super) const CONTENT_TYPE: &str = "text/event-stream";
@@ -132,8 +133,13 @@ impl Tee {
             return is_taken;
         }
         let stream = self.seat.stream();
-        let append =
-            Append { bytes: bytes.clone(), close, content_type: Some(CONTENT_TYPE), ..Append::default() };
+        let append = Append {
+            bytes: bytes.clone(),
+            close,
+            content_type: Some(CONTENT_TYPE),
+            own: true,
+            ..Append::default()
+        };
         let outcome = self.hub.append(stream, &append, unix_millis());
         // Somebody has deleted it, which stops the answer; or it cannot be kept, and its readers must not take it for whole.
         if let Err(refused) = &outcome.result {
@@ -145,10 +151,13 @@ impl Tee {
         outcome.result.is_ok()
     }
 
-    /// Whether somebody has deleted the stream; whoever asks is woken when it happens.
-    pub(super) fn is_stopped(&self, cx: &Context<'_>) -> bool {
+    /// How a client has ended the response by its stream: by deleting or by closing it. The caller is woken when it happens.
+    pub(super) fn stopped(&self, cx: &Context<'_>) -> Option<Ending> {
         self.seat.listen(cx);
-        !self.seat.stream().is_present()
+        self.seat.stream().stopped().map(|stopped| match stopped {
+            Stopped::Closed => Ending::Stopped,
+            Stopped::Deleted => Ending::Deleted,
+        })
     }
 
     /// The answer is over: whole, or not because of `error`.

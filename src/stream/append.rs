@@ -34,6 +34,8 @@ pub struct Append<'a> {
     pub seq: Option<&'a str>,
     /// Nothing comes after it.
     pub close: bool,
+    /// It is sedge's own word: what a response is kept with, and how it ends.
+    pub own: bool,
 }
 
 /// What became of it, and what has to be durable before anyone is told.
@@ -63,6 +65,8 @@ pub enum Refused {
     Gone,
     /// It is closed, and ends here.
     Closed(u64),
+    /// It is a kept response, to which nobody but sedge appends.
+    Generated,
     /// It holds something else.
     ContentType,
     /// A newer session of the producer has taken over.
@@ -89,6 +93,7 @@ impl Refused {
         match self {
             Refused::Gone => AppendRefusal::Gone,
             Refused::Closed(_) => AppendRefusal::Closed,
+            Refused::Generated => AppendRefusal::Generated,
             Refused::ContentType => AppendRefusal::ContentType,
             Refused::Fenced(_) => AppendRefusal::StaleEpoch,
             Refused::Gap(_) | Refused::BadStart | Refused::NotInSequence => AppendRefusal::Sequence,
@@ -130,6 +135,9 @@ impl Stream {
         if state.presence != Presence::Present {
             return Err(Refused::Gone);
         }
+        if self.generated && !append.own && !append.bytes.is_empty() {
+            return Err(Refused::Generated);
+        }
         let done =
             |state: &State, duplicate| Appended { tail: state.log.tail, closed: state.closed, duplicate };
         let bounds = self.common.bounds.load();
@@ -168,6 +176,7 @@ impl Stream {
             self.make_room(state, cost, &bounds)?;
         }
         self.put(state, append, now).map_err(Refused::Store)?;
+        state.stopped |= self.generated && append.close && !append.own;
         Ok(done(state, None))
     }
 

@@ -1,4 +1,6 @@
-//! How much of anything the streams may hold.
+//! How much of anything the streams may hold, and which of them every key may use.
+
+use super::subscription::Glob;
 
 /// What a stream costs beside its records, in bytes of memory: itself, its name, its place among the others.
 pub(super) const STREAM_OVERHEAD_BYTES: u64 = 1024;
@@ -35,6 +37,15 @@ pub struct Bounds {
     pub keep_records: usize,
     /// How old a record may become, in milliseconds; 0 is no limit.
     pub keep_ms: u64,
+    /// Streams that every key may use, whichever has made them.
+    pub shared: Vec<Glob>,
+}
+
+impl Bounds {
+    /// Whether every key may use the stream called `name`.
+    pub(in crate::stream) fn shares(&self, name: &str) -> bool {
+        self.shared.iter().any(|glob| glob.matches(name))
+    }
 }
 
 impl Default for Bounds {
@@ -47,6 +58,7 @@ impl Default for Bounds {
             keep_bytes: 0,
             keep_records: 0,
             keep_ms: 0,
+            shared: Vec::new(),
         }
     }
 }

@@ -35,19 +35,19 @@ pub struct Creation<'a> {
     pub closed: bool,
     /// What it goes on from.
     pub fork: Option<Fork<'a>>,
-    /// Whose it is, if not everyone's; a fork is whose its source is.
+    /// The name of the key that makes it, whose it is; none is everyone's.
     pub owner: Option<&'a str>,
     /// It is an answer: should this process end before it does, nobody else will end it.
     pub generated: bool,
 }
 
 impl Creation<'_> {
-    /// What it goes on from, if its maker may read that.
+    /// What it goes on from, if that is still the stream that its maker may read.
     pub(super) fn source(&self, found: Found) -> Result<Arc<Stream>, NotCreated> {
         match found {
-            Found::Present(source) if source.owner.as_deref() == self.owner => Ok(source),
+            Found::Present(source) if self.fork.is_some_and(|fork| fork.id == source.id) => Ok(source),
             Found::Present(_) | Found::Missing => Err(NotCreated::NoSource),
-            Found::Hidden => Err(NotCreated::SourceGone),
+            Found::Hidden(_) => Err(NotCreated::SourceGone),
         }
     }
 }
@@ -57,6 +57,8 @@ impl Creation<'_> {
 pub struct Fork<'a> {
     /// The name of the stream it goes on from.
     pub source: &'a str,
+    /// Its number.
+    pub id: u64,
     /// Where; its end, if nothing is said.
     pub offset: Option<Start>,
     /// How many bytes, or messages, after that.
@@ -79,6 +81,8 @@ pub struct Created {
 pub enum NotCreated {
     /// There is another of that name.
     Exists,
+    /// There is one of that name that belongs to another key.
+    Foreign,
     /// There are as many as there may be, or no memory is left for them.
     Full,
     /// There is no source of that name.
@@ -174,10 +178,12 @@ impl Streams {
             && forked
             && there.lifetime == *lifetime
             && closed == creation.closed
-            && there.owner.as_deref() == creation.owner;
+            && there.is_open_to(creation.owner);
         match matches {
             true => Ok(Created { stream: Arc::clone(there), new: false, ticket }),
-            false => Err(NotCreated::Exists),
+            // That there is a kept response is nobody else's business.
+            false if there.generated || there.is_open_to(creation.owner) => Err(NotCreated::Exists),
+            false => Err(NotCreated::Foreign),
         }
     }
 
@@ -236,7 +242,7 @@ impl Streams {
             epoch,
             lifetime,
             owner: creation.owner.map(Into::into),
-            is_response: creation.generated,
+            generated: creation.generated,
             base,
             common: Arc::clone(&self.common),
             heard: Heard::default(),

@@ -10,6 +10,8 @@
 //! | `offset.rs`, `kind.rs`, `lifetime.rs`, `producer.rs`, `json.rs` | the words of the protocol, and its rules |
 //! | `log.rs` | the records of one stream |
 //! | `stream.rs`, `page.rs`, `append.rs` | one stream: what is read from it, what is appended |
+//! | `access.rs` | which key may use a stream |
+//! | `stopped.rs` | a response that is being kept, ended by a client |
 //! | `streams.rs`, `create.rs` | all of them: by name, made, forked, deleted, over |
 //! | [`view`], [`cold`] | a part of a stream as events; its bytes from memory or disk |
 //! | [`render`], `text.rs`, `rendered.rs`, `parts.rs` | a part of a stream as events, step by step; whole characters; what readers hold, and share |
@@ -25,6 +27,7 @@
 //! | `bounds.rs` | how much there may be of anything |
 //! | `metrics.rs` | what is told of them in `GET /metrics` |
 
+mod access;
 mod append;
 mod asked;
 mod bounds;
@@ -50,6 +53,7 @@ pub mod redis;
 pub mod render;
 mod rendered;
 mod replay;
+mod stopped;
 #[expect(clippy::module_inception, reason = "one stream, in the room of streams")]
 mod stream;
 mod streams;
@@ -74,6 +78,7 @@ pub use page::{Extent, Page, Status, Unreadable};
 pub use parts::{PartKey, Parts};
 pub use producer::{Claim, NUMBER_MAX};
 pub use replay::{OpenError, Opened, open};
+pub use stopped::Stopped;
 pub use stream::{Frame, Look, Stream};
 pub use streams::{Found, Streams};
 pub use wake::{Hub, Seat};

@@ -305,7 +305,7 @@ impl Replay {
                 epoch,
                 lifetime,
                 owner,
-                is_response: generated,
+                generated,
                 base,
                 common: Arc::clone(&streams.common),
                 heard: Heard::default(),
@@ -331,7 +331,8 @@ impl Replay {
         for stream in cut {
             let bytes = Bytes::copy_from_slice(interrupted);
             let kind = stream.kind.as_str().to_owned();
-            let last = Append { bytes, content_type: Some(&kind), close: true, ..Append::default() };
+            let last =
+                Append { bytes, content_type: Some(&kind), close: true, own: true, ..Append::default() };
             let outcome = stream.append(&last, now);
             if outcome.result.is_err() {
                 stream.fail();

@@ -78,8 +78,8 @@ pub struct Stream {
     pub lifetime: Lifetime,
     /// Whose it is, if not everyone's: the name of a key.
     pub owner: Option<Box<str>>,
-    /// It is a response that is kept: somebody writes it until it is closed.
-    pub is_response: bool,
+    /// It is a kept response: nobody but sedge appends to it.
+    pub generated: bool,
     pub(super) base: Option<Base>,
     pub(super) common: Arc<Common>,
     pub(super) heard: Heard,
@@ -142,6 +142,8 @@ pub(super) struct State {
     pub(super) answer: Option<Box<str>>,
     /// Nothing more comes, and it is not whole.
     pub(super) failed: bool,
+    /// Of a kept response: a client has closed it, which stops its upstream.
+    pub(super) stopped: bool,
     /// Of a mirror: up to which place in the order of all appends it has all that is of this stream.
     pub(super) mirrored: u64,
     /// Of a mirror: it was heard that there is more, while nobody watched.

@@ -28,7 +28,7 @@ pub enum Found {
     /// A stream.
     Present(Arc<Stream>),
     /// One that was deleted and is kept for its forks.
-    Hidden,
+    Hidden(Arc<Stream>),
     /// Nothing.
     Missing,
 }
@@ -167,15 +167,16 @@ impl Streams {
     pub fn find(&self, name: &str, now: u64) -> Found {
         let Some(stream) = self.read().get(name).cloned() else { return Found::Missing };
         if !stream.is_present() {
-            return Found::Hidden;
+            return Found::Hidden(stream);
         }
         if !stream.is_over(now) {
             return Found::Present(stream);
         }
         // Whatever becomes of the word that it is over: after a restart it is over again.
         let _ = self.delete(&stream);
-        match stream.lock().presence {
-            Presence::Hidden => Found::Hidden,
+        let presence = stream.lock().presence;
+        match presence {
+            Presence::Hidden => Found::Hidden(stream),
             _ => Found::Missing,
         }
     }
@@ -371,6 +372,7 @@ impl State {
             unseen: false,
             answer: None,
             failed: false,
+            stopped: false,
             mirrored: 0,
             behind: false,
             watches: Vec::new(),

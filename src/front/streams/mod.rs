@@ -16,6 +16,7 @@
 //! | file | what it owns |
 //! | --- | --- |
 //! | `target.rs` | names and queries |
+//! | `access.rs` | which key may use which stream |
 //! | `write.rs` | making, appending, closing, deleting |
 //! | `read.rs` | positions, metadata, what there is |
 //! | `live.rs`, `several.rs`, `merged.rs` | what is yet to come: of one stream, of many on one connection |
@@ -29,6 +30,7 @@
 //! | `control.rs`, `subscriptions.rs` | the reserved paths: who is woken by streams |
 //! | `reply.rs` | an answer on its way |
 
+mod access;
 mod awaited;
 mod coded;
 mod control;
@@ -71,7 +73,7 @@ use crate::relay::memo::Memo;
 use crate::relay::request::Request;
 use crate::relay::writing::write_all;
 use crate::shard::clock::{Micros, Millis, unix_millis};
-use crate::stream::{Found, Hub, Stream, Streams};
+use crate::stream::{Hub, Streams};
 use crate::tell;
 
 /// What can be asked of a stream.
@@ -131,7 +133,7 @@ pub async fn answer_again(
     };
     let visit = Visit { client, core, request: &request };
     let decided = target::query(&request.target).map_err(bad_target).and_then(|query| {
-        let stream = visit.mine(stream).ok_or_else(|| visit.missing())?;
+        let stream = visit.allowed(stream)?;
         stream.touch(unix_millis());
         Ok(live::replay(&visit, &stream, query.starting_after))
     });
@@ -163,66 +165,6 @@ impl Visit<'_> {
             (false, true) => format!("https://{host}{path}"),
             (false, false) => format!("http://{host}{path}"),
         }
-    }
-
-    fn missing(&self) -> ApiError {
-        ApiError::new(404, "stream_not_found", format!("There is no stream at {}.", self.request.path()))
-    }
-
-    /// What a name leads to. With `used` it counts as read.
-    async fn reach(&self, name: &str, used: bool) -> Result<Found, ApiError> {
-        let found = self.streams().reach(name, unix_millis(), used).await;
-        found.map_err(|error| write::unavailable(&error))
-    }
-
-    /// The stream of that name, for whoever asks here.
-    async fn find(&self, name: &str) -> Result<Arc<Stream>, ApiError> {
-        self.admit(self.reach(name, false).await?)
-    }
-
-    /// Appends to the stream of that name. What is remembered of one in Redis is enough for that: whether it is still the same is
-    /// found out with the append.
-    async fn append(&self, name: &str, body: &[u8]) -> Result<Reply, ApiError> {
-        let remembered = self.streams().remote().and_then(|_| self.streams().remembered(name));
-        if let Some(stream) = remembered.and_then(|stream| self.mine(stream)) {
-            let reply = write::append(self, &stream, body).await?;
-            if reply.status != 404 {
-                return Ok(reply);
-            }
-        }
-        write::append(self, &self.find(name).await?, body).await
-    }
-
-    /// The stream of that name, for one who reads it. Who follows it can begin with what is known here, and goes on when more can be known.
-    async fn find_to_read(&self, name: &str, follows: bool) -> Result<Arc<Stream>, ApiError> {
-        match self.reach(name, true).await {
-            Ok(found) => self.admit(found),
-            Err(error) if follows => {
-                self.streams().remembered(name).and_then(|stream| self.mine(stream)).ok_or(error)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn admit(&self, found: Found) -> Result<Arc<Stream>, ApiError> {
-        match found {
-            Found::Present(stream) => self.mine(stream).ok_or_else(|| self.missing()),
-            Found::Hidden => Err(ApiError::new(
-                410,
-                "stream_gone",
-                "The stream was deleted; only its forks can still be read.",
-            )),
-            Found::Missing => Err(self.missing()),
-        }
-    }
-
-    /// The stream, if it is not somebody else's.
-    fn mine(&self, stream: Arc<Stream>) -> Option<Arc<Stream>> {
-        let is_mine = stream.owner.as_ref().is_none_or(|owner| {
-            self.request.holder().is_some_and(|holder| *holder.name == **owner)
-                || is_signed(self.request, self.core)
-        });
-        is_mine.then_some(stream)
     }
 }
 

@@ -128,7 +128,7 @@ fn resumes_response(request: &Request, stream: &Stream, query: &Query) -> bool {
     };
     let mut accepts = request.field_values("accept").peekable();
     let says_nothing = accepts.peek().is_none() || accepts.any(accepts_all);
-    let is_open = || stream.is_response && !stream.status().closed;
+    let is_open = || stream.generated && !stream.status().closed;
     query.offset.is_none() && says_nothing && is_open()
 }
 

@@ -107,7 +107,8 @@ async fn given(
         });
     };
     let now = core.shard.clock.micros() / 1000;
-    let answer = desk.answer(&core.hub, now, &id, question).await.map_err(|error| {
+    let key = request.holder().map(|holder| &*holder.name);
+    let answer = desk.answer(&core.hub, now, &id, question, key).await.map_err(|error| {
         let error = match error {
             NotKept::Store(error) => storage(&error),
             NotKept::Unavailable(error) => unavailable(&error),

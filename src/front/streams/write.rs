@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Visit;
+use super::access::of_another_key;
 use super::reply::Reply;
 use super::target;
 use crate::openai::ApiError;
@@ -16,7 +17,7 @@ use crate::shard::clock::unix_millis;
 use crate::stream::journal::{AppendError, Ticket};
 use crate::stream::redis::Unavailable;
 use crate::stream::{
-    Append, Appended, Claim, Creation, Fork, Form, Found, Kind, Lifetime, MESSAGES_MAX, Messages, NUMBER_MAX,
+    Append, Appended, Claim, Creation, Fork, Form, Kind, Lifetime, MESSAGES_MAX, Messages, NUMBER_MAX,
     NoMessages, NotCreated, NotDeleted, Refused, Stream, WORD_BYTES_MAX,
 };
 
@@ -37,22 +38,19 @@ pub(super) async fn create(visit: &Visit<'_>, name: &str, body: &[u8]) -> Result
             Some(target::name(path).map_err(|_| bad("Stream-Forked-From", "is no path of a stream"))?)
         }
     };
-    let fork = match &source {
-        None if field(request, "stream-fork-offset")?.is_some() => {
-            return Err(bad("Stream-Fork-Offset", "needs Stream-Forked-From beside it"));
-        }
-        None if field(request, "stream-fork-sub-offset")?.is_some() => {
-            return Err(bad("Stream-Fork-Sub-Offset", "needs Stream-Forked-From beside it"));
-        }
-        None => None,
-        Some(source) => Some(fork(request, source)?),
-    };
     let from = match &source {
         None => None,
-        Some(source) => match visit.reach(source, false).await? {
-            Found::Present(source) => Some(visit.mine(source).ok_or_else(no_source)?),
-            _ => None,
-        },
+        Some(source) => Some(visit.fork_source(source).await?),
+    };
+    let fork = match (&source, &from) {
+        (None, _) if field(request, "stream-fork-offset")?.is_some() => {
+            return Err(bad("Stream-Fork-Offset", "needs Stream-Forked-From beside it"));
+        }
+        (None, _) if field(request, "stream-fork-sub-offset")?.is_some() => {
+            return Err(bad("Stream-Fork-Sub-Offset", "needs Stream-Forked-From beside it"));
+        }
+        (Some(source), Some(from)) => Some(fork(request, source, from.id)?),
+        _ => None,
     };
     let form = kind.as_ref().map(|kind| kind.form).or(from.as_ref().map(|source| source.kind.form));
     let form = form.unwrap_or(Form::Binary);
@@ -69,8 +67,7 @@ pub(super) async fn create(visit: &Visit<'_>, name: &str, body: &[u8]) -> Result
         ends,
         closed: closes(request),
         fork,
-        // A fork holds what its source does, and so it is for the same eyes.
-        owner: from.as_ref().and_then(|source| source.owner.as_deref()),
+        owner: visit.key(),
         generated: false,
     };
     let created = visit.streams().begin(&creation, unix_millis()).await;
@@ -116,6 +113,7 @@ pub(super) async fn append(visit: &Visit<'_>, stream: &Arc<Stream>, body: &[u8])
         claim,
         seq: word(request, "stream-seq")?,
         close,
+        own: false,
     };
     let outcome = visit.hub().post(stream, &append, unix_millis()).await;
     durable(visit, outcome.ticket).await?;
@@ -146,6 +144,11 @@ fn refusal(stream: &Stream, refused: &Refused, claim: Option<Claim<'_>>, visit: 
                 .next(stream, tail)
                 .closed_if(true)
         }
+        Refused::Generated => error(
+            403,
+            "kept_response",
+            "The stream is a kept response, to which only sedge appends. `Stream-Closed: true` without a body stops it.".into(),
+        ),
         Refused::ContentType => error(
             409,
             "content_type_mismatch",
@@ -220,7 +223,7 @@ fn is_empty_list(body: &[u8]) -> bool {
     matches!(Messages::read(body), Err(NoMessages::Empty))
 }
 
-fn fork<'a>(request: &'a Request, source: &'a str) -> Result<Fork<'a>, ApiError> {
+fn fork<'a>(request: &'a Request, source: &'a str, id: u64) -> Result<Fork<'a>, ApiError> {
     let offset = match field(request, "stream-fork-offset")? {
         None => None,
         Some(text) => Some(
@@ -231,7 +234,7 @@ fn fork<'a>(request: &'a Request, source: &'a str) -> Result<Fork<'a>, ApiError>
         None => 0,
         Some(text) => number(text).ok_or_else(|| bad("Stream-Fork-Sub-Offset", "is no whole number"))?,
     };
-    Ok(Fork { source, offset, sub_offset })
+    Ok(Fork { source, id, offset, sub_offset })
 }
 
 fn lifetime(request: &Request) -> Result<Lifetime, ApiError> {
@@ -310,11 +313,10 @@ fn not_created(error: &NotCreated, name: &str) -> ApiError {
         NotCreated::Exists => {
             conflict("stream_exists", format!("There is a stream {name} already, and it is another one."))
         }
+        NotCreated::Foreign => of_another_key(),
         NotCreated::Full => full(),
         NotCreated::NoSource => no_source(),
-        NotCreated::SourceGone => {
-            conflict("stream_gone", "The stream that Stream-Forked-From names was deleted.".into())
-        }
+        NotCreated::SourceGone => source_gone(),
         NotCreated::SourceKind => conflict(
             "content_type_mismatch",
             "A fork holds what its source holds: leave Content-Type out.".into(),
@@ -328,8 +330,12 @@ fn not_created(error: &NotCreated, name: &str) -> ApiError {
     }
 }
 
-fn no_source() -> ApiError {
+pub(super) fn no_source() -> ApiError {
     ApiError::new(404, "stream_not_found", "There is no stream as Stream-Forked-From names it.")
+}
+
+pub(super) fn source_gone() -> ApiError {
+    ApiError::new(409, "stream_gone", "The stream that Stream-Forked-From names was deleted.")
 }
 
 /// Redis cannot be asked.

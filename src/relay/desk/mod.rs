@@ -195,7 +195,7 @@ impl Desk {
         Ok(desk)
     }
 
-    /// Answers what is asked of a subscription at `now` on the monotonic clock, once what the answer rests on is kept: a
+    /// Answers what is asked of a subscription with the key called `key`, at `now` on the monotonic clock, once what the answer rests on is kept: a
     /// refusal rests on what was kept before, too.
     ///
     /// # Errors
@@ -206,16 +206,19 @@ impl Desk {
         now: Millis,
         id: &str,
         question: Question,
+        key: Option<&str>,
     ) -> Result<Result<Reply, Refusal>, NotKept> {
         if let Some(remote) = self.streams.remote() {
-            return remote.answer_for(id.to_owned(), question).await.map_err(NotKept::Unavailable);
+            let answer = remote.answer_for(id.to_owned(), question, key.map(Into::into));
+            return answer.await.map_err(NotKept::Unavailable);
         }
         let found = match question.pattern(id) {
             Some(glob) => self.seek(id, &glob).await,
             None => None,
         };
-        let Asked { answer, stored } =
-            self.ask_about(now, found, |subscriptions, scene| subscriptions.answer(id, &question, scene));
+        let Asked { answer, stored } = self.ask_about(now, found, |subscriptions, scene| {
+            subscriptions.answer(id, &question, Scene { key, ..scene })
+        });
         let durable = hub.durable(stored.map_err(NotKept::Store)?).await;
         durable.map_err(|failure| NotKept::Store(AppendError::Stopped(failure)))?;
         Ok(answer)
@@ -285,7 +288,8 @@ impl Desk {
         let subscriptions = &mut inner.subscriptions;
         let before = subscriptions.next_due();
         let extents = Extents { streams: &self.streams, now };
-        let scene = Scene { now, source: &extents, memory: subscriptions.held() + self.streams.room() };
+        let scene =
+            Scene { now, source: &extents, key: None, memory: subscriptions.held() + self.streams.room() };
         let news = self.streams.news();
         // Whoever subscribes looks at the streams that there are: those that are made from here on are told.
         news.listen(true);

@@ -110,8 +110,8 @@ async fn carry_out(core: &Rc<Core>, desk: &Desk, hub: &Rc<Hub>, order: Order) {
 async fn announce(desk: &Desk, hub: &Rc<Hub>, announcement: &Announcement) -> bool {
     let now = unix_millis();
     let Found::Present(stream) = desk.streams.find(&announcement.stream, now) else { return false };
-    // One that belongs to somebody is nobody else's to write to.
-    if stream.owner.is_some() {
+    // One that belongs to another key is not to be written to.
+    if !stream.is_open_to(announcement.key.as_deref()) {
         return false;
     }
     let Some((bytes, ends)) = announcement.messages(&stream.kind) else { return false };

@@ -1,10 +1,11 @@
 -- Appends, closes, or both, if nothing stands against it, and judges in the protocol's order (PROTOCOL.md, 5.2 and 5.2.1).
 -- ARGV: name, number, bytes, ends, event, content type is the stream's, producer, its epoch, its number, sequence word, close,
--- bound on producers, bytes, records and age in ms that are kept.
+-- bound on producers, bytes, records and age in ms that are kept, whether it is sedge's own word.
 local name, id, bytes, ends, event, fits = unpack(ARGV, 2, 7)
 local producer, session, number, word, close = unpack(ARGV, 8, 12)
 local max_producers, keep_bytes, keep_records, keep_ms =
   tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16])
+local own = ARGV[17] == '1'
 
 -- Byte by byte: the order of Lua's strings is the locale's.
 local function is_after(one, other)
@@ -30,6 +31,8 @@ local function doubts()
 end
 
 if not meta or meta.id ~= id or meta.presence ~= 'p' then return { 'gone' } end
+-- A kept response, which has the node that makes it.
+if meta.node and not own and #bytes > 0 then return { 'generated' } end
 local verdict, last = 'accept', nil
 if producer ~= '' then
   local known = redis.call('HGET', key('p', name), producer)
@@ -94,7 +97,10 @@ if word ~= '' then set('seq', word) end
 if close == '1' then
   set('closed', '1')
   if claim ~= '' then set('closer', claim) end
-  if meta.node then redis.call('SREM', key('g', meta.node), name) end
+  if meta.node then
+    redis.call('SREM', key('g', meta.node), name)
+    if not own then set('stopped', '1') end
+  end
 end
 redis.call('HSET', key('s', name), unpack(fields))
 follow_up(meta, keep_bytes, keep_records, keep_ms)

@@ -22,6 +22,8 @@ pub(super) struct Kept {
     pub(super) claim: Option<(Box<str>, u64, u64)>,
     pub(super) seq: Option<Box<str>>,
     pub(super) close: bool,
+    /// It is sedge's own word.
+    pub(super) own: bool,
 }
 
 impl Kept {
@@ -34,6 +36,7 @@ impl Kept {
             claim: append.claim.map(|claim| (claim.id.into(), claim.epoch, claim.seq)),
             seq: append.seq.map(Into::into),
             close: append.close,
+            own: append.own,
         }
     }
 }
@@ -66,7 +69,7 @@ impl Remote {
             None => call.text(None).text(None).text(None),
         };
         let call = call.text(append.seq.as_deref()).flag(append.close).number(bounds.producers as u64);
-        let answer = self.link.call(keeps(call, &bounds));
+        let answer = self.link.call(keeps(call, &bounds).flag(append.own));
         let answer = answer.await.map_err(Refused::Unavailable)?;
         let at = |place: usize| number(answer.get(place)).map_err(Refused::Unavailable);
         match text(answer.first()) {
@@ -78,6 +81,7 @@ impl Remote {
             "duplicate" => Ok(Appended { duplicate: Some(at(1)?), tail: at(2)?, closed: at(3)? == 1 }),
             "gone" => Err(Refused::Gone),
             "closed" => Err(Refused::Closed(at(1)?)),
+            "generated" => Err(Refused::Generated),
             "kind" => Err(Refused::ContentType),
             "fenced" => Err(Refused::Fenced(at(1)?)),
             "gap" => Err(Refused::Gap(at(1)?)),
@@ -123,6 +127,7 @@ impl Stream {
             }
             state.visible = state.log.tail;
             (state.closed, state.closed_visible) = (appended.closed, appended.closed);
+            state.stopped |= self.generated && append.close && !append.own;
             state.mirrored = state.mirrored.max(order);
             state.used = state.used.max(crate::shard::clock::unix_millis());
             state.account(held, &self.common);

@@ -2,7 +2,7 @@
 -- ARGV: id, version that was loaded (none if it is new), head, whether it is idle, when something happens by itself (or
 -- nothing), whether the streams of its pattern are found, pattern, wake stream, how long to wait if it has something to do, bound
 -- on subscriptions, number of the wake stream if something is appended to it, bytes, ends, bytes, records and age in ms that are
--- kept, and then the links that have changed: path, link (none if it is gone).
+-- kept, the key that it is made with if it is new, and then the links that have changed: path, link (none if it is gone).
 --
 -- The fields of a subscription: `version`; `head`, JSON, see record.rs; `rests`, see `rouse`; `filled`; `wake`.
 local id, expected, head, idle, due, filled, glob, wake = unpack(ARGV, 2, 9)
@@ -28,7 +28,9 @@ if expected == '' and glob ~= '' then
   redis.call('HSET', P .. 'globs', id, glob .. '\n' .. wake)
   redis.call('INCR', P .. 'globs:version')
 end
-for i = 18, #ARGV, 2 do
+if expected == '' and ARGV[18] ~= '' then redis.call('HSET', this, 'key', ARGV[18]) end
+local who = key_of(id)
+for i = 19, #ARGV, 2 do
   local path, link = ARGV[i], ARGV[i + 1]
   if link == '' then
     redis.call('HDEL', key('k', id), path)
@@ -44,7 +46,7 @@ end
 local is_quiet = true
 for _, path in ipairs(redis.call('SMEMBERS', key('q', id))) do
   local link = redis.call('HGET', key('k', id), path)
-  if not link or is_done(link, extent(path)) then
+  if not link or is_done(link, extent(path, who)) then
     redis.call('SREM', key('q', id), path)
   else
     is_quiet = false

@@ -199,12 +199,18 @@ local function follow_up(meta, keep_bytes, keep_records, keep_ms)
   tell(meta, meta.tail, meta.closed or '0')
 end
 
--- A stream as subscriptions see it, if they do: one that belongs to somebody is nobody else's.
-local function extent(name)
+-- Whether a stream of this owner, shared or not, is open to the key of that name; see access.rs.
+local function is_open(owner, shared, who) return not owner or owner == who or shared == '1' end
+
+-- The key whose subscription it is.
+local function key_of(id) return redis.call('HGET', key('u', id), 'key') or '' end
+
+-- A stream as subscriptions of the key `who` see it, if they do.
+local function extent(name, who)
   local it = redis.call(
-    'HMGET', key('s', name), 'id', 'epoch', 'start', 'tail', 'presence', 'owner', 'ttl', 'used', 'until'
+    'HMGET', key('s', name), 'id', 'epoch', 'start', 'tail', 'presence', 'owner', 'ttl', 'used', 'until', 'shared'
   )
-  if it[5] ~= 'p' or it[6] then return nil end
+  if it[5] ~= 'p' or not is_open(it[6], it[10], who) then return nil end
   local at = over_at({ ttl = it[7], used = it[8], ['until'] = it[9] })
   if at and at <= NOW then return nil end
   return { id = it[1], epoch = it[2], start = it[3], tail = it[4] }

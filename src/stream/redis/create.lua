@@ -1,10 +1,11 @@
 -- Makes a stream, unless there is one of that name.
 -- ARGV: name, kind, epoch, ttl, until, until as it was said, owner, closed, bytes, ends, node, source, number of the source,
--- position in it, depth, bound on streams, age that is kept in ms, bound on streams of a subscription, the version of the
--- patterns that the caller knows, and the subscriptions whose patterns match.
+-- position in it, depth, bound on streams, age that is kept in ms, bound on streams of a subscription, whether it is shared, the version
+-- of the patterns that the caller knows, and the subscriptions whose patterns match.
 local name, kind, epoch, ttl, until_at, until_text, owner = unpack(ARGV, 2, 8)
 local closed, bytes, ends, node, source, source_id, position, depth = unpack(ARGV, 9, 16)
 local max, keep_ms, max_links = tonumber(ARGV[17]), tonumber(ARGV[18]), tonumber(ARGV[19])
+local shared = ARGV[20] == '1' and '1' or ''
 
 -- The stream becomes one of the subscription's, new from its beginning on.
 local function link(id)
@@ -25,7 +26,9 @@ end
 
 -- Tells the subscriptions whose it is to be, and those whose it was before there was one.
 local function discover()
-  for i = 21, #ARGV do link(ARGV[i]) end
+  for i = 22, #ARGV do
+    if is_open(owner ~= '' and owner, shared, key_of(ARGV[i])) then link(ARGV[i]) end
+  end
   if redis.call('EXISTS', key('w', name)) == 1 then
     redis.call('HSET', key('s', name), 'watched', '1')
     rouse(name, true)
@@ -34,7 +37,7 @@ end
 
 if find(name, NOW) then return { 'there' } end
 if tonumber(redis.call('GET', P .. 'count') or '0') >= max then return { 'full' } end
-if owner == '' and ARGV[20] ~= globs_version() then return { 'globs' } end
+if ARGV[21] ~= globs_version() then return { 'globs' } end
 local meta = { name = name, start = '0', tail = '0' }
 local fields = {}
 local function set(what, value)
@@ -65,6 +68,7 @@ set('ttl', ttl)
 set('until', until_at)
 set('until_text', until_text)
 set('owner', owner)
+set('shared', shared)
 set('closed', closed)
 set('node', node)
 set('used', text(NOW))
@@ -82,5 +86,5 @@ if node ~= '' then
   redis.call('SADD', key('g', node), name)
 end
 schedule(meta, keep_ms)
-if owner == '' then discover() end
+discover()
 return { 'made' }

@@ -52,7 +52,7 @@ impl Remote {
             match self.find(streams, creation.name, false).await.map_err(gone)? {
                 Found::Present(stream) if new => return Ok(Created { stream, new, ticket: None }),
                 Found::Present(there) => return streams.same(&there, creation, source.as_ref()),
-                Found::Hidden => return Err(NotCreated::Exists),
+                Found::Hidden(_) => return Err(NotCreated::Exists),
                 // Somebody has deleted it meanwhile.
                 Found::Missing => {}
             }
@@ -91,5 +91,6 @@ impl Remote {
             .number(bounds.streams as u64)
             .number(bounds.keep_ms)
             .number(STREAMS_MAX as u64)
+            .flag(!creation.generated && bounds.shares(creation.name))
     }
 }

@@ -1,5 +1,7 @@
--- A subscription ends. ARGV: id.
+-- A subscription ends. ARGV: id, the key that it is asked with.
 local id = ARGV[2]
+local who = key_of(id)
+if who ~= '' and who ~= ARGV[3] then return { 'foreign' } end
 for _, path in ipairs(redis.call('HKEYS', key('k', id))) do
   redis.call('SREM', key('w', path), id)
 end

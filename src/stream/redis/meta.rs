@@ -18,7 +18,10 @@ pub(super) struct Meta {
     pub(super) epoch: u64,
     pub(super) lifetime: Lifetime,
     pub(super) owner: Option<Box<str>>,
-    pub(super) is_response: bool,
+    /// It is a kept response.
+    pub(super) generated: bool,
+    /// A client has closed it while its response was still being made.
+    pub(super) stopped: bool,
     /// The stream that it goes on from, where, and how many forks that makes.
     pub(super) base: Option<(Box<str>, u64, u32)>,
     pub(super) start: u64,
@@ -119,7 +122,8 @@ fn read(flat: &[Value]) -> Result<Meta, Unavailable> {
         epoch: u64::from_str_radix(text(get("epoch")), 16).map_err(|_| garbled("an epoch is missing"))?,
         lifetime,
         owner: some("owner"),
-        is_response: some("node").is_some_and(|node| !node.is_empty()),
+        generated: some("node").is_some_and(|node| !node.is_empty()),
+        stopped: text(get("stopped")) == "1",
         base,
         start: whole("start")?,
         tail: whole("tail")?,

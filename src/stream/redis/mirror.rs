@@ -188,7 +188,7 @@ impl Remote {
             epoch: meta.epoch,
             lifetime: meta.lifetime.clone(),
             owner: meta.owner.clone(),
-            is_response: meta.is_response,
+            generated: meta.generated,
             base,
             common: Arc::clone(&streams.common),
             heard: Heard::default(),
@@ -298,6 +298,7 @@ impl Stream {
                 state.mirrored = state.mirrored.max(snapshot.order);
             }
             state.forks = meta.forks;
+            state.stopped = meta.stopped;
             if meta.hidden {
                 state.presence = Presence::Hidden;
             }

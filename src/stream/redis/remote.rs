@@ -190,7 +190,7 @@ impl Remote {
                 stream.touch(crate::shard::clock::unix_millis());
                 Found::Present(stream)
             }
-            Some(_) => Found::Hidden,
+            Some(stream) => Found::Hidden(stream),
         })
     }
 

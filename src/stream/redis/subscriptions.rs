@@ -80,7 +80,7 @@ impl Wakes {
 }
 
 impl Remote {
-    /// Answers what is asked of a subscription.
+    /// Answers what is asked of a subscription with the key called `key`.
     ///
     /// # Errors
     /// If Redis cannot be asked.
@@ -88,18 +88,22 @@ impl Remote {
         self: &Arc<Self>,
         id: String,
         question: Question,
+        key: Option<Box<str>>,
     ) -> Result<Result<Reply, Refusal>, Unavailable> {
         let me = Arc::clone(self);
         self.run(async move {
             match question {
                 Question::Delete => {
-                    me.link.call(Call::of(&scripts::FORGET).text(&*id)).await?;
-                    Ok(Ok(Reply { status: 204, body: Vec::new() }))
+                    let forget = Call::of(&scripts::FORGET).text(&*id).text(key.as_deref());
+                    match text(me.link.call(forget).await?.first()) {
+                        "foreign" => Ok(Err(Refusal::of_another_key())),
+                        _ => Ok(Ok(Reply { status: 204, body: Vec::new() })),
+                    }
                 }
-                Question::Put { .. } => me.make(&id, question).await,
+                Question::Put { .. } => me.make(&id, question, key).await,
                 question => {
                     let names = question.names(&id);
-                    let judged = me.step(&id, &Step::Asked(question), &names).await?;
+                    let judged = me.step(&id, &Step::Asked(question, key), &names).await?;
                     Ok(judged.map_or_else(|| Err(Refusal::not_found()), |judged| judged.answer))
                 }
             }
@@ -214,16 +218,18 @@ impl Remote {
         self: &Arc<Self>,
         id: &str,
         question: Question,
+        key: Option<Box<str>>,
     ) -> Result<Result<Reply, Refusal>, Unavailable> {
         let names = question.names(id);
-        let Some(judged) = self.step(id, &Step::Asked(question), &names).await? else {
+        let asked = Step::Asked(question, key);
+        let Some(judged) = self.step(id, &asked, &names).await? else {
             return Ok(Err(Refusal::not_found()));
         };
         let (Ok(made), Some(glob)) = (&judged.answer, judged.unfilled) else { return Ok(judged.answer) };
         let is_new = made.status == 201;
         let filled = self.fill(id, &glob).await?;
         if is_new && filled.is_err() {
-            self.link.call(Call::of(&scripts::FORGET).text(id)).await?;
+            self.link.call(Call::of(&scripts::FORGET).text(id).text(asked.key())).await?;
         }
         Ok(filled.map(|shown| Reply { status: made.status, ..shown }))
     }
@@ -284,7 +290,7 @@ impl Remote {
             if attempt > 1 {
                 pause(Duration::from_millis(1 + self.number() % (ATTEMPT_MS * attempt))).await;
             }
-            let Some(snapshot) = self.load(id, matches!(step, Step::Look), names).await? else {
+            let Some(snapshot) = self.load(id, step, names).await? else {
                 return Ok(None);
             };
             let judged = step.judge(id, snapshot, &keys, &mut guard(&self.ids));
@@ -294,7 +300,7 @@ impl Remote {
                 Unavailable::refused(why)
             })?;
             let Some(change) = judged.change.take() else { return Ok(Some(judged)) };
-            match self.commit(id, change).await? {
+            match self.commit(id, change, step.key()).await? {
                 Committed::Done => return Ok(Some(judged)),
                 Committed::Full => {
                     return Ok(Some(Judged { answer: Err(Refusal::full()), change: None, unfilled: None }));
@@ -305,13 +311,13 @@ impl Remote {
         Err(Unavailable::refused(format!("the subscription `{id}` is changed by too many at once")))
     }
 
-    async fn load(&self, id: &str, looks: bool, names: &[String]) -> Result<Option<Snapshot>, Unavailable> {
-        let load = Call::of(&scripts::LOAD).text(id).flag(looks);
+    async fn load(&self, id: &str, step: &Step, names: &[String]) -> Result<Option<Snapshot>, Unavailable> {
+        let load = Call::of(&scripts::LOAD).text(id).flag(matches!(step, Step::Look)).text(step.key());
         let load = names.iter().fold(load, |load, name| load.text(&**name));
         snapshot(self.link.call(load).await?)
     }
 
-    async fn commit(&self, id: &str, change: Change) -> Result<Committed, Unavailable> {
+    async fn commit(&self, id: &str, change: Change, key: Option<&str>) -> Result<Committed, Unavailable> {
         let due = change.due.map(|at| at.to_string());
         let call = Call::of(&scripts::COMMIT).text(id).text(&*change.version).bytes(&change.head);
         let call = call.flag(change.idle).text(due.as_deref()).flag(change.filled);
@@ -322,7 +328,7 @@ impl Remote {
             None => call.text(None).text(None).text(None),
         };
         let bounds = self.streams().map(|streams| streams.bounds()).unwrap_or_default();
-        let call = keeps(call, &bounds);
+        let call = keeps(call, &bounds).text(key);
         let call = change.links.iter().fold(call, |call, (path, link)| call.text(&**path).text(&**link));
         let answer = self.link.call(call).await?;
         match text(answer.first()) {

@@ -147,6 +147,7 @@ fn part(stream: &Stream, bytes: Bytes, seq: Option<u64>, close: bool) -> Kept {
         claim: seq.map(|seq| (PRODUCER.into(), 0, seq)),
         seq: None,
         close,
+        own: true,
     }
 }
 

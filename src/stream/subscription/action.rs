@@ -58,6 +58,8 @@ pub struct Announcement {
     pub wake_id: String,
     /// The path of the stream; it must be there, nobody makes it.
     pub stream: String,
+    /// The name of the key that may append to it.
+    pub key: Option<Box<str>>,
     /// The event, one JSON object.
     pub event: Vec<u8>,
 }

@@ -52,8 +52,8 @@ pub(in crate::stream) struct Snapshot {
 /// What happens to it.
 #[derive(Debug)]
 pub(in crate::stream) enum Step {
-    /// Something is asked of it.
-    Asked(Question),
+    /// Something is asked of it, with the key of that name.
+    Asked(Question, Option<Box<str>>),
     /// It was due.
     Look,
     /// Streams that its pattern may match are in the snapshot.
@@ -134,11 +134,17 @@ impl Known {
 }
 
 impl Source for Known {
-    fn extent(&self, path: &str) -> Option<Extent> {
+    /// They were chosen for the subscription's key when they were loaded.
+    fn extent(&self, path: &str, _: Option<&str>) -> Option<Extent> {
         self.0.get(path).copied().flatten()
     }
 
-    fn matching(&self, wants: &dyn Fn(&str) -> bool, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>) {
+    fn matching(
+        &self,
+        wants: &dyn Fn(&str) -> bool,
+        _: Option<&str>,
+        visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>,
+    ) {
         for (path, extent) in self.0.iter().filter(|(path, _)| wants(path)) {
             if let Some(extent) = extent
                 && visit(path, *extent).is_break()
@@ -150,6 +156,14 @@ impl Source for Known {
 }
 
 impl Step {
+    /// The name of the key that it is asked with.
+    pub(in crate::stream) fn key(&self) -> Option<&str> {
+        match self {
+            Step::Asked(_, key) => key.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Judges it.
     ///
     /// # Errors
@@ -168,6 +182,7 @@ impl Step {
         let mut turn = Turn {
             now,
             source: &source,
+            key: self.key(),
             tokens: &keys.tokens,
             ids,
             // It is not kept here.
@@ -175,8 +190,13 @@ impl Step {
             actions: Vec::new(),
             watched: Vec::new(),
         };
+        if let (Step::Asked(question, key), Some(known)) = (self, &known)
+            && !known.answers(question, key.as_deref())
+        {
+            return Ok(Judged::only(Err(Refusal::of_another_key())));
+        }
         let (is_new, mut it) = match (self, known) {
-            (Step::Asked(Question::Put { body, origin, local }), known) => {
+            (Step::Asked(Question::Put { body, origin, local }, _), known) => {
                 let settings = match Settings::of(id, body, *local) {
                     Ok(settings) => settings,
                     Err(refusal) => return Ok(Judged::only(Err(refusal))),
@@ -239,7 +259,7 @@ impl Step {
         let kid = keys.signer.kid();
         let shown = |status, it: &Subscription| Reply { status, body: view::subscription(it, kid) };
         match self {
-            Step::Asked(question) => match question {
+            Step::Asked(question, _) => match question {
                 Question::Put { .. } | Question::Show => Ok(shown(if is_new { 201 } else { 200 }, it)),
                 Question::Add(body) => it.add_streams(body, turn),
                 Question::Remove(path) => Ok(it.remove_stream(path, turn)),

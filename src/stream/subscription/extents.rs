@@ -18,15 +18,20 @@ pub struct Extents<'a> {
 }
 
 impl Source for Extents<'_> {
-    fn extent(&self, path: &str) -> Option<Extent> {
+    fn extent(&self, path: &str, key: Option<&str>) -> Option<Extent> {
         match self.streams.find(path, self.now) {
-            Found::Present(stream) => extent(&stream),
-            Found::Hidden | Found::Missing => None,
+            Found::Present(stream) => extent(&stream, key),
+            Found::Hidden(_) | Found::Missing => None,
         }
     }
 
-    fn matching(&self, wants: &dyn Fn(&str) -> bool, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>) {
-        visit_each(self.streams.names(wants).iter(), visit);
+    fn matching(
+        &self,
+        wants: &dyn Fn(&str) -> bool,
+        key: Option<&str>,
+        visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>,
+    ) {
+        visit_each(self.streams.names(wants).iter(), key, visit);
     }
 }
 
@@ -42,22 +47,28 @@ pub struct Candidates<'a> {
 }
 
 impl Source for Candidates<'_> {
-    fn extent(&self, path: &str) -> Option<Extent> {
-        self.extents.extent(path)
+    fn extent(&self, path: &str, key: Option<&str>) -> Option<Extent> {
+        self.extents.extent(path, key)
     }
 
-    fn matching(&self, wants: &dyn Fn(&str) -> bool, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>) {
+    fn matching(
+        &self,
+        wants: &dyn Fn(&str) -> bool,
+        key: Option<&str>,
+        visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>,
+    ) {
         let candidates = self.found.iter().chain(self.made);
-        visit_each(candidates.filter(|stream| wants(&stream.name) && stream.is_present()), visit);
+        visit_each(candidates.filter(|stream| wants(&stream.name) && stream.is_present()), key, visit);
     }
 }
 
 fn visit_each<'a>(
     streams: impl Iterator<Item = &'a Arc<Stream>>,
+    key: Option<&str>,
     visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>,
 ) {
     for stream in streams {
-        if let Some(extent) = extent(stream)
+        if let Some(extent) = extent(stream, key)
             && visit(&stream.name, extent).is_break()
         {
             return;
@@ -65,9 +76,9 @@ fn visit_each<'a>(
     }
 }
 
-/// One that belongs to somebody is seen by nobody here: whose subscription it is, is not known.
-fn extent(stream: &Arc<Stream>) -> Option<Extent> {
-    if stream.owner.is_some() {
+/// A subscription sees what its key may use.
+fn extent(stream: &Arc<Stream>, key: Option<&str>) -> Option<Extent> {
+    if !stream.is_open_to(key) {
         return None;
     }
     stream.listen(true);

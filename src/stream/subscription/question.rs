@@ -59,6 +59,11 @@ impl Question {
         }
     }
 
+    /// Whether the token of a wake goes with it.
+    pub(super) fn has_token(&self) -> bool {
+        matches!(self, Question::Ack { .. } | Question::Callback { .. } | Question::Release { .. })
+    }
+
     /// Streams that it would make the subscription's.
     pub(in crate::stream) fn names(&self, id: &str) -> Vec<String> {
         match self {

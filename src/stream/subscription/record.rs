@@ -63,6 +63,9 @@ struct Made<'a> {
     settings: Cow<'a, Settings>,
     origin: Cow<'a, str>,
     created_at: UnixMillis,
+    /// The key whose it is; none is everyone's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -123,6 +126,7 @@ impl Subscription {
             settings: Cow::Borrowed(&self.settings),
             origin: Cow::Borrowed(&self.origin),
             created_at: self.created_at,
+            key: self.key.as_deref().map(Cow::Borrowed),
         });
         let record = Record {
             id: Cow::Borrowed(&self.id),
@@ -152,6 +156,7 @@ impl Record<'_> {
                 Subscription {
                     id: (&*self.id).into(),
                     life: self.life,
+                    key: made.key.map(Into::into),
                     hash: settings.hash(),
                     glob: settings.glob(),
                     settings,

@@ -15,6 +15,8 @@ pub enum Code {
     InvalidRequest,
     /// There is no such subscription, or none any more.
     NotFound,
+    /// It belongs to another key.
+    OfAnotherKey,
     /// There is one with this id and another configuration.
     AlreadyExists,
     /// The webhook's URL leads where none may.
@@ -43,6 +45,7 @@ impl Code {
         match self {
             Code::InvalidRequest => "INVALID_REQUEST",
             Code::NotFound => "SUBSCRIPTION_NOT_FOUND",
+            Code::OfAnotherKey => "SUBSCRIPTION_OF_ANOTHER_KEY",
             Code::AlreadyExists => "SUBSCRIPTION_ALREADY_EXISTS",
             Code::WebhookUrlRejected => "WEBHOOK_URL_REJECTED",
             Code::LimitReached => "SUBSCRIPTION_LIMIT_REACHED",
@@ -62,6 +65,7 @@ impl Code {
         match self {
             Code::InvalidRequest | Code::WebhookUrlRejected => 400,
             Code::TokenInvalid | Code::TokenExpired => 401,
+            Code::OfAnotherKey => 403,
             Code::NotFound => 404,
             Code::AlreadyExists
             | Code::Fenced
@@ -76,6 +80,7 @@ impl Code {
     const fn kind(self) -> &'static str {
         match self.status() {
             401 => "authentication_error",
+            403 => "permission_error",
             429 => "rate_limit_error",
             503 => "server_error",
             _ => "invalid_request_error",
@@ -125,6 +130,11 @@ impl Refusal {
     /// No subscription has this id.
     pub fn not_found() -> Refusal {
         Refusal::new(Code::NotFound, "There is no subscription with this id. Create it with PUT.")
+    }
+
+    /// It belongs to another key.
+    pub(in crate::stream) fn of_another_key() -> Refusal {
+        Refusal::new(Code::OfAnotherKey, "The subscription belongs to another key. Take another id.")
     }
 
     /// There are as many as there may be.

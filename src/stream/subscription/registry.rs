@@ -28,6 +28,8 @@ pub struct Scene<'a> {
     pub source: &'a dyn Source,
     /// Bytes of memory that all subscriptions may take.
     pub memory: u64,
+    /// The name of the key that it is asked with, if there is one.
+    pub key: Option<&'a str>,
 }
 
 /// All subscriptions of a server.
@@ -140,6 +142,9 @@ impl Subscriptions {
     /// # Errors
     /// If it is refused; see the questions.
     pub fn answer(&mut self, id: &str, question: &Question, scene: Scene<'_>) -> Result<Reply, Refusal> {
+        if self.all.get(id).is_some_and(|known| !known.answers(question, scene.key)) {
+            return Err(Refusal::of_another_key());
+        }
         match question {
             Question::Put { body, origin, local } => self.put(id, body, origin, *local, scene),
             Question::Show => self.get(id, scene),
@@ -249,8 +254,11 @@ impl Subscriptions {
 
     /// A stream was created. To be said once everyone can find it.
     pub fn created(&mut self, path: &str, scene: Scene<'_>) {
-        let Some(extent) = scene.source.extent(path) else { return };
-        for id in self.patterns.matching(path) {
+        let found = self.patterns.matching(path).into_iter().filter_map(|id| {
+            let key = self.all.get(&id)?.key.as_deref();
+            Some((scene.source.extent(path, key)?, id))
+        });
+        for (extent, id) in found.collect::<Vec<_>>() {
             if let Ok(Err(_)) = self.step(&id, scene, |it, turn| it.discover(path, extent, turn)) {
                 self.unlinked += 1;
             }
@@ -263,9 +271,11 @@ impl Subscriptions {
     pub fn changed(&mut self, path: &str, scene: Scene<'_>) -> bool {
         let Some((path, ids)) = self.watchers.get_key_value(path) else { return false };
         let (path, ids) = (Arc::clone(path), ids.clone());
-        let extent = scene.source.extent(&path);
         for id in ids {
-            let _ = self.step(&id, scene, |subscription, turn| subscription.look(&path, extent, turn));
+            let _ = self.step(&id, scene, |subscription, turn| {
+                let extent = scene.source.extent(&path, subscription.key.as_deref());
+                subscription.look(&path, extent, turn);
+            });
         }
         true
     }
@@ -360,17 +370,22 @@ impl Subscriptions {
         if patterns.is_empty() {
             return;
         }
-        scene.source.matching(&|path| !patterns.matching(path).is_empty(), &mut |path, extent| {
-            for id in patterns.matching(path) {
-                let Some(subscription) = all.get_mut(&id) else { continue };
-                let mut turn = turn(scene, 0, tokens, ids);
-                if subscription.link_by_glob(path, extent, |extent| extent.start, &mut turn).is_err() {
-                    *unlinked += 1;
+        let is_wanted = |path: &str| !patterns.matching(path).is_empty();
+        // A subscription sees what its key may use: those of one key are looked for together.
+        let keys: BTreeSet<_> = all.values().filter(|it| it.glob.is_some()).map(|it| it.key.clone()).collect();
+        for key in keys {
+            scene.source.matching(&is_wanted, key.as_deref(), &mut |path, extent| {
+                for id in patterns.matching(path) {
+                    let Some(subscription) = all.get_mut(&id).filter(|it| it.key == key) else { continue };
+                    let mut turn = turn(scene, 0, tokens, ids);
+                    if subscription.link_by_glob(path, extent, |extent| extent.start, &mut turn).is_err() {
+                        *unlinked += 1;
+                    }
+                    turn.watched.iter().for_each(|(path, _)| watch(watchers, path, &id));
                 }
-                turn.watched.iter().for_each(|(path, _)| watch(watchers, path, &id));
-            }
-            ControlFlow::Continue(())
-        });
+                ControlFlow::Continue(())
+            });
+        }
     }
 
     /// One step of a subscription, after what is due for it.
@@ -423,8 +438,9 @@ impl Subscriptions {
 }
 
 fn turn<'a>(scene: Scene<'a>, held: u64, tokens: &'a Tokens, ids: &'a mut Nonces) -> Turn<'a> {
-    let room = scene.memory.saturating_sub(held);
-    Turn { now: scene.now, source: scene.source, tokens, ids, room, actions: Vec::new(), watched: Vec::new() }
+    let Scene { now, source, memory, key } = scene;
+    let room = memory.saturating_sub(held);
+    Turn { now, source, key, tokens, ids, room, actions: Vec::new(), watched: Vec::new() }
 }
 
 fn watch(watchers: &mut HashMap<Arc<str>, Vec<Arc<str>>>, path: &Arc<str>, id: &Arc<str>) {

@@ -17,9 +17,14 @@ pub struct Extent {
 
 /// The streams.
 pub trait Source {
-    /// The stream at a path, if there is one.
-    fn extent(&self, path: &str) -> Option<Extent>;
+    /// The stream at a path, if there is one that the key called `key` may use.
+    fn extent(&self, path: &str, key: Option<&str>) -> Option<Extent>;
 
-    /// Every stream whose path is wanted, in any order, until a visit says that it was enough.
-    fn matching(&self, wants: &dyn Fn(&str) -> bool, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>);
+    /// Every such stream whose path is wanted, in any order, until a visit says that it was enough.
+    fn matching(
+        &self,
+        wants: &dyn Fn(&str) -> bool,
+        key: Option<&str>,
+        visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>,
+    );
 }

@@ -8,6 +8,7 @@ use super::glob::Glob;
 use super::links::{self, Full, How, Links, Look};
 use super::phase::Phase;
 use super::progress::{self, Progress};
+use super::question::Question;
 use super::record::Written;
 use super::refusal::{Code, Refusal};
 use super::settings::{self, Kind, Settings};
@@ -21,6 +22,8 @@ use crate::stream::offset::Offset;
 pub(super) struct Turn<'a> {
     pub(super) now: UnixMillis,
     pub(super) source: &'a dyn Source,
+    /// The name of the key that it is asked with.
+    pub(super) key: Option<&'a str>,
     pub(super) tokens: &'a Tokens,
     pub(super) ids: &'a mut Nonces,
     /// Bytes of memory that subscriptions may still take.
@@ -36,6 +39,8 @@ pub(super) struct Subscription {
     pub(super) id: Arc<str>,
     /// Which life of its id.
     pub(super) life: u64,
+    /// The name of the key that made it, whose it is; none is everyone's.
+    pub(super) key: Option<Box<str>>,
     pub(super) settings: Settings,
     pub(super) hash: [u8; 32],
     pub(super) glob: Option<Glob>,
@@ -66,6 +71,7 @@ impl Subscription {
         let mut subscription = Subscription {
             id: Arc::clone(id),
             life: turn.ids.next_u64(),
+            key: turn.key.map(Into::into),
             hash: settings.hash(),
             glob: settings.glob(),
             settings,
@@ -108,8 +114,13 @@ impl Subscription {
         }
     }
 
+    /// Whether it answers what is asked with the key called `key`. A wake's token is worth as much as its own key.
+    pub(super) fn answers(&self, question: &Question, key: Option<&str>) -> bool {
+        self.key.is_none() || self.key.as_deref() == key || question.has_token()
+    }
+
     fn link_explicitly(&mut self, path: Arc<str>, turn: &mut Turn<'_>) -> Result<(), Refusal> {
-        let extent = turn.source.extent(&path);
+        let extent = turn.source.extent(&path, self.key.as_deref());
         let link = self.links.link(&path, How::Explicit, extent, |extent| extent.tail, &mut turn.room);
         if link.map_err(too_many)? {
             turn.watched.push((path, true));
@@ -124,9 +135,9 @@ impl Subscription {
         from: impl Fn(&Extent) -> Offset,
     ) -> Result<(), Full> {
         let Some(glob) = self.glob.clone() else { return Ok(()) };
-        let source = turn.source;
+        let (source, key) = (turn.source, self.key.clone());
         let mut result = Ok(());
-        source.matching(&|path| glob.matches(path), &mut |path, extent| {
+        source.matching(&|path| glob.matches(path), key.as_deref(), &mut |path, extent| {
             result = self.link_by_glob(path, extent, &from, turn);
             if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
@@ -169,7 +180,7 @@ impl Subscription {
 
     /// Looks at one of its streams, without waking anyone yet.
     pub(super) fn refresh(&mut self, path: &Arc<str>, turn: &mut Turn<'_>) {
-        let extent = turn.source.extent(path);
+        let extent = turn.source.extent(path, self.key.as_deref());
         self.note(path, extent, turn);
     }
 

@@ -93,6 +93,7 @@ impl Subscription {
             id: Arc::clone(&self.id),
             wake_id: wake.id.clone(),
             stream: self.settings.wake_stream.clone().unwrap_or_default(),
+            key: self.key.clone(),
             event: view::event(&self.id, stream, wake.generation, turn.now),
         }));
         self.enter(Phase::Offered { wake, announced: false });

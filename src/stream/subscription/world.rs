@@ -23,11 +23,16 @@ pub(super) struct World {
 }
 
 impl Source for World {
-    fn extent(&self, path: &str) -> Option<Extent> {
+    fn extent(&self, path: &str, _: Option<&str>) -> Option<Extent> {
         self.streams.borrow().get(path).copied()
     }
 
-    fn matching(&self, wants: &dyn Fn(&str) -> bool, visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>) {
+    fn matching(
+        &self,
+        wants: &dyn Fn(&str) -> bool,
+        _: Option<&str>,
+        visit: &mut dyn FnMut(&str, Extent) -> ControlFlow<()>,
+    ) {
         for (path, extent) in self.streams.borrow().iter().filter(|(path, _)| wants(path)) {
             if visit(path, *extent).is_break() {
                 return;
@@ -42,7 +47,7 @@ impl World {
     }
 
     pub(super) fn scene(&self) -> Scene<'_> {
-        Scene { now: self.now.get(), source: self, memory: self.memory.get() }
+        Scene { now: self.now.get(), source: self, key: None, memory: self.memory.get() }
     }
 
     pub(super) fn pass(&self, ms: UnixMillis) {
@@ -67,7 +72,7 @@ impl World {
     }
 
     pub(super) fn tail(&self, path: &str) -> String {
-        self.extent(path).map_or_else(|| "-1".into(), |extent| extent.tail.to_string())
+        self.extent(path, None).map_or_else(|| "-1".into(), |extent| extent.tail.to_string())
     }
 }
 

@@ -114,7 +114,7 @@ impl Life {
     pub(super) fn publish(&mut self) {
         let path = self.dice.pick(&PATHS);
         let world = &self.server.world;
-        let there = world.extent(path).is_some();
+        let there = world.extent(path, None).is_some();
         let news = match (there, self.dice.below(12)) {
             (false, 0..6) => {
                 world.create(path, self.dice.below(3) as u64);

@@ -1,0 +1,17 @@
+//! Which key may use a stream: the one that has made it, and every key where the configuration shares it.
+
+use super::stream::Stream;
+
+impl Stream {
+    /// Whether the key called `key` may read it, append to it, close it, delete it, fork it and be woken by it. One that no key
+    /// has made is open to all; a kept response is never shared.
+    pub fn is_open_to(&self, key: Option<&str>) -> bool {
+        let Some(owner) = self.owner.as_deref() else { return true };
+        key == Some(owner) || self.is_shared()
+    }
+
+    /// Whether the configuration opens it to every key.
+    fn is_shared(&self) -> bool {
+        !self.generated && self.common.bounds.load().shares(&self.name)
+    }
+}
