@@ -1,5 +1,6 @@
 //! Who may come in: names, the SHA-256 of each one's key, and what each may ask for.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use super::document::{Table, Value};
@@ -60,6 +61,11 @@ pub(super) fn read(tables: &[Table<'_>], report: impl Fn(Problem)) -> Vec<Client
         }
     }
     keys
+}
+
+/// Bytes that the streams of each key may hold, by its name, where that is said.
+pub(super) fn quotas(keys: &[ClientKey]) -> HashMap<String, u64> {
+    keys.iter().filter_map(|key| Some((key.name.clone(), key.quota.stream_bytes?))).collect()
 }
 
 fn read_one(table: &Table<'_>, report: &impl Fn(Problem)) -> Vec<(ClientKey, Origin)> {

@@ -133,6 +133,8 @@ pub(super) fn load_in(
     if routes.is_empty() && !upstreams.is_empty() {
         routes.push(Route::everything(upstreams.len(), &settings.timeouts, settings.limits.max_body));
     }
+    let mut streams = settings.streams;
+    streams.bounds.quotas = super::keys::quotas(&settings.keys);
     let config = Config {
         listen,
         admin,
@@ -158,7 +160,7 @@ pub(super) fn load_in(
         cors: settings.cors,
         timeouts: settings.timeouts,
         limits: settings.limits,
-        streams: settings.streams,
+        streams,
         data_dir,
         heartbeat: settings.heartbeat.unwrap_or(DEFAULT_HEARTBEAT),
         drain_timeout: settings.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),

@@ -1,6 +1,7 @@
 //! What a key, a route or an upstream may use.
 
 use super::document::Table;
+use super::units::size;
 
 /// The highest limit on what comes in a minute: the cost of a single one must still be some time, 60 ns.
 const PER_MINUTE_MAX: u64 = 1_000_000_000;
@@ -10,6 +11,9 @@ const STREAMS_MAX: u64 = 100_000_000;
 
 /// The highest number of tokens that an answer can be limited to.
 const TOKENS_MAX: u64 = 1_000_000_000;
+
+/// Less, and hardly a stream fits.
+const STREAM_BYTES_MIN: u64 = 64 << 10;
 
 /// What an answer is taken to use whose request does not limit it, until it has said so itself.
 const ASSUMED_TOKENS: u64 = 1024;
@@ -25,6 +29,8 @@ pub struct Quota {
     pub streams: Option<u64>,
     /// Tokens that a request may ask for.
     pub max_tokens: Option<u64>,
+    /// Bytes that durable streams of a key may hold.
+    pub stream_bytes: Option<u64>,
     /// Tokens of an answer whose request names no most, as far as they have to be guessed.
     pub assumed_tokens: u64,
 }
@@ -36,6 +42,7 @@ impl Default for Quota {
             tokens_per_minute: None,
             streams: None,
             max_tokens: None,
+            stream_bytes: None,
             assumed_tokens: ASSUMED_TOKENS,
         }
     }
@@ -55,6 +62,9 @@ impl Quota {
         quota.tokens_per_minute = number("tokens_per_minute", PER_MINUTE_MAX);
         quota.streams = number("streams", STREAMS_MAX);
         quota.max_tokens = number("max_tokens", TOKENS_MAX);
+        if name.starts_with("[[key]]") {
+            quota.stream_bytes = limits.get("stream_bytes", size(STREAM_BYTES_MIN));
+        }
         if let Some(tokens) = number("assumed_tokens", TOKENS_MAX) {
             quota.assumed_tokens = tokens;
         }
@@ -71,9 +81,16 @@ impl Quota {
         self.max_tokens.is_some() || self.tokens_per_minute.is_some()
     }
 
-    /// Whether nothing is limited.
+    /// Whether no request is limited; what streams may hold is not the requests' business.
     pub fn is_unlimited(&self) -> bool {
-        let Quota { requests_per_minute, tokens_per_minute, streams, max_tokens, assumed_tokens: _ } = self;
+        let Quota {
+            requests_per_minute,
+            tokens_per_minute,
+            streams,
+            max_tokens,
+            stream_bytes: _,
+            assumed_tokens: _,
+        } = self;
         [requests_per_minute, tokens_per_minute, streams, max_tokens].iter().all(|limit| limit.is_none())
     }
 }

@@ -135,6 +135,8 @@ pub struct CoreMetrics {
     pub upstream_idle: Gauge,
     /// Answers that are read on although their client has left.
     pub answers_abandoned: Counter,
+    /// Answers that were to be kept and were not, for want of room or of storage.
+    pub answers_not_kept: Counter,
     /// Answers read to their end although their client had left.
     pub answers_drained: Counter,
     /// Second upstreams asked beside a slow first.

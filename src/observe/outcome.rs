@@ -123,6 +123,8 @@ pub enum AppendRefusal {
     Sequence,
     /// The stream knows as many producers as it may.
     TooManyProducers,
+    /// The streams of the key hold as much as they may.
+    Quota,
     /// No memory is left for streams.
     Full,
     /// It cannot be stored.
@@ -131,7 +133,7 @@ pub enum AppendRefusal {
 
 impl AppendRefusal {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [AppendRefusal; 9] = [
+    pub const ALL: [AppendRefusal; 10] = [
         AppendRefusal::Gone,
         AppendRefusal::Closed,
         AppendRefusal::Generated,
@@ -139,6 +141,7 @@ impl AppendRefusal {
         AppendRefusal::StaleEpoch,
         AppendRefusal::Sequence,
         AppendRefusal::TooManyProducers,
+        AppendRefusal::Quota,
         AppendRefusal::Full,
         AppendRefusal::Storage,
     ];
@@ -153,6 +156,7 @@ impl AppendRefusal {
             AppendRefusal::StaleEpoch => "stale_epoch",
             AppendRefusal::Sequence => "sequence",
             AppendRefusal::TooManyProducers => "too_many_producers",
+            AppendRefusal::Quota => "quota",
             AppendRefusal::Full => "full",
             AppendRefusal::Storage => "storage",
         }

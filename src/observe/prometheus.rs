@@ -167,6 +167,11 @@ fn upstreams(registry: &Registry, page: &mut Page<'_>) {
         sum(|core| core.answers_abandoned.get()),
     );
     page.counter(
+        "sedge_answers_not_kept_total",
+        "Answers that were to be durable streams and went on without, for want of room or of storage.",
+        sum(|core| core.answers_not_kept.get()),
+    );
+    page.counter(
         "sedge_answers_drained_total",
         "Answers read to their end although their client had left.",
         sum(|core| core.answers_drained.get()),

@@ -74,15 +74,6 @@ impl ApiError {
         )
     }
 
-    /// A request wants its answer kept, and Redis is not there to keep it.
-    pub fn cannot_be_kept() -> ApiError {
-        ApiError::new(
-            503,
-            "storage_unavailable",
-            "The answer cannot be kept: Redis cannot be reached. Ask again later, or without Sedge-Durable.",
-        )
-    }
-
     /// More of an answer was waiting to be kept than may wait, or Redis has lost what was kept of it.
     pub fn answer_not_kept() -> ApiError {
         ApiError::new(

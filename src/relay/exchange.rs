@@ -169,7 +169,6 @@ impl Exchange<'_> {
         self.admit(index)?;
         self.serve_by(index, route)?;
         self.request.durable |= route.durable;
-        self.can_keep()?;
         if let Some(after) = route.early_heartbeat
             && self.ledger.stream
             // Where its stream is stands in the head.
@@ -206,7 +205,7 @@ impl Exchange<'_> {
         let mut download = self.download(stream, &head, &learnt, framing, began);
         let mut ticket = None;
         if self.request.durable && head.status == 200 && learnt.events && !learnt.encoded {
-            (download.tee, ticket) = Box::pin(self.keep(&core)).await?;
+            (download.tee, ticket) = Box::pin(self.keep(&core)).await;
         }
         let out = match self.early {
             Some(_) => Vec::new(),

@@ -3,6 +3,7 @@
 //!
 //! | what happens | the upstream | the client | the stream |
 //! | --- | --- | --- | --- |
+//! | there is no room for it | is asked all the same | `Sedge-Durable: off` in its head | is none |
 //! | it ends | | the end | is closed |
 //! | it breaks off, or a limit passes | is given up | an error event | the same error event, and is closed |
 //! | the client reads more slowly than it comes | is read on | gets the rest from the stream ([`super::laggard`]) | goes on |
@@ -23,35 +24,47 @@ use super::download::{Ending, Framing};
 use super::exchange::{After, Answer, Counted, Exchange, millis};
 use super::laggard::{Laggard, Sides, Step};
 use super::ledger::outcome_of;
-use super::refusal::Failure;
 use super::tee::{CONTENT_TYPE, Tee};
 use crate::http::fields::write_field;
 use crate::observe::Outcome;
 use crate::openai::ApiError;
 use crate::shard::clock::unix_millis;
 use crate::stream::journal::Ticket;
-use crate::stream::{Creation, Kind, Lifetime, NotCreated};
+use crate::stream::{Created, Creation, Kind, Lifetime, NotCreated};
 
 impl Exchange<'_> {
-    /// Whether an answer could be kept now; asking an upstream for one that cannot be would be for nothing.
-    pub(super) fn can_keep(&self) -> Result<(), ApiError> {
-        let remote = self.core.shared.streams.remote();
-        if self.request.durable && remote.is_some_and(|remote| !remote.is_up()) {
-            return Err(ApiError::cannot_be_kept());
-        }
-        Ok(())
-    }
-
-    /// Makes the stream that the answer becomes, and says where it is.
-    pub(super) async fn keep(
-        &mut self,
-        core: &Rc<Core>,
-    ) -> Result<(Option<Box<Tee>>, Option<Ticket>), Failure> {
+    /// Makes the stream that the answer becomes, and says where it is. Where there is no room for it, or no storage, the answer
+    /// goes on without one, and its head says so.
+    pub(super) async fn keep(&mut self, core: &Rc<Core>) -> (Option<Box<Tee>>, Option<Ticket>) {
         // Where no key protects the response, its name does.
         let name = format!("gen_{}", core.nonces.borrow_mut().name());
+        let created = match self.make_stream(core, &name).await {
+            Ok(created) => created,
+            Err(error) => {
+                self.go_without(&error);
+                return (None, None);
+            }
+        };
+        let (streams, stream) = (&core.shared.streams, &created.stream);
+        core.hub.appended(created.ticket, stream);
+        let mut lines = Vec::with_capacity(128);
+        write_field(&mut lines, "Location", format!("/v1/stream/{name}").as_bytes());
+        let begin = stream.offset(stream.status().tail);
+        write_field(&mut lines, "Stream-Next-Offset", begin.to_string().as_bytes());
+        self.request.kept_at = Some(lines.into());
+        let named = self.request.path().ends_with("/responses");
+        (Some(Tee::new(stream, &core.hub, streams, named)), created.ticket)
+    }
+
+    async fn make_stream(&self, core: &Rc<Core>, name: &str) -> Result<Created, NotCreated> {
+        let streams = &core.shared.streams;
+        if let Some(remote) = streams.remote().filter(|remote| !remote.is_up()) {
+            // Nobody waits for it to come back.
+            return Err(NotCreated::Unavailable(remote.is_away()));
+        }
         let owner = self.request.holder().map(|holder| holder.name.to_string());
         let creation = Creation {
-            name: &name,
+            name,
             kind: Kind::new(CONTENT_TYPE),
             lifetime: Lifetime::Idle(self.settings.config.streams.keep_answers.as_secs().max(1)),
             bytes: Bytes::new(),
@@ -61,29 +74,20 @@ impl Exchange<'_> {
             owner: owner.as_deref(),
             generated: true,
         };
-        let streams = &core.shared.streams;
-        let created = streams.begin(&creation, unix_millis()).await.map_err(|error| match error {
-            NotCreated::Full => ApiError::new(
-                503,
-                "streams_full",
-                "The answer cannot be kept: there is no room for more durable streams. Ask again later, or without Sedge-Durable.",
-            ),
-            NotCreated::Unavailable(_) => ApiError::cannot_be_kept(),
-            _ => ApiError::new(
-                503,
-                "storage_failed",
-                "The answer cannot be kept: the disk has failed. The log says how.",
-            ),
-        })?;
-        let stream = &created.stream;
-        core.hub.appended(created.ticket, stream);
-        let mut lines = Vec::with_capacity(128);
-        write_field(&mut lines, "Location", format!("/v1/stream/{name}").as_bytes());
-        let begin = stream.offset(stream.status().tail);
-        write_field(&mut lines, "Stream-Next-Offset", begin.to_string().as_bytes());
+        streams.begin(&creation, unix_millis()).await
+    }
+
+    /// The answer is not kept.
+    fn go_without(&mut self, error: &NotCreated) {
+        let reason = match error {
+            NotCreated::Full => "full",
+            NotCreated::Quota(_) => "quota",
+            _ => "storage",
+        };
+        self.core.metrics.answers_not_kept.inc();
+        let mut lines = Vec::with_capacity(48);
+        write_field(&mut lines, "Sedge-Durable", format!("off; reason={reason}").as_bytes());
         self.request.kept_at = Some(lines.into());
-        let named = self.request.path().ends_with("/responses");
-        Ok((Some(Tee::new(stream, &core.hub, streams, named)), created.ticket))
     }
 
     /// The answer has ended for its client, in one way or another. It goes on for its stream if the upstream has not ended.

@@ -6,7 +6,7 @@ impl Stream {
     /// Whether the key called `key` may read it, append to it, close it, delete it, fork it and be woken by it. One that no key
     /// has made is open to all; a kept response is never shared.
     pub fn is_open_to(&self, key: Option<&str>) -> bool {
-        let Some(owner) = self.owner.as_deref() else { return true };
+        let Some(owner) = self.owner_name() else { return true };
         key == Some(owner) || self.is_shared()
     }
 

@@ -12,6 +12,7 @@ use super::bounds::Bounds;
 use super::entry::{self, Claimed, Entry, Trim};
 use super::journal::{AppendError, Ticket};
 use super::log::{Log, Record, Stored, overhead};
+use super::owners::{OverQuota, Weight};
 use super::producer::{Claim, Verdict};
 use super::redis::Unavailable;
 use super::stream::{Common, Pending, Presence, State, Stream};
@@ -79,6 +80,8 @@ pub enum Refused {
     TooManyProducers(usize),
     /// `Stream-Seq` is not greater than the last.
     NotInSequence,
+    /// The streams of its key hold as much as they may.
+    Quota(OverQuota),
     /// There is no memory left for streams.
     Full,
     /// It cannot be stored.
@@ -98,6 +101,7 @@ impl Refused {
             Refused::Fenced(_) => AppendRefusal::StaleEpoch,
             Refused::Gap(_) | Refused::BadStart | Refused::NotInSequence => AppendRefusal::Sequence,
             Refused::TooManyProducers(_) => AppendRefusal::TooManyProducers,
+            Refused::Quota(_) => AppendRefusal::Quota,
             Refused::Full => AppendRefusal::Full,
             Refused::Store(_) | Refused::Unavailable(_) => AppendRefusal::Storage,
         }
@@ -109,11 +113,12 @@ impl Stream {
     pub fn append(self: &Arc<Self>, append: &Append<'_>, now: u64) -> Outcome {
         let (outcome, visible) = {
             let mut state = self.lock();
-            let before = state.held();
+            let (before, weight) = (state.held(), state.log.weight());
             let result = self.take(&mut state, append, now);
             if matches!(result, Ok(Appended { duplicate: None, .. })) {
                 self.trim(&mut state, now);
             }
+            self.common.weigh(self.owner.as_deref(), weight, state.log.weight());
             let (after, held) = (state.held(), &self.common.held);
             if after >= before {
                 held.fetch_add(after - before, Ordering::Relaxed);
@@ -172,8 +177,9 @@ impl Stream {
             return Err(Refused::NotInSequence);
         }
         if !append.bytes.is_empty() {
-            let cost = append.bytes.len() as u64 + overhead(&append.ends, append.event);
-            self.make_room(state, cost, &bounds)?;
+            let (payload, beside) = (append.bytes.len() as u64, overhead(&append.ends, append.event));
+            self.make_room(state, payload + beside, &bounds)?;
+            self.keep_quota(state, Weight { payload, beside }, &bounds)?;
         }
         self.put(state, append, now).map_err(Refused::Store)?;
         state.stopped |= self.generated && append.close && !append.own;
@@ -197,6 +203,22 @@ impl Stream {
             return Err(Refused::Full);
         }
         state.log.trim(|log, _| before - log.held() >= over, &mut Vec::new());
+        Ok(())
+    }
+
+    /// Likewise where its key has too much.
+    fn keep_quota(&self, state: &mut State, more: Weight, bounds: &Bounds) -> Result<(), Refused> {
+        let Some(owner) = self.owner.as_deref().filter(|_| self.common.remote.is_none()) else {
+            return Ok(());
+        };
+        let before = state.log.weight();
+        let Some((over, quota)) = self.common.excess(owner, more, bounds) else { return Ok(()) };
+        let has = before.payload + before.beside;
+        if self.common.journal.is_some() || has < over || state.forks > 0 {
+            return Err(Refused::Quota(quota));
+        }
+        let left = |log: &Log| log.weight().payload + log.weight().beside;
+        state.log.trim(|log, _| has - left(log) >= over, &mut Vec::new());
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! How much of anything the streams may hold, and which of them every key may use.
 
+use std::collections::HashMap;
+
 use super::subscription::Glob;
 
 /// What a stream costs beside its records, in bytes of memory: itself, its name, its place among the others.
@@ -39,6 +41,8 @@ pub struct Bounds {
     pub keep_ms: u64,
     /// Streams that every key may use, whichever has made them.
     pub shared: Vec<Glob>,
+    /// Bytes that the streams of a key may hold, by its name, where that is said.
+    pub quotas: HashMap<String, u64>,
 }
 
 impl Bounds {
@@ -59,6 +63,7 @@ impl Default for Bounds {
             keep_records: 0,
             keep_ms: 0,
             shared: Vec::new(),
+            quotas: HashMap::new(),
         }
     }
 }

@@ -14,6 +14,7 @@ use super::log::overhead;
 use super::log::{Record, Stored};
 use super::news::Heard;
 use super::offset::Start;
+use super::owners::{OverQuota, Weight};
 use super::redis::Unavailable;
 use super::stream::{Base, Pending, Presence, State, Stream};
 use super::streams::{Found, Streams, guard};
@@ -83,6 +84,8 @@ pub enum NotCreated {
     Exists,
     /// There is one of that name that belongs to another key.
     Foreign,
+    /// The streams of its key hold as much as they may.
+    Quota(OverQuota),
     /// There are as many as there may be, or no memory is left for them.
     Full,
     /// There is no source of that name.
@@ -124,6 +127,17 @@ impl Streams {
         if names.len() >= bounds.streams || self.common.held() + cost > room {
             return Err(NotCreated::Full);
         }
+        let owner = creation.owner.map(|owner| self.common.owners.of(owner));
+        if let Some(owner) = &owner {
+            let payload = creation.bytes.len() as u64;
+            let more = Weight { payload, beside: cost - payload };
+            if let Some((_, quota)) = self.common.excess(owner, more, &bounds) {
+                return Err(NotCreated::Quota(quota));
+            }
+            if !self.common.may_own_more(owner, names.len(), &bounds) {
+                return Err(NotCreated::Full);
+            }
+        }
         if source.as_ref().is_some_and(|source| !source.is_present()) {
             return Err(NotCreated::SourceGone);
         }
@@ -133,6 +147,7 @@ impl Streams {
         };
         let stream = Arc::new(self.make(creation, base, now)?);
         self.common.held.fetch_add(stream.cost() + stream.lock().held(), Ordering::Relaxed);
+        self.common.own(&stream);
         if let Some(base) = &stream.base {
             base.source.lock().forks += 1;
         }
@@ -241,7 +256,7 @@ impl Streams {
             kind,
             epoch,
             lifetime,
-            owner: creation.owner.map(Into::into),
+            owner: creation.owner.map(|owner| self.common.owners.of(owner)),
             generated: creation.generated,
             base,
             common: Arc::clone(&self.common),

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::journal::Location;
+use super::owners::Weight;
 
 /// What a record costs beside its bytes, in bytes of memory: itself and what its allocations add.
 const RECORD_OVERHEAD_BYTES: u64 = 192;
@@ -140,6 +141,11 @@ impl Log {
             None => {}
         }
         self.records.push_back(record);
+    }
+
+    /// What it holds, wherever that is.
+    pub(super) fn weight(&self) -> Weight {
+        Weight { payload: self.tail - self.start, beside: self.beside }
     }
 
     /// How many records there are.

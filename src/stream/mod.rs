@@ -10,7 +10,7 @@
 //! | `offset.rs`, `kind.rs`, `lifetime.rs`, `producer.rs`, `json.rs` | the words of the protocol, and its rules |
 //! | `log.rs` | the records of one stream |
 //! | `stream.rs`, `page.rs`, `append.rs` | one stream: what is read from it, what is appended |
-//! | `access.rs` | which key may use a stream |
+//! | `access.rs`, `owners.rs` | which key may use a stream; how much the streams of each hold |
 //! | `stopped.rs` | a response that is being kept, ended by a client |
 //! | `streams.rs`, `create.rs` | all of them: by name, made, forked, deleted, over |
 //! | [`view`], [`cold`] | a part of a stream as events; its bytes from memory or disk |
@@ -46,6 +46,7 @@ mod metrics;
 mod news;
 mod notes;
 mod offset;
+mod owners;
 mod page;
 mod parts;
 mod producer;
@@ -74,6 +75,7 @@ pub use log::{Piece, Source};
 pub use news::{News, Tiding};
 pub use notes::{Notes, Written};
 pub use offset::{OFFSET_BYTES, Offset, OffsetError, Start};
+pub use owners::{OverQuota, Owner};
 pub use page::{Extent, Page, Status, Unreadable};
 pub use parts::{PartKey, Parts};
 pub use producer::{Claim, NUMBER_MAX};

@@ -304,7 +304,7 @@ impl Replay {
                 kind,
                 epoch,
                 lifetime,
-                owner,
+                owner: owner.map(|owner| streams.common.owners.of(&owner)),
                 generated,
                 base,
                 common: Arc::clone(&streams.common),
@@ -312,6 +312,7 @@ impl Replay {
                 state: Mutex::new(half.state),
             });
             held += stream.cost() + stream.lock().held();
+            streams.common.own(&stream);
             if let Some(answer) = answer {
                 answers.insert(answer, Arc::clone(&stream));
             }

@@ -28,6 +28,7 @@ use super::lifetime::Lifetime;
 use super::log::Log;
 use super::news::{Heard, News};
 use super::offset::Offset;
+use super::owners::{Owner, Owners};
 use super::producer::Producers;
 use super::redis::Remote;
 use super::wake::Bells;
@@ -41,6 +42,7 @@ pub(super) struct Common {
     pub(super) remote: Option<Arc<Remote>>,
     pub(super) bounds: ArcSwap<Bounds>,
     pub(super) news: News,
+    pub(super) owners: Owners,
     /// Bytes of memory that all streams take.
     pub(super) held: AtomicU64,
     /// Bytes of memory that were made for readers and are held by any.
@@ -77,7 +79,7 @@ pub struct Stream {
     /// How long it lives.
     pub lifetime: Lifetime,
     /// Whose it is, if not everyone's: the name of a key.
-    pub owner: Option<Box<str>>,
+    pub owner: Option<Arc<Owner>>,
     /// It is a kept response: nobody but sedge appends to it.
     pub generated: bool,
     pub(super) base: Option<Base>,

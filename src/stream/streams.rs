@@ -109,6 +109,7 @@ impl Streams {
                 remote,
                 bounds: ArcSwap::from_pointee(bounds),
                 news: News::default(),
+                owners: Default::default(),
                 held: AtomicU64::new(0),
                 rendered: Arc::default(),
                 order: AtomicU64::new(1),
@@ -262,6 +263,7 @@ impl Streams {
                     answers.remove(&name);
                 }
             }
+            self.common.disown(&last);
             self.common.held.fetch_sub(last.cost() + last.lock().clear(), Ordering::Relaxed);
             let Some(base) = &last.base else { return };
             let source = Arc::clone(&base.source);
@@ -327,8 +329,9 @@ impl Streams {
                 continue;
             }
             let mut state = stream.lock();
-            let before = state.log.held();
+            let (before, weight) = (state.log.held(), state.log.weight());
             stream.trim(&mut state, now);
+            self.common.weigh(stream.owner.as_deref(), weight, state.log.weight());
             self.common.held.fetch_sub(before - state.log.held(), Ordering::Relaxed);
             drop(state);
             self.look_again(&stream, now);

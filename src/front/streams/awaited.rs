@@ -38,10 +38,8 @@ impl Asker {
     pub(super) async fn find(&self, name: &str, reader: &Reader) -> Option<Arc<Stream>> {
         let found = reader.streams().reach(name, unix_millis(), true).await;
         let Ok(Found::Present(stream)) = found else { return None };
-        let is_mine = stream.owner.as_ref().is_none_or(|owner| {
-            self.is_signed || self.holder.as_ref().is_some_and(|holder| *holder.name == **owner)
-        });
-        is_mine.then_some(stream)
+        let key = self.holder.as_ref().map(|holder| &*holder.name);
+        (self.is_signed || stream.is_open_to(key)).then_some(stream)
     }
 }
 

@@ -16,7 +16,7 @@
 //! | file | what it owns |
 //! | --- | --- |
 //! | `target.rs` | names and queries |
-//! | `access.rs` | which key may use which stream |
+//! | `access.rs`, `limits.rs` | which key may use which stream, and how much of them |
 //! | `write.rs` | making, appending, closing, deleting |
 //! | `read.rs` | positions, metadata, what there is |
 //! | `live.rs`, `several.rs`, `merged.rs` | what is yet to come: of one stream, of many on one connection |
@@ -37,6 +37,7 @@ mod control;
 mod cursor;
 mod following;
 mod frames;
+mod limits;
 mod live;
 mod merged;
 mod place;
@@ -122,7 +123,7 @@ fn answer_of(request: &Request) -> Option<&str> {
 pub async fn answer_again(
     client: &Client,
     core: &Rc<Core>,
-    request: Box<Request>,
+    mut request: Box<Request>,
     peer: IpAddr,
     began: Micros,
 ) -> Result<Answered, Box<Request>> {
@@ -131,8 +132,10 @@ pub async fn answer_again(
     let Ok(Some(stream)) = core.shared.streams.reach_answer(id, unix_millis()).await else {
         return Err(request);
     };
+    let admitted = limits::admit(&mut request, core);
     let visit = Visit { client, core, request: &request };
-    let decided = target::query(&request.target).map_err(bad_target).and_then(|query| {
+    let query = admitted.and_then(|()| target::query(&request.target).map_err(bad_target));
+    let decided = query.and_then(|query| {
         let stream = visit.allowed(stream)?;
         stream.touch(unix_millis());
         Ok(live::replay(&visit, &stream, query.starting_after))
@@ -190,16 +193,21 @@ pub enum Answered {
 pub async fn answer(
     client: &Client,
     core: &Rc<Core>,
-    request: Box<Request>,
+    mut request: Box<Request>,
     peer: IpAddr,
     began: Micros,
 ) -> Answered {
+    let admitted = limits::admit(&mut request, core);
+    let mut ledger = Ledger::new(began);
     if control::is_control(request.path()) {
-        return Answered::Done(Box::pin(subscriptions::answer(client, core, &request, peer, began)).await);
+        let answered = subscriptions::answer(client, core, &request, peer, ledger, admitted);
+        return Answered::Done(Box::pin(answered).await);
     }
     let visit = Visit { client, core, request: &request };
-    let mut ledger = Ledger::new(began);
-    let decided = decide(&visit, &mut ledger).await;
+    let decided = match admitted {
+        Ok(()) => decide(&visit, &mut ledger).await,
+        Err(error) => Err(error.into()),
+    };
     tell(client, core, request, decided, ledger, peer).await
 }
 

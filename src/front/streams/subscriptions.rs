@@ -20,7 +20,6 @@ use crate::relay::exchange::After;
 use crate::relay::ledger::Ledger;
 use crate::relay::request::Request;
 use crate::relay::writing::write_all;
-use crate::shard::clock::Micros;
 use crate::stream::journal::AppendError;
 use crate::stream::subscription::{BODY_BYTES_MAX, Code, Question, Refusal, Reply};
 
@@ -47,10 +46,14 @@ pub(super) async fn answer(
     core: &Rc<Core>,
     request: &Request,
     peer: IpAddr,
-    began: Micros,
+    mut ledger: Ledger,
+    admitted: Result<(), ApiError>,
 ) -> After {
-    let mut ledger = Ledger::new(began);
-    let (given, read) = match given(client, core, request, &mut ledger).await {
+    let given = match admitted {
+        Ok(()) => given(client, core, request, &mut ledger).await,
+        Err(error) => Err((error.into(), false)),
+    };
+    let (given, read) = match given {
         Ok(given) => (given, true),
         Err((Failure::Error(error), read)) => (refusal(&error), read),
         Err((failure, read)) => {

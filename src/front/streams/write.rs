@@ -18,7 +18,7 @@ use crate::stream::journal::{AppendError, Ticket};
 use crate::stream::redis::Unavailable;
 use crate::stream::{
     Append, Appended, Claim, Creation, Fork, Form, Kind, Lifetime, MESSAGES_MAX, Messages, NUMBER_MAX,
-    NoMessages, NotCreated, NotDeleted, Refused, Stream, WORD_BYTES_MAX,
+    NoMessages, NotCreated, NotDeleted, OverQuota, Refused, Stream, WORD_BYTES_MAX,
 };
 
 /// Events that tell a reader about its connection: a publisher could send all readers back to the beginning with them, or tell
@@ -178,6 +178,7 @@ fn refusal(stream: &Stream, refused: &Refused, claim: Option<Claim<'_>>, visit: 
         Refused::NotInSequence => {
             error(409, "sequence_conflict", "Stream-Seq is not greater than the last one.".into())
         }
+        Refused::Quota(quota) => Reply::error(&over_quota(quota)),
         Refused::Full => Reply::error(&full()),
         Refused::Store(ref why) => Reply::error(&store(why)),
         Refused::Unavailable(ref why) => Reply::error(&unavailable(why)),
@@ -314,6 +315,7 @@ fn not_created(error: &NotCreated, name: &str) -> ApiError {
             conflict("stream_exists", format!("There is a stream {name} already, and it is another one."))
         }
         NotCreated::Foreign => of_another_key(),
+        NotCreated::Quota(quota) => over_quota(*quota),
         NotCreated::Full => full(),
         NotCreated::NoSource => no_source(),
         NotCreated::SourceGone => source_gone(),
@@ -355,6 +357,14 @@ pub(super) fn unavailable(error: &Unavailable) -> ApiError {
         }
     };
     ApiError::new(503, "storage_unavailable", message)
+}
+
+fn over_quota(OverQuota(bytes): OverQuota) -> ApiError {
+    let what = format!(
+        "The streams of this key may hold {bytes} bytes now, and this would be more: delete some, or raise \
+         `stream_bytes` in the key's limits."
+    );
+    ApiError::new(507, "stream_quota_exceeded", what)
 }
 
 fn full() -> ApiError {

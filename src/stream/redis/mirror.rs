@@ -187,7 +187,7 @@ impl Remote {
             kind: meta.kind.clone(),
             epoch: meta.epoch,
             lifetime: meta.lifetime.clone(),
-            owner: meta.owner.clone(),
+            owner: meta.owner.as_deref().map(|owner| streams.common.owners.of(owner)),
             generated: meta.generated,
             base,
             common: Arc::clone(&streams.common),

@@ -111,6 +111,11 @@ impl Remote {
         self.link.evicts()
     }
 
+    /// That it cannot be reached.
+    pub fn is_away(&self) -> Unavailable {
+        Unavailable::refused("it cannot be reached")
+    }
+
     /// What is counted.
     pub fn metrics(&self) -> &LinkMetrics {
         &self.link.metrics

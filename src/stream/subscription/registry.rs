@@ -372,7 +372,8 @@ impl Subscriptions {
         }
         let is_wanted = |path: &str| !patterns.matching(path).is_empty();
         // A subscription sees what its key may use: those of one key are looked for together.
-        let keys: BTreeSet<_> = all.values().filter(|it| it.glob.is_some()).map(|it| it.key.clone()).collect();
+        let keys: BTreeSet<_> =
+            all.values().filter(|it| it.glob.is_some()).map(|it| it.key.clone()).collect();
         for key in keys {
             scene.source.matching(&is_wanted, key.as_deref(), &mut |path, extent| {
                 for id in patterns.matching(path) {
