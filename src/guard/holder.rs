@@ -13,6 +13,8 @@ pub struct Holder {
     pub name: String,
     /// The same as a number.
     pub number: u64,
+    /// The key itself, as a number that is not 0 and that no other key has, by all likelihood.
+    pub authority: u64,
     /// Its limits, if it has any.
     pub limited: Option<Arc<Limited>>,
     models: Vec<Glob>,
@@ -24,9 +26,12 @@ impl Holder {
         // What it is refused is counted, be it for a model alone.
         let counts = !key.quota.is_unlimited() || !key.models.is_empty();
         let limited = || Limited::new(Scope::Key, &key.name, &key.quota, meters.of(Scope::Key, &key.name));
+        let (first, _) = key.sha256.split_first_chunk().expect("a hash has 32 bytes");
+        let authority = u64::from_le_bytes(*first) | 1;
         Arc::new(Holder {
             number,
             name: key.name.clone(),
+            authority,
             limited: counts.then(limited),
             models: key.models.clone(),
         })

@@ -160,6 +160,11 @@ impl ApiError {
         )
     }
 
+    /// The key that a stream was read or made with is not among those configured any more.
+    pub fn key_revoked() -> ApiError {
+        ApiError::new(401, "key_revoked", "The API key of this request was taken away. Use another one.")
+    }
+
     /// The request's key is not among those configured.
     pub fn wrong_key() -> ApiError {
         ApiError::new(

@@ -7,17 +7,18 @@
 use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak as Trace};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 use tokio::sync::Notify;
 
 use super::budget::Budget;
 use super::client::Client;
+use super::deadline::Timeout;
 use super::desk::Desk;
 use super::hedge::Recent;
 use super::settings::Settings;
@@ -182,6 +183,8 @@ pub struct Core {
     clients: RefCell<Slab<Weak<Client>>>,
     timer: Timer,
     swept: Cell<Millis>,
+    /// The settings whose keys it has looked at last.
+    keys_of: RefCell<Trace<Settings>>,
     told: Cell<bool>,
 }
 
@@ -216,6 +219,7 @@ impl Core {
             date: Cell::new(imf_fixdate(unix_millis() / 1000)),
             clients: RefCell::default(),
             swept: Cell::new(0),
+            keys_of: RefCell::default(),
             told: Cell::new(false),
         });
         core.fire(core.shard.clock.millis());
@@ -306,6 +310,21 @@ impl Core {
         self.draining.notify_one();
     }
 
+    /// Other settings are in force: what is answered to keys that they do not know any more ends.
+    fn revoke(&self, settings: &Arc<Settings>) {
+        self.keys_of.replace(Arc::downgrade(settings));
+        let keys: FxHashSet<u64> = settings.holders.iter().map(|holder| holder.authority).collect();
+        for (_, client) in self.clients.borrow().iter() {
+            if let Some(client) = client.upgrade()
+                && client.deadlines.authority.get() != 0
+                && !keys.contains(&client.deadlines.authority.get())
+            {
+                client.deadlines.expired.set(Some(Timeout::Authority));
+                client.wake();
+            }
+        }
+    }
+
     /// Takes over the pool's and the buffers' own counts.
     fn count(&self) {
         self.metrics.buffers_in_use.set(self.shard.blocks.blocks() as u64);
@@ -322,7 +341,10 @@ impl Timed for Core {
         self.date.set(imf_fixdate(unix_millis() / 1000));
         self.flush_log();
         // A core without requests does not keep alive what a reload has replaced.
-        self.settings.borrow_mut().load();
+        let settings = self.settings();
+        if self.keys_of.borrow().as_ptr() != Arc::as_ptr(&settings) {
+            self.revoke(&settings);
+        }
         if now >= self.swept.get() + SWEEP_MS {
             self.swept.set(now);
             self.pool.sweep(now);

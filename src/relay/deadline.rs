@@ -25,6 +25,8 @@ pub enum Timeout {
     Idle,
     /// The request as a whole took too long.
     Total,
+    /// The key that the request came with is not known any more.
+    Authority,
     /// The client did not read.
     ClientStall,
     /// The process is going down, and the time it gives to what is in flight is over.
@@ -47,6 +49,8 @@ pub enum Due {
 pub struct Deadlines {
     /// The limit that passed and that nobody has seen yet.
     pub expired: Cell<Option<Timeout>>,
+    /// The key of what is answered, if that must not outlive it; 0 is none. See [`crate::guard::holder::Holder`].
+    pub authority: Cell<u64>,
     phase: Cell<Option<(Timeout, Millis)>>,
     total: Cell<Millis>,
     /// When the upstream last said something.
@@ -157,6 +161,7 @@ impl Deadlines {
     /// The request is over: nothing of it limits the next.
     pub fn reset(&self) {
         self.expired.set(None);
+        self.authority.set(0);
         self.phase.set(None);
         self.total.set(0);
         self.idle.set(0);

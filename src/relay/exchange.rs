@@ -169,6 +169,9 @@ impl Exchange<'_> {
         self.admit(index)?;
         self.serve_by(index, route)?;
         self.request.durable |= route.durable;
+        if let Some(holder) = self.request.holder().filter(|_| self.request.durable) {
+            self.client.deadlines.authority.set(holder.authority);
+        }
         if let Some(after) = route.early_heartbeat
             && self.ledger.stream
             // Where its stream is stands in the head.

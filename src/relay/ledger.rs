@@ -193,6 +193,7 @@ pub fn outcome_of(timeout: Timeout) -> Outcome {
         Timeout::Idle => Outcome::TimeoutIdle,
         Timeout::Total => Outcome::TimeoutTotal,
         Timeout::ClientStall => Outcome::ClientStalled,
+        Timeout::Authority => Outcome::Refused,
         Timeout::Drain => Outcome::Drained,
     }
 }

@@ -145,6 +145,7 @@ impl Exchange<'_> {
             Timeout::Idle => ApiError::idle_timeout(limits.idle),
             Timeout::RequestBody => ApiError::request_body_timeout(limits.request_body),
             Timeout::Drain => ApiError::draining(),
+            Timeout::Authority => ApiError::key_revoked(),
             Timeout::RequestHead | Timeout::KeepAlive => ApiError::request_head_timeout(limits.request_head),
             Timeout::Total | Timeout::ClientStall => {
                 // As far as the answer has not begun, both of the client's limits hold.

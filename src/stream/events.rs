@@ -97,6 +97,13 @@ impl Events {
         self.end();
     }
 
+    /// Tells that there is no more, and why; an EventSource takes it for one of its own errors, with data.
+    pub fn error(&mut self, body: &[u8]) {
+        let _ = self.field("event", "error");
+        self.line(body);
+        self.end();
+    }
+
     /// Says how long a browser is to wait before it comes again, in milliseconds, as a part of the event that follows: a field
     /// alone would not be an event, and some clients take it for one.
     pub fn retry(&mut self, ms: u32) {

@@ -29,7 +29,7 @@ use super::awaited::Awaited;
 use super::coded::Coded;
 use super::live::{self, Follower, Odd};
 use super::several::Followers;
-use super::{Visit, outcome, read};
+use super::{Visit, authority, outcome, read};
 use crate::front::{Lodging, go_on};
 use crate::http::Version;
 use crate::relay::answer;
@@ -283,6 +283,17 @@ impl Following {
         self.client.poll_gone(cx).map(|()| Step::Over(Err(Stop::Gone)))
     }
 
+    /// What is still to be told to one that waited and may read no more, if it can be.
+    fn last_words(&mut self, ended: Result<(), Stop>) -> Result<State, Result<(), Stop>> {
+        let over = ended.as_ref().err().and_then(authority::over);
+        let (Some(over), State::Waits(follower)) = (over, &self.state) else { return Err(ended) };
+        if follower.is_within() || follower.left.is_some() || self.client.is_blocked() {
+            return Err(ended);
+        }
+        let view = Some(follower.view);
+        Ok(self.work(async move |reader: &Reader| authority::part(view, over, reader).await))
+    }
+
     /// The books are closed, and the connection goes on, if it does.
     fn close(&mut self, written: Result<(), Stop>) {
         let (client, core) = (Rc::clone(&self.client), Rc::clone(&self.core));
@@ -292,7 +303,14 @@ impl Following {
         if let (Some(memo), Some(lodging)) = (self.memo.take(), self.lodging.take()) {
             let peer = memo.peer();
             memo.close(outcome(&written, true, None), (self.events, self.bytes_out), &core);
-            go_on(After::written(&written, self.keep), client, core, peer, lodging);
+            let after = match &written {
+                // It was told why, and misses a last chunk: a reset might take the reason with it.
+                Err(stop) if authority::over(stop).is_some() && self.framing == Framing::Chunked => {
+                    After::Close
+                }
+                written => After::written(written, self.keep),
+            };
+            go_on(after, client, core, peer, lodging);
         }
     }
 }
@@ -317,7 +335,13 @@ impl Future for Following {
         loop {
             let ended = match &mut this.state {
                 State::Waits(_) => match ready!(this.poll_waiting(cx)) {
-                    Step::Over(ended) => ended,
+                    Step::Over(ended) => match this.last_words(ended) {
+                        Ok(work) => {
+                            this.state = work;
+                            continue;
+                        }
+                        Err(ended) => ended,
+                    },
                     Step::Behind => {
                         let State::Waits(follower) = std::mem::replace(&mut this.state, State::Changes)
                         else {

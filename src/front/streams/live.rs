@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::coded::{Coded, LAST_CHUNK};
 use super::following::{Reader, Start, Who, Worked};
 use super::reply::Reply;
-use super::{Answer, Visit, cursor, read};
+use super::{Answer, Visit, authority, cursor, read};
 use crate::openai::ApiError;
 use crate::relay::ask::Stop;
 use crate::relay::client::Client;
@@ -112,9 +112,15 @@ pub(super) async fn poll(
         let waited = news(visit, &seat, position).await;
         client.deadlines.no_phase();
         match waited {
-            Ok(()) | Err(Stop::Timeout(Timeout::KeepAlive | Timeout::Drain)) => {}
-            // Nobody is there to be told; what is written is found not to arrive.
-            Err(_) => {}
+            // If nobody is there to be told, what is written is found not to arrive.
+            Ok(()) => {}
+            Err(stop) => {
+                if let Some(over) = authority::over(&stop) {
+                    client.deadlines.last_words(visit.core.shard.clock.millis());
+                    client.arm();
+                    return Err(authority::error(over));
+                }
+            }
         }
         if !stream.is_present() {
             return Err(visit.missing());

@@ -16,6 +16,7 @@
 //! | file | what it owns |
 //! | --- | --- |
 //! | `target.rs` | names and queries |
+//! | `authority.rs` | readers whose key or address is good no more |
 //! | `access.rs`, `limits.rs` | which key may use which stream, and how much of them |
 //! | `write.rs` | making, appending, closing, deleting |
 //! | `read.rs` | positions, metadata, what there is |
@@ -31,6 +32,7 @@
 //! | `reply.rs` | an answer on its way |
 
 mod access;
+mod authority;
 mod awaited;
 mod coded;
 mod control;
@@ -133,6 +135,7 @@ pub async fn answer_again(
         return Err(request);
     };
     let admitted = limits::admit(&mut request, core);
+    authority::bind(&request, client, core);
     let visit = Visit { client, core, request: &request };
     let query = admitted.and_then(|()| target::query(&request.target).map_err(bad_target));
     let decided = query.and_then(|query| {
@@ -198,6 +201,7 @@ pub async fn answer(
     began: Micros,
 ) -> Answered {
     let admitted = limits::admit(&mut request, core);
+    authority::bind(&request, client, core);
     let mut ledger = Ledger::new(began);
     if control::is_control(request.path()) {
         let answered = subscriptions::answer(client, core, &request, peer, ledger, admitted);

@@ -15,7 +15,7 @@ use super::place::{self, Place};
 use super::reply::Reply;
 use super::target::Query;
 use super::write::{bad, field};
-use super::{Answer, Visit};
+use super::{Answer, Visit, authority};
 use crate::openai::ApiError;
 use crate::relay::ask::Stop;
 use crate::relay::deadline::Timeout;
@@ -224,6 +224,10 @@ impl Followers {
                 Ok(()) if self.waits().is_some() => Box::pin(self.join(reader)).await,
                 Ok(()) => {}
                 Err(Stop::Timeout(Timeout::Drain)) => break,
+                Err(stop) if coded.is_none() && !client.is_blocked() => {
+                    let Some(over) = authority::over(&stop) else { return Err(stop) };
+                    return Box::pin(authority::part(None, over, reader)).await.map(drop);
+                }
                 Err(stop) => return Err(stop),
             }
         }

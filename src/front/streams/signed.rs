@@ -23,15 +23,13 @@ pub(super) fn opens(request: &Request, secret: &Secret, now: u64) -> bool {
     let reads = matches!(&*request.method, "GET" | "HEAD");
     let is_one = path.strip_prefix(ROOT).is_some_and(|rest| rest.len() > 1) && Control::parse(path).is_none();
     let names = if path == ROOT { names(&request.target) } else { String::new() };
-    let value = |name: &str| {
-        let mut parameters = request.target.split(['?', '&']).skip(1);
-        parameters.find_map(|parameter| parameter.strip_prefix(name)?.strip_prefix('='))
+    let (Some(until), Some(signature)) = (expires(request), value(request, "signature")) else {
+        return false;
     };
-    let (Some(expires), Some(signature)) = (value("expires"), value("signature")) else { return false };
-    let good_until = expires.parse::<u64>().ok().and_then(|seconds| seconds.checked_mul(1000));
     let names_any = is_one || !names.is_empty();
-    reads && names_any && good_until.is_some_and(|until| now < until) && {
-        let ours = signature_of(secret, &format!("{path}{names}"), expires);
+    reads && names_any && now < until && {
+        let ours =
+            signature_of(secret, &format!("{path}{names}"), value(request, "expires").unwrap_or_default());
         bool::from(ours.as_bytes().ct_eq(signature.to_ascii_lowercase().as_bytes()))
     }
 }
@@ -50,6 +48,16 @@ fn names(target: &str) -> String {
         }
     }
     names
+}
+
+/// Until when the address of a request is good, signed well or not, in milliseconds since 1970.
+pub(super) fn expires(request: &Request) -> Option<u64> {
+    value(request, "expires")?.parse::<u64>().ok()?.checked_mul(1000)
+}
+
+fn value<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    let mut parameters = request.target.split(['?', '&']).skip(1);
+    parameters.find_map(|parameter| parameter.strip_prefix(name)?.strip_prefix('='))
 }
 
 fn signature_of(secret: &Secret, path: &str, expires: &str) -> String {

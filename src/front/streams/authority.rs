@@ -1,0 +1,69 @@
+//! A reader reads for as long as its authority lasts: until the moment for which its address was signed, or until a reload takes
+//! its key away. Then it is told so in-band, and cut: an `EventSource` that comes back gets 401, and stays away.
+//!
+//! Nothing is looked at for each reader: the end of a signed address is a deadline of its connection like any other, and keys are
+//! compared once, when other settings are in force.
+
+use super::following::{Reader, Worked};
+use super::live::send;
+use super::{is_signed, signed};
+use crate::openai::ApiError;
+use crate::relay::ask::Stop;
+use crate::relay::client::Client;
+use crate::relay::core::Core;
+use crate::relay::deadline::Timeout;
+use crate::relay::download::Framing;
+use crate::relay::request::Request;
+use crate::relay::writing::Beat;
+use crate::shard::clock::unix_millis;
+use crate::stream::events::{Events, payload};
+use crate::stream::view::View;
+
+/// Binds what a connection is answered to what its request came with.
+pub(super) fn bind(request: &Request, client: &Client, core: &Core) {
+    if let Some(holder) = request.holder() {
+        client.deadlines.authority.set(holder.authority);
+    } else if let Some(until) = signed::expires(request).filter(|_| is_signed(request, core)) {
+        let left = until.saturating_sub(unix_millis());
+        client.deadlines.total(core.shard.clock.millis().saturating_add(left));
+        client.arm();
+    }
+}
+
+/// Whether it is that its reader may read no more what has ended an answer. Nothing else limits a read as a whole.
+pub(super) fn over(stop: &Stop) -> Option<Timeout> {
+    match stop {
+        Stop::Timeout(timeout @ (Timeout::Authority | Timeout::Total)) => Some(*timeout),
+        _ => None,
+    }
+}
+
+/// The same in words.
+pub(super) fn error(over: Timeout) -> ApiError {
+    match over {
+        Timeout::Authority => ApiError::key_revoked(),
+        _ => ApiError::new(
+            401,
+            "address_expired",
+            "The signed address has expired. Get another one, and go on where you are.",
+        ),
+    }
+}
+
+/// Tells a reader that stands between two events why there are no more. There is no last chunk: it is not the end.
+pub(super) async fn part(view: Option<View>, over: Timeout, reader: &Reader) -> Worked {
+    let error = error(over);
+    let (client, core) = (&reader.client, &reader.core);
+    client.set_beat(Beat::Hold);
+    client.deadlines.last_words(core.shard.clock.millis());
+    client.arm();
+    let mut events = Events::default();
+    match view {
+        Some(View::Verbatim) => events.verbatim(&error.event()),
+        _ => events.error(&error.body()),
+    }
+    let bytes = reader.streams().count(events.finish());
+    let bytes = if reader.framing == Framing::Close { bytes.slice(payload(&bytes)) } else { bytes };
+    send(client, &bytes).await?;
+    Err(Stop::Timeout(over))
+}
