@@ -19,6 +19,11 @@ impl Exchange<'_> {
         self.limit_reading(route.read_on.map_or(0, millis));
     }
 
+    /// Likewise, and the stream that keeps it is waited for by others: what limits it is the request's time.
+    pub(super) fn leave_to_stream(&mut self) {
+        self.limit_reading(u32::MAX);
+    }
+
     /// Reads what is left of the answer; whether it was whole.
     pub(super) async fn read_on(&mut self, download: &mut Download, limits: &Limits) -> bool {
         let (client, core) = (self.client, self.core);

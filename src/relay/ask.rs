@@ -15,6 +15,7 @@ use crate::http::response::{CheckedHead, ResponseHead};
 use crate::net::stream::Stream;
 use crate::shard::block::Block;
 use crate::shard::clock::Millis;
+use crate::stream::Stopped;
 use crate::upstream::dial::{DialError, Dialed, Step, Tried, dial};
 use crate::upstream::pool::Pooled;
 use crate::upstream::target::Target;
@@ -36,6 +37,8 @@ pub enum Stop {
     },
     /// The upstream's answer cannot be passed on.
     Invalid(&'static str),
+    /// A client has ended the stream that the answer was to be kept in.
+    Stopped(Stopped),
     /// The stream was to be begun before the upstream has answered, and it is time.
     Early,
 }
@@ -111,13 +114,15 @@ pub struct Connected {
     pub reused: Option<Millis>,
 }
 
-/// A connection to `target`, within `limits`; one that was used before only if it `may_reuse` such. The addresses at which it failed are noted in `tried`.
+/// A connection to `target`, within `limits`; one that was used before only if it `may_reuse` such. The addresses at which it failed
+/// are noted in `tried`. A client that leaves counts only if it is `present`.
 pub async fn connect(
     client: &Client,
     core: &Core,
     target: &Target,
     limits: &Timeouts,
     may_reuse: bool,
+    present: bool,
     tried: &Tried,
 ) -> Result<Connected, Stop> {
     let pooled = match may_reuse {
@@ -138,7 +143,7 @@ pub async fn connect(
     };
     // Boxed: a dial is rare and its state large, and it would be part of every connection's task for good.
     let mut dialing = Box::pin(dial(target, first, core.dialer(tried), step));
-    let dialed = guarded(client, |cx| dialing.as_mut().poll(cx)).await?.map_err(Stop::Dial)?;
+    let dialed = guarded_if(client, present, |cx| dialing.as_mut().poll(cx)).await?.map_err(Stop::Dial)?;
     Ok(opened(core, target, dialed))
 }
 

@@ -15,12 +15,14 @@ use super::exchange::{Exchange, millis};
 use super::hedge::{Hedge, Hedged, Rival};
 use super::hold::Hold;
 use super::pick::why;
+use super::tee::Tee;
 use super::upload::Upload;
 use crate::config::{HedgeAfter, Route};
 use crate::http::request::RequestBody;
 use crate::net::stream::Stream;
 use crate::observe::Again;
 use crate::shard::clock::Millis;
+use crate::stream::Stopped;
 use crate::upstream::call::Call;
 use crate::upstream::choice::Pick;
 use crate::upstream::dial::Tried;
@@ -34,6 +36,7 @@ impl Exchange<'_> {
         (head, body): (&[u8], usize),
         asked: &mut Vec<usize>,
         route: &Route,
+        kept: Option<&Tee>,
     ) -> Result<(Stream, Answered), Stop> {
         let (client, core) = (self.client, Rc::clone(self.core));
         let (whole, to_head) = (self.upload.sent, self.request.is_head());
@@ -42,8 +45,10 @@ impl Exchange<'_> {
         let mut fresh = false;
         loop {
             self.ledger.attempts += 1;
+            let present = !self.left && kept.is_none();
             let tried = Tried::default();
-            let connected = connect(client, &core, call.target(), &route.timeouts, !fresh, &tried).await;
+            let connected =
+                connect(client, &core, call.target(), &route.timeouts, !fresh, present, &tried).await;
             if let Some(addresses) = tried.take() {
                 self.ledger.connect_failed(&addresses, &core);
             }
@@ -64,6 +69,9 @@ impl Exchange<'_> {
             let began = core.shard.clock.millis();
             let stop = loop {
                 let event = guarded_if(client, !self.left, |cx| {
+                    if let Some(by) = kept.and_then(|kept| kept.ended_by(cx)) {
+                        return Poll::Ready(Event::Stopped(by));
+                    }
                     if client.deadlines.early_due.take() {
                         return Poll::Ready(Event::Early);
                     }
@@ -84,6 +92,7 @@ impl Exchange<'_> {
                     hedge.poll(cx).map(Event::Hedge)
                 });
                 match event.await {
+                    Ok(Event::Stopped(by)) => break Stop::Stopped(by),
                     Ok(Event::Early) => self.begin_early(route).await?,
                     Ok(Event::Hedge(Hedged::Due)) => {
                         hedge = self.second(route, asked, &head[body..]);
@@ -120,6 +129,7 @@ impl Exchange<'_> {
                     }
                     Ok(Event::First(Err(stop))) if !hedge.is_running() => break stop,
                     Ok(Event::First(answered)) => parked = Some(answered),
+                    Err(Stop::Gone) if self.upload.sent && kept.is_some() => self.leave_to_stream(),
                     Err(Stop::Gone) if self.upload.sent && route.read_on.is_some() => self.leave(route),
                     Err(stop) => break stop,
                 }
@@ -204,6 +214,8 @@ impl Exchange<'_> {
 enum Event {
     /// The stream is to be begun.
     Early,
+    /// A client has ended the stream that the answer was to be kept in.
+    Stopped(Stopped),
     /// The first upstream has an answer, or none.
     First(Result<Answered, Stop>),
     /// Something has become of the second.

@@ -26,6 +26,7 @@ use super::pick::retry_after;
 use super::refusal::Failure;
 use super::retry::{self, Why};
 use super::settings::Settings;
+use super::tee::Tee;
 use crate::config::Route;
 use crate::http::request::RequestBody;
 use crate::net::stream::Stream;
@@ -53,6 +54,7 @@ impl Exchange<'_> {
         mut index: usize,
         rewrite: Option<String>,
         settings: &Settings,
+        kept: Option<&Tee>,
     ) -> Result<(usize, Call, Stream, Answered), Failure> {
         let core = Rc::clone(self.core);
         let asked = &settings.config.routes[index];
@@ -63,7 +65,7 @@ impl Exchange<'_> {
         let mut routes = Vec::new();
         loop {
             let route = &settings.config.routes[index];
-            let came = match self.ask_route(route, settings).await? {
+            let came = match self.ask_route(route, settings, kept).await? {
                 Came::Answer(call, stream, answered) => return Ok((index, call, stream, answered)),
                 came => came,
             };
@@ -107,7 +109,12 @@ impl Exchange<'_> {
     }
 
     /// Asks the upstreams of `route`.
-    async fn ask_route(&mut self, route: &Route, settings: &Settings) -> Result<Came, Failure> {
+    async fn ask_route(
+        &mut self,
+        route: &Route,
+        settings: &Settings,
+        kept: Option<&Tee>,
+    ) -> Result<Came, Failure> {
         let core = Rc::clone(self.core);
         let (mut tried, mut waits) = (Vec::new(), 0);
         let mut picked = self.choose(route, &tried);
@@ -135,7 +142,7 @@ impl Exchange<'_> {
             let body = head.len();
             self.upload.join(&mut head, BLOCK_BYTES);
             tried.push(index);
-            let result = self.send(&mut call, (&head, body), &mut tried, route).await;
+            let result = self.send(&mut call, (&head, body), &mut tried, route, kept).await;
             self.judge(&mut call, result.as_ref().map(|(_, answered)| answered));
             let Some(failed) = failed(&result, route) else {
                 self.leave_others(call.target());

@@ -14,10 +14,12 @@ use super::client::Client;
 use super::core::Core;
 use super::decides::Decides;
 use super::download::{Download, Ending, Framing, Look};
+use super::durable_id;
 use super::ledger::Ledger;
 use super::refusal::Failure;
 use super::request::Request;
 use super::settings::Settings;
+use super::tee::Tee;
 use super::upload::Upload;
 use super::writing::Beat;
 use crate::config::Route;
@@ -145,8 +147,15 @@ impl Exchange<'_> {
     }
 
     async fn begin(&mut self) -> Result<Box<Answer>, Failure> {
-        let (call, stream, answered, limits) = self.ask().await?;
-        let (mut answer, (block, range)) = self.answer(call, stream, answered, limits).await?;
+        let mut kept = None;
+        let (call, stream, answered, limits) = match self.ask(&mut kept).await {
+            Ok(asked) => asked,
+            Err(failure) => {
+                self.fail_kept(kept, &failure);
+                return Err(failure);
+            }
+        };
+        let (mut answer, (block, range)) = self.answer(call, stream, answered, limits, kept).await?;
         if let Some(ticket) = answer.ticket.take() {
             // Nobody is told where it is before a crash would leave it there. If the disk fails the tee finds out.
             let _ = self.core.hub.durable(Some(ticket)).await;
@@ -160,7 +169,10 @@ impl Exchange<'_> {
     }
 
     /// Everything up to the head of the answer.
-    async fn ask(&mut self) -> Result<(Call, Stream, Answered, Limits), Failure> {
+    async fn ask(
+        &mut self,
+        kept: &mut Option<Box<Tee>>,
+    ) -> Result<(Call, Stream, Answered, Limits), Failure> {
         self.receive().await?;
         let settings = Arc::clone(&self.settings);
         let (index, rewrite) = self.route(&settings)?;
@@ -179,7 +191,10 @@ impl Exchange<'_> {
         {
             self.client.deadlines.early(self.core.shard.clock.millis() + u64::from(millis(after)));
         }
-        let (index, call, stream, answered) = self.attempt(index, rewrite, &settings).await?;
+        let core = Rc::clone(self.core);
+        *kept = Box::pin(self.keep_early(&core)).await?;
+        let (index, call, stream, answered) =
+            self.attempt(index, rewrite, &settings, kept.as_deref()).await?;
         let limits = Limits::of(&settings.config.routes[index], &settings);
         Ok((call, stream, answered, limits))
     }
@@ -191,6 +206,7 @@ impl Exchange<'_> {
         stream: Stream,
         answered: Answered,
         limits: Limits,
+        kept: Option<Box<Tee>>,
     ) -> Result<(Answer, (Block, Range<usize>)), Failure> {
         let (client, core) = (self.client, Rc::clone(self.core));
         let began = core.shard.clock.micros();
@@ -207,8 +223,15 @@ impl Exchange<'_> {
         let keep = answer::keeps(self.request, framing, &core);
         let mut download = self.download(stream, &head, &learnt, framing, began);
         let mut ticket = None;
-        if self.request.durable && head.status == 200 && learnt.events && !learnt.encoded {
-            (download.tee, ticket) = Box::pin(self.keep(&core)).await;
+        let is_kept = self.request.durable && head.status == 200 && learnt.events && !learnt.encoded;
+        match kept {
+            Some(kept) if is_kept => download.tee = Some(kept),
+            Some(_) => self.fail_kept(kept, &durable_id::no_stream(head.status).into()),
+            // That it is not kept has been said.
+            None if is_kept && self.request.kept_at.is_none() => {
+                (download.tee, ticket) = Box::pin(self.keep(&core)).await;
+            }
+            None => {}
         }
         let out = match self.early {
             Some(_) => Vec::new(),

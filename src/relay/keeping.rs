@@ -45,18 +45,23 @@ impl Exchange<'_> {
                 return (None, None);
             }
         };
+        (Some(self.begin_keeping(core, &created)), created.ticket)
+    }
+
+    /// Writes a stream that was made from now on, and says where it is.
+    pub(super) fn begin_keeping(&mut self, core: &Rc<Core>, created: &Created) -> Box<Tee> {
         let (streams, stream) = (&core.shared.streams, &created.stream);
         core.hub.appended(created.ticket, stream);
         let mut lines = Vec::with_capacity(128);
-        write_field(&mut lines, "Location", format!("/v1/stream/{name}").as_bytes());
+        write_field(&mut lines, "Location", format!("/v1/stream/{}", stream.name).as_bytes());
         let begin = stream.offset(stream.status().tail);
         write_field(&mut lines, "Stream-Next-Offset", begin.to_string().as_bytes());
         self.request.kept_at = Some(lines.into());
         let named = self.request.path().ends_with("/responses");
-        (Some(Tee::new(stream, &core.hub, streams, named)), created.ticket)
+        Tee::new(stream, &core.hub, streams, named)
     }
 
-    async fn make_stream(&self, core: &Rc<Core>, name: &str) -> Result<Created, NotCreated> {
+    pub(super) async fn make_stream(&self, core: &Rc<Core>, name: &str) -> Result<Created, NotCreated> {
         let streams = &core.shared.streams;
         if let Some(remote) = streams.remote().filter(|remote| !remote.is_up()) {
             // Nobody waits for it to come back.
@@ -78,7 +83,7 @@ impl Exchange<'_> {
     }
 
     /// The answer is not kept.
-    fn go_without(&mut self, error: &NotCreated) {
+    pub(super) fn go_without(&mut self, error: &NotCreated) {
         let reason = match error {
             NotCreated::Full => "full",
             NotCreated::Quota(_) => "quota",

@@ -54,6 +54,7 @@ pub mod deadline;
 pub mod decides;
 pub mod desk;
 pub mod download;
+mod durable_id;
 mod ending;
 pub mod exchange;
 mod fallback;

@@ -114,6 +114,7 @@ impl Exchange<'_> {
     fn explain(&self, stop: Stop) -> Option<(ApiError, Outcome)> {
         Some(match stop {
             Stop::Gone | Stop::Early | Stop::Upload(UploadError::Gone) => return None,
+            Stop::Stopped(by) => (super::durable_id::stopped(by), Outcome::ClientGone),
             Stop::Timeout(Timeout::ClientStall) => return None,
             Stop::Timeout(timeout) => (self.timeout_error(timeout), outcome_of(timeout)),
             Stop::Dial(error) => {

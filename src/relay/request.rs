@@ -230,7 +230,10 @@ impl Request {
             }
             b'c' if is("content-encoding") => self.encoded |= !value.eq_ignore_ascii_case(b"identity"),
             b's' if is("sedge-durable") => {
-                self.durable = value.eq_ignore_ascii_case(b"true");
+                let is_off = value.is_empty() || value.eq_ignore_ascii_case(b"false");
+                self.durable = !is_off;
+                let is_id = !is_off && !value.eq_ignore_ascii_case(b"true");
+                sending.durable_id = is_id.then(|| String::from_utf8_lossy(value).into());
                 return Taken::Kept;
             }
             b'i' if is("idempotency-key") => self.repeatable = true,

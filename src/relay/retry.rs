@@ -55,7 +55,7 @@ impl Why {
             Stop::Closed { untouched } => (Why::Closed, !untouched),
             Stop::Upload(UploadError::Upstream(_)) => (Why::Closed, true),
             Stop::Invalid(_) => (Why::Invalid, true),
-            Stop::Gone | Stop::Early | Stop::Timeout(_) | Stop::Upload(_) => return None,
+            Stop::Gone | Stop::Early | Stop::Stopped(_) | Stop::Timeout(_) | Stop::Upload(_) => return None,
         })
     }
 

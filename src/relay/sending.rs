@@ -23,6 +23,8 @@ pub(super) struct Sending {
     pub(super) host_bytes: usize,
     /// Which codings the client takes, for an answer that is made here; upstreams are asked for none.
     pub(super) accepted: Vec<u8>,
+    /// What the stream is to be called that keeps the answer, until it is made.
+    pub(super) durable_id: Option<Box<str>>,
 }
 
 impl Request {
@@ -87,8 +89,13 @@ impl Request {
 }
 
 impl Sending {
-    pub(super) const NOTHING: Sending =
-        Sending { credentials: Credentials::NOTHING, lines: Vec::new(), host_bytes: 0, accepted: Vec::new() };
+    pub(super) const NOTHING: Sending = Sending {
+        credentials: Credentials::NOTHING,
+        lines: Vec::new(),
+        host_bytes: 0,
+        accepted: Vec::new(),
+        durable_id: None,
+    };
 
     fn fields(&self) -> &[u8] {
         &self.lines[self.host_bytes..]

@@ -153,11 +153,16 @@ impl Tee {
 
     /// How a client has ended the response by its stream: by deleting or by closing it. The caller is woken when it happens.
     pub(super) fn stopped(&self, cx: &Context<'_>) -> Option<Ending> {
-        self.seat.listen(cx);
-        self.seat.stream().stopped().map(|stopped| match stopped {
+        self.ended_by(cx).map(|stopped| match stopped {
             Stopped::Closed => Ending::Stopped,
             Stopped::Deleted => Ending::Deleted,
         })
+    }
+
+    /// The same before it has begun.
+    pub(super) fn ended_by(&self, cx: &Context<'_>) -> Option<Stopped> {
+        self.seat.listen(cx);
+        self.seat.stream().stopped()
     }
 
     /// The answer is over: whole, or not because of `error`.

@@ -6,7 +6,7 @@
 
 use super::following::{Reader, Worked};
 use super::live::send;
-use super::{is_signed, signed};
+use super::{Visit, is_signed, signed};
 use crate::openai::ApiError;
 use crate::relay::ask::Stop;
 use crate::relay::client::Client;
@@ -48,6 +48,14 @@ pub(super) fn error(over: Timeout) -> ApiError {
             "The signed address has expired. Get another one, and go on where you are.",
         ),
     }
+}
+
+/// Refuses one whose long poll has ended so.
+pub(super) fn check(visit: &Visit<'_>, stop: &Stop) -> Result<(), ApiError> {
+    let Some(over) = over(stop) else { return Ok(()) };
+    visit.client.deadlines.last_words(visit.core.shard.clock.millis());
+    visit.client.arm();
+    Err(error(over))
 }
 
 /// Tells a reader that stands between two events why there are no more. There is no last chunk: it is not the end.

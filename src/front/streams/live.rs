@@ -114,13 +114,7 @@ pub(super) async fn poll(
         match waited {
             // If nobody is there to be told, what is written is found not to arrive.
             Ok(()) => {}
-            Err(stop) => {
-                if let Some(over) = authority::over(&stop) {
-                    client.deadlines.last_words(visit.core.shard.clock.millis());
-                    client.arm();
-                    return Err(authority::error(over));
-                }
-            }
+            Err(stop) => authority::check(visit, &stop)?,
         }
         if !stream.is_present() {
             return Err(visit.missing());
