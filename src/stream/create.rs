@@ -197,7 +197,7 @@ impl Streams {
         match matches {
             true => Ok(Created { stream: Arc::clone(there), new: false, ticket }),
             // That there is a kept response is nobody else's business.
-            false if there.generated || there.is_open_to(creation.owner) => Err(NotCreated::Exists),
+            false if there.is_hidden() || there.is_open_to(creation.owner) => Err(NotCreated::Exists),
             false => Err(NotCreated::Foreign),
         }
     }

@@ -81,7 +81,7 @@ impl Visit<'_> {
     pub(super) fn allowed(&self, stream: Arc<Stream>) -> Result<Arc<Stream>, ApiError> {
         match self.may_use(&stream) {
             true => Ok(stream),
-            false if stream.generated => Err(self.missing()),
+            false if stream.is_hidden() => Err(self.missing()),
             false => Err(of_another_key()),
         }
     }

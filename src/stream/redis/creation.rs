@@ -79,6 +79,7 @@ impl Remote {
             Lifetime::Until { text, at } => call.text(None).number(*at).text(&**text),
         };
         let bounds = streams.bounds();
+        let is_hidden = creation.generated || source.is_some_and(|source| source.is_hidden());
         call.text(creation.owner)
             .flag(creation.closed)
             .bytes(&creation.bytes)
@@ -91,6 +92,6 @@ impl Remote {
             .number(bounds.streams as u64)
             .number(bounds.keep_ms)
             .number(STREAMS_MAX as u64)
-            .flag(!creation.generated && bounds.shares(creation.name))
+            .flag(!is_hidden && bounds.shares(creation.name))
     }
 }
