@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
 use super::offset::Offset;
+use super::reserved::Line;
 
 /// Room for the size of a chunk before its data: eight digits and a line end (RFC 9112, 7.1).
 const CHUNK_HEAD_BYTES: usize = 10;
@@ -41,6 +42,11 @@ impl Events {
     /// Bytes that are events already.
     pub fn verbatim(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
+    }
+
+    /// Lines of events that somebody else has written, as they are shown.
+    pub(super) fn foreign(&mut self, lines: &[u8], line: &mut Line) {
+        line.show(lines, &mut self.out);
     }
 
     /// Writes where the reader stands. The id is written where nothing else has told it.

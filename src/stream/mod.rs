@@ -13,6 +13,7 @@
 //! | `access.rs`, `owners.rs` | which key may use a stream; how much the streams of each hold |
 //! | `stopped.rs` | a response that is being kept, ended by a client |
 //! | `streams.rs`, `create.rs` | all of them: by name, made, forked, deleted, over |
+//! | [`reserved`] | what only the edge says in an event stream |
 //! | [`view`], [`cold`] | a part of a stream as events; its bytes from memory or disk |
 //! | [`render`], `text.rs`, `rendered.rs`, `parts.rs` | a part of a stream as events, step by step; whole characters; what readers hold, and share |
 //! | [`events`] | events as they are written, and the edge's own |
@@ -54,6 +55,7 @@ pub mod redis;
 pub mod render;
 mod rendered;
 mod replay;
+pub mod reserved;
 mod stopped;
 #[expect(clippy::module_inception, reason = "one stream, in the room of streams")]
 mod stream;

@@ -18,6 +18,7 @@ use super::kind::Form;
 use super::log::Piece;
 use super::offset::Offset;
 use super::render::{Before, Begun, PART_BYTES, Part, Shape, Step};
+use super::reserved::Line;
 use super::stream::Stream;
 use crate::sse::{Blocks, Unfinished};
 
@@ -44,6 +45,20 @@ impl View {
     }
 }
 
+/// Where a reader stands in an event that was appended in parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    event: Unfinished,
+    line: Line,
+}
+
+impl Published {
+    /// Whether an event has begun.
+    pub fn is_open(self) -> bool {
+        self.event.is_open()
+    }
+}
+
 impl Events {
     /// Writes events of a stream that holds events: `bytes` are those of each of `pieces`, from `at` on. Where it begins and ends within an event
     /// that was appended in parts, `within` says. How far one step has come; the rest is left to the next.
@@ -53,7 +68,7 @@ impl Events {
         epoch: u64,
         at: u64,
         (pieces, bytes): (&[Piece], &[Bytes]),
-        within: &mut Unfinished,
+        within: &mut Published,
     ) -> Step {
         let mut step = Step { next: at, begun: None, appends: 0 };
         for (piece, bytes) in pieces.iter().zip(bytes) {
@@ -78,12 +93,13 @@ impl Events {
     /// counts, and one whose beginning was told before.
     ///
     /// It stops after an event once a step is full; how many of the bytes were told.
-    fn published(&mut self, epoch: u64, piece: &Piece, bytes: &[u8], within: &mut Unfinished) -> usize {
+    fn published(&mut self, epoch: u64, piece: &Piece, bytes: &[u8], within: &mut Published) -> usize {
         let mut at = 0;
         while at < bytes.len() && self.len() < PART_BYTES as usize {
             let (was, was_open) = (*within, within.is_open());
             let rest = &bytes[at..];
-            let (blank, end) = within.end(rest).map_or((rest.len(), None), |(blank, end)| (blank, Some(end)));
+            let (blank, end) =
+                within.event.end(rest).map_or((rest.len(), None), |(blank, end)| (blank, Some(end)));
             let breaks = |&&byte: &&u8| matches!(byte, b'\r' | b'\n');
             let skip = if was_open { 0 } else { rest[..blank].iter().take_while(breaks).count() };
             let lines = &rest[skip..blank];
@@ -94,11 +110,12 @@ impl Events {
                     if is_first {
                         let _ = self.field("id", &id);
                     }
-                    self.verbatim(lines);
+                    self.foreign(lines, &mut within.line);
                     if !is_first {
                         let _ = self.field("id", &id);
                     }
                     self.verbatim(&rest[blank..end]);
+                    within.line = Line::default();
                 }
                 Some(_) => {}
                 None if !was_open && !self.is_empty() && piece.end < piece.record_end => {
@@ -106,7 +123,7 @@ impl Events {
                     *within = was;
                     return at;
                 }
-                None => self.verbatim(lines),
+                None => self.foreign(lines, &mut within.line),
             }
             at += end.unwrap_or(rest.len());
         }
@@ -202,7 +219,7 @@ mod tests {
     fn published_events_keep_their_bytes_and_get_ids() {
         let (piece, bytes) = piece(b"data: 1\n\n: ping\n\nevent: x\r\ndata: 2\r\n\r\n");
         let mut events = Events::default();
-        events.published_step(View::Published, 0, 0, (&[piece], &[bytes]), &mut Unfinished::default());
+        events.published_step(View::Published, 0, 0, (&[piece], &[bytes]), &mut Published::default());
         let id = "id: 0000000000000000-000000000000000000";
         assert_eq!(written(events), format!("{id}09\ndata: 1\n\n{id}38\nevent: x\r\ndata: 2\r\n\r\n"));
     }

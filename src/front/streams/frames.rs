@@ -9,16 +9,16 @@ use super::following::Reader;
 use super::live::{Follower, Odd};
 use crate::relay::ask::Stop;
 use crate::shard::clock::unix_millis;
-use crate::sse::Unfinished;
 use crate::stream::events::{Control, Events};
 use crate::stream::render::{Batch, Before, Begun, PART_BYTES, Step};
+use crate::stream::view::Published;
 use crate::stream::{Form, Frame, Page, PartKey, Stream, cold};
 
 /// Where a reader stands after a frame, beside its position: the event that has not ended there.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Within {
     /// Of a stream that holds events: one that was appended in parts.
-    pub(super) published: Unfinished,
+    pub(super) published: Published,
     /// A long one, of which a part was written.
     pub(super) begun: Option<Begun>,
 }

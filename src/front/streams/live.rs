@@ -28,10 +28,9 @@ use crate::relay::download::Framing;
 use crate::relay::exchange::millis;
 use crate::relay::writing::write_all;
 use crate::shard::clock::unix_millis;
-use crate::sse::Unfinished;
 use crate::stream::encode::End;
 use crate::stream::events::{Events, payload};
-use crate::stream::view::{View, holds_event};
+use crate::stream::view::{Published, View, holds_event};
 use crate::stream::{Seat, Stream, cold};
 
 /// How long a browser is to wait before it comes again, in milliseconds: somewhere between these, so that all those that were
@@ -147,7 +146,7 @@ pub(super) struct Follower {
     /// It has not been told when to come again in an event with data.
     fresh: bool,
     /// The event that it has a part of, of a stream that holds events.
-    pub(super) within: Unfinished,
+    pub(super) within: Published,
 }
 
 /// What is out of the ordinary about how a reader begins.
@@ -210,7 +209,7 @@ pub(super) fn follow(
 
 impl Follower {
     pub(super) fn new(seat: Seat, position: u64, floor: u64, view: View) -> Follower {
-        let within = Unfinished::default();
+        let within = Published::default();
         Follower { seat, position, floor, left: None, view, fresh: true, within }
     }
 

@@ -16,14 +16,11 @@ use crate::relay::request::Request;
 use crate::shard::clock::unix_millis;
 use crate::stream::journal::{AppendError, Ticket};
 use crate::stream::redis::Unavailable;
+use crate::stream::reserved::RESERVED_EVENTS;
 use crate::stream::{
     Append, Appended, Claim, Creation, Fork, Form, Kind, Lifetime, MESSAGES_MAX, Messages, NUMBER_MAX,
     NoMessages, NotCreated, NotDeleted, OverQuota, Refused, Stream, WORD_BYTES_MAX,
 };
-
-/// Events that tell a reader about its connection: a publisher could send all readers back to the beginning with them, or tell
-/// them that they are at the end. `open` and `error` are an EventSource's own.
-const RESERVED_EVENTS: [&str; 4] = ["control", "reset", "open", "error"];
 
 /// `PUT`: makes a stream, or finds that it is there as it was to be made.
 pub(super) async fn create(visit: &Visit<'_>, name: &str, body: &[u8]) -> Result<Reply, ApiError> {
