@@ -178,6 +178,7 @@ fn without_memory_nothing_is_half_done_and_streams_are_left_out() {
     let add = json!({ "streams": ["b", "a-path-that-does-not-fit"] });
     assert_eq!(server.ask("s", "streams", None, &add), Err(Code::NoMemory));
     assert_eq!((server.put("t", &webhook()).0, server.subscriptions.held()), (503, held));
+    server.delete("events/one-too-many");
     server.delete("events/a");
     server.create("events/b", 5);
     let (_, wake) = server.delivery();
