@@ -34,11 +34,15 @@ use crate::relay::client::Client;
 use crate::relay::core::{Arrival, Core, Present};
 use crate::relay::exchange::{After, millis};
 use crate::relay::{desk, probing};
+use crate::shard::caught::kept_up;
 use crate::shard::clock::Millis;
 
 /// How long accepting rests when the process is out of descriptors: long enough to cost nothing, short enough to be back
 /// before anyone gives up.
 const NO_DESCRIPTOR_REST_MS: Millis = 200;
+
+/// How long a service that has failed rests before it starts again: a bug that comes back at once must not take the core.
+const SERVICE_REST_MS: Millis = 1000;
 
 /// Who is let in, and to what.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,16 +65,13 @@ enum Visit {
 /// Accepts on all of `bound` until the process goes down and the last client has left, or its time is over.
 pub async fn serve(core: Rc<Core>, bound: Vec<Bound>, door: Door) -> io::Result<()> {
     if core.shard.index == 0 && door == Door::Public {
-        tokio::task::spawn_local(probing::run(Rc::clone(&core)));
-        tokio::task::spawn_local(desk::run(Rc::clone(&core)));
+        keep_up(&core, "the health checker", probing::run);
+        keep_up(&core, "the subscription worker", desk::run);
+        keep_up(&core, "the sweep of durable streams", streams::sweep);
     }
-    let hub = Rc::clone(&core.hub);
-    tokio::task::spawn_local(async move { hub.run().await });
-    if core.shard.index == 0 && door == Door::Public {
-        tokio::task::spawn_local(streams::sweep(Rc::clone(&core)));
-    }
+    keep_up(&core, "the notifier of readers", async |core| core.hub.run().await);
     if door == Door::Public {
-        tokio::task::spawn_local(receive(Rc::clone(&core)));
+        keep_up(&core, "the receiver of connections from other cores", receive);
     }
     let accept = |bound| tokio::task::spawn_local(accept(Rc::clone(&core), bound, door));
     for accepting in bound.into_iter().map(accept).collect::<Vec<_>>() {
@@ -85,6 +86,16 @@ pub async fn serve(core: Rc<Core>, bound: Vec<Bound>, door: Door) -> io::Result<
     }
     core.flush_log();
     Ok(())
+}
+
+/// Runs a service of a core in a task of its own, again after each panic.
+fn keep_up(core: &Rc<Core>, what: &'static str, run: impl AsyncFn(Rc<Core>) + 'static) {
+    let core = Rc::clone(core);
+    tokio::task::spawn_local(async move {
+        let rest = async || core.shard.pause(SERVICE_REST_MS).await;
+        // Boxed: the state of each is large, and there is one of it.
+        kept_up(what, || Box::pin(run(Rc::clone(&core))), rest).await;
+    });
 }
 
 async fn accept(core: Rc<Core>, bound: Bound, door: Door) -> io::Result<()> {

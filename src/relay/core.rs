@@ -337,6 +337,8 @@ impl Core {
 
 impl Timed for Core {
     fn fire(&self, now: Millis) {
+        // First, so that it goes on whatever happens below.
+        self.timer.arm(now + HOUSEKEEPING_MS);
         self.shared.registry.turns.turned(self.shard.index, now);
         self.date.set(imf_fixdate(unix_millis() / 1000));
         self.flush_log();
@@ -354,7 +356,6 @@ impl Timed for Core {
         if until != 0 && !self.told.replace(true) {
             self.begin_drain(until);
         }
-        self.timer.arm(now + HOUSEKEEPING_MS);
     }
 }
 

@@ -9,6 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 
+use crate::tell;
+
 /// What `future` comes to; nothing if it panics. What it holds is dropped then, and is used by nobody else afterwards.
 pub async fn caught<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
@@ -19,9 +21,32 @@ pub async fn caught<F: Future>(future: F) -> Option<F::Output> {
     .await
 }
 
+/// Runs a service that many depend on until it ends by itself: again after each panic, once `rest` has passed. `what` names it
+/// in the log.
+pub async fn kept_up<F: Future<Output = ()>>(what: &str, make: impl Fn() -> F, rest: impl AsyncFn()) {
+    while caught(make()).await.is_none() {
+        tell!("sedge: {what} failed by a bug, which the lines above describe; it starts again");
+        rest().await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_service_starts_again_until_it_ends_by_itself() {
+        let (runs, rests) = (Cell::new(0), Cell::new(0));
+        let make = async || {
+            runs.set(runs.get() + 1);
+            tokio::task::yield_now().await;
+            assert!(runs.get() > 2, "a panic of this test's own");
+        };
+        kept_up("a service", make, async || rests.set(rests.get() + 1)).await;
+        assert_eq!((runs.get(), rests.get()), (3, 2));
+    }
 
     #[tokio::test]
     async fn a_panic_is_no_result() {

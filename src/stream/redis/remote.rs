@@ -79,16 +79,29 @@ impl Remote {
     /// Begins to serve `streams`. Waits for Redis, but not for long.
     pub fn start(self: &Arc<Self>, streams: &Arc<Streams>, patience: Duration) {
         let _ = self.streams.set(Arc::downgrade(streams));
-        let me = Arc::clone(self);
-        self.link.runtime().spawn(async move { me.link.keep_up(&me, || me.number()).await });
-        let me = Arc::clone(self);
-        self.link.runtime().spawn(async move { me.beat().await });
+        self.keep("the link to Redis", |me| async move { me.link.keep_up(&me, || me.number()).await });
+        self.keep("the sweep of Redis", |me| async move { me.beat().await });
         let (me, (up, is_up)) = (Arc::clone(self), std::sync::mpsc::channel());
         self.link.runtime().spawn(async move {
             me.up().await;
             let _ = up.send(());
         });
         let _ = is_up.recv_timeout(patience);
+    }
+
+    /// Runs a service for ever, on the link's thread: again, after a moment, when it fails.
+    fn keep<F: Future<Output = ()> + Send + 'static>(
+        self: &Arc<Self>,
+        what: &'static str,
+        run: impl Fn(Arc<Self>) -> F + Send + 'static,
+    ) {
+        let (me, runtime) = (Arc::clone(self), self.link.runtime().clone());
+        self.link.runtime().spawn(async move {
+            while runtime.spawn(run(Arc::clone(&me))).await.is_err() {
+                tell!("sedge: {what} failed by a bug, which the lines above describe; it starts again");
+                pause(Duration::from_millis(BEAT_MS)).await;
+            }
+        });
     }
 
     /// A number that nobody can guess.
