@@ -164,6 +164,9 @@ fn one_model_of_the_union_is_told_and_deleted_where_it_is() {
         assert_eq!((head.status(), &model["object"]), (200, &"model".into()), "{path} {model}");
         assert!(path.replace("%2F", "/").ends_with(model["id"].as_str().expect("an id")));
     }
+    // A slash more is the list, and not one upstream's.
+    let (_, body) = edge.ask(&get("/v1/models/", &[]));
+    assert!(body.text().contains("gpt-x") && body.text().contains("meta/llama"), "{}", body.text());
     let (head, body) = edge.ask(&get("/v1/models/nobody's", &[]));
     assert_eq!((head.status(), error_code(&body.bytes()).as_str()), (404, "model_not_found"));
     // To delete one is asked of the upstream that has it.

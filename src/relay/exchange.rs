@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -65,7 +66,8 @@ pub struct Exchange<'a> {
     pub(super) upload: Upload,
     pub(super) ledger: Ledger,
     /// The route that serves it, once that is known: after a fallback another than the ledger's, which is the one that was asked for.
-    pub(super) serving: Option<u32>,
+    /// Its index and one: so small because every stream keeps it.
+    pub(super) serving: Option<NonZeroU32>,
     /// The head of a stream has been written although the upstream had not answered.
     pub(super) early: Option<Framing>,
     /// The client has left, and the answer is read on without it.

@@ -13,7 +13,7 @@ pub enum MediaType {
     Form,
     /// As bytes.
     Opaque,
-    /// Readers disagree: there are two types, or it is encoded other than in UTF-8.
+    /// Readers disagree: there are two types, or its encoding is not built on ASCII.
     Ambiguous,
 }
 
@@ -43,7 +43,7 @@ impl MediaType {
         if value == b"application/json" {
             return MediaType::Json;
         }
-        if value.contains(&b',') || !is_utf8(value) {
+        if value.contains(&b',') || !is_plain(value) {
             return MediaType::Ambiguous;
         }
         let essence = essence(value);
@@ -88,15 +88,15 @@ pub fn is_json(value: &[u8]) -> bool {
         || essence.len() > 5 && essence[essence.len() - 5..].eq_ignore_ascii_case(b"+json")
 }
 
-/// Whether every `charset` that it names is UTF-8 or a part of it.
-fn is_utf8(value: &[u8]) -> bool {
+/// Whether in every `charset` that it names ASCII stands for itself: then all that decides is read alike.
+fn is_plain(value: &[u8]) -> bool {
     value.split(|&byte| byte == b';').skip(1).all(|parameter| {
         let mut parts = parameter.splitn(2, |&byte| byte == b'=');
         let name = parts.next().unwrap_or_default().trim_ascii();
         let charset = parts.next().unwrap_or_default().trim_ascii();
         let charset = charset.strip_prefix(b"\"").and_then(|c| c.strip_suffix(b"\"")).unwrap_or(charset);
         !name.eq_ignore_ascii_case(b"charset")
-            || [&b"utf-8"[..], b"utf8", b"us-ascii", b"ascii", b""]
+            || [&b"utf-8"[..], b"utf8", b"us-ascii", b"ascii", b"iso-8859-1", b"latin1", b"windows-1252", b""]
                 .iter()
                 .any(|known| charset.eq_ignore_ascii_case(known))
     })
@@ -112,6 +112,7 @@ mod tests {
             ("application/json", MediaType::Json),
             ("Application/JSON ; charset=\"UTF-8\"", MediaType::Json),
             ("application/vnd.x+json", MediaType::Json),
+            ("application/json; charset=ISO-8859-1", MediaType::Json),
             ("application/json; charset=utf-16", MediaType::Ambiguous),
             ("application/json; charset=utf-7; charset=utf-8", MediaType::Ambiguous),
             ("application/json, multipart/form-data; boundary=x", MediaType::Ambiguous),

@@ -57,7 +57,8 @@ pub fn is_union(request: &Request, core: &Core) -> bool {
         || request.holder().is_some_and(|holder| holder.is_restricted());
     several
         && &*request.method == "GET"
-        && (request.path() == LIST || matches!(named::in_path(request.path()), Ok(Some(_))))
+        && (request.path().trim_end_matches('/') == LIST
+            || matches!(named::in_path(request.path()), Ok(Some(_))))
         && request.body == RequestBody::None
 }
 
@@ -89,9 +90,9 @@ pub async fn answer(
     client.arm();
     let one = named::in_path(request.path()).ok().flatten().map(|(id, _)| id);
     let lists = match &one {
-        None => gather(client, core, request, &settings).await,
-        Some(_) => {
-            // The upstreams are asked for their lists, whatever they call the model.
+        None if request.path() == LIST => gather(client, core, request, &settings).await,
+        _ => {
+            // The upstreams are asked for their lists, whatever they make of a slash or a model behind it.
             let (path, bytes) = (std::mem::replace(&mut request.target, LIST.into()), request.path_bytes);
             request.path_bytes = LIST.len();
             let lists = gather(client, core, request, &settings).await;

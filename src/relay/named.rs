@@ -38,6 +38,12 @@ pub fn in_query(target: &str) -> Result<Option<(String, Range<usize>)>, ApiError
     Ok(found.filter(|(value, _)| !value.is_empty()))
 }
 
+/// Whether `body` begins with URL-encoded fields, one of which is a model. Some read a form so where it carries no file.
+pub fn is_in_fields(body: &[u8]) -> bool {
+    let fields = String::from_utf8_lossy(body);
+    !matches!(in_query(&format!("?{fields}")), Ok(None))
+}
+
 /// The model whose address `path` is, or is below: all behind `/v1/models/`, since names have slashes. And where that stands.
 ///
 /// # Errors
@@ -127,6 +133,12 @@ mod tests {
                 assert_eq!(in_query(&other).unwrap().unwrap().0, "ü &/1", "{other}");
             }
         }
+    }
+
+    #[test]
+    fn fields_of_a_body_name_it() {
+        assert!(is_in_fields(b"a=b&model=c") && is_in_fields(b"mod%65l=c") && is_in_fields(b"Model=c"));
+        assert!(!is_in_fields(b"plain text") && !is_in_fields(b"models=a&x=model") && !is_in_fields(b"\xFF"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! and take so long, and which route takes it.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 
 use super::ask::{Stop, receive_more};
@@ -104,7 +105,12 @@ impl Exchange<'_> {
             self.ledger.stream = peek.stream() == Some(true);
             match peek.state() {
                 _ if !self.upload.decides().any() => {}
-                PeekState::NotObject if !self.request.must_be_json() => {}
+                PeekState::NotObject if !self.request.must_be_json() => {
+                    let begins = self.upload.beginning();
+                    if self.upload.decides().model && named::is_in_fields(begins) {
+                        return Err(model_in_fields().into());
+                    }
+                }
                 PeekState::Malformed | PeekState::NotObject | PeekState::NotUtf8 => {
                     return Err(self.unreadable().into());
                 }
@@ -152,7 +158,7 @@ impl Exchange<'_> {
 
     /// `route`, which is the one at `index`, serves it: its bounds hold from now on.
     pub(super) fn serve_by(&mut self, index: usize, route: &Route) -> Result<(), Failure> {
-        self.serving = Some(index as u32);
+        self.serving = NonZeroU32::new(index as u32 + 1);
         self.check_size(route.max_body)?;
         self.upload.limit(route.max_body).map_err(Stop::Upload)?;
         self.limit_total(&route.timeouts);
@@ -161,7 +167,7 @@ impl Exchange<'_> {
 
     /// The route that serves it, once that is known.
     pub(super) fn serving(&self) -> Option<&Route> {
-        self.settings.config.routes.get(self.serving? as usize)
+        self.settings.config.routes.get(self.serving?.get() as usize - 1)
     }
 
     pub(super) fn check_size(&self, max: u64) -> Result<(), Failure> {
@@ -209,6 +215,11 @@ impl Exchange<'_> {
 fn unreadable_form() -> ApiError {
     let message = "The form cannot be read for its `model`, on which its route depends: readers disagree where its parts begin or what they are called. Send each part as CRLF --BOUNDARY CRLF, with a plain `name`.";
     ApiError::new(400, "invalid_form", message).with_param("model")
+}
+
+fn model_in_fields() -> ApiError {
+    let message = "The body names a `model` in URL-encoded fields, and its route depends on it. Send JSON, or a form of several parts (multipart/form-data).";
+    ApiError::new(415, "unsupported_content_type", message).with_param("model")
 }
 
 fn ambiguous_type() -> ApiError {

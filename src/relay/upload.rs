@@ -258,6 +258,11 @@ impl Upload {
         media.finish()
     }
 
+    /// The first bytes of it that are held.
+    pub fn beginning(&self) -> &[u8] {
+        self.held.front().map_or(&[], |(block, range)| &block[range.clone()])
+    }
+
     /// Bytes that are held.
     pub fn held_bytes(&self) -> u64 {
         self.held.iter().map(|(_, range)| range.len() as u64).sum()

@@ -23,6 +23,15 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!((whole.choices(), whole.prompts()), (split.choices(), split.prompts()));
     assert_eq!(whole.max_tokens(), split.max_tokens());
 
+    // The same bytes as parts of a form.
+    let form = [b"--XyZ\r\nContent-Disposition: form-data; name=", body].concat();
+    let (whole_form, split_form) = (form_peek(&form, form.len()), form_peek(&form, usize::from(size).max(1)));
+    assert_eq!(whole_form.state(), split_form.state());
+    assert_eq!((whole_form.model(), whole_form.model_span()), (split_form.model(), split_form.model_span()));
+    if let (Some(model), Some(span)) = (whole_form.model(), whole_form.model_span()) {
+        assert_eq!(&form[span.start as usize..span.end as usize], model.as_bytes());
+    }
+
     let Ok(object) = serde_json::from_slice::<Map<String, Value>>(body) else { return };
     assert_eq!(whole.state(), PeekState::Done);
     assert_eq!(whole.stream(), object.get("stream").and_then(Value::as_bool));
@@ -39,6 +48,12 @@ fuzz_target!(|data: &[u8]| {
 
 fn peek(body: &[u8], size: usize) -> Peek {
     let mut peek = Peek::default();
+    body.chunks(size).for_each(|piece| peek.feed(piece));
+    peek
+}
+
+fn form_peek(body: &[u8], size: usize) -> Peek {
+    let mut peek = Peek::of_form(b"multipart/form-data; boundary=XyZ").expect("a plain boundary");
     body.chunks(size).for_each(|piece| peek.feed(piece));
     peek
 }
