@@ -11,6 +11,9 @@ use sedge::http::coding::Coding;
 use support::streams::{append_with, close, create, path, read_all, request};
 use support::{Body, Edge, End, Head, Wire, get};
 
+/// Fields of a request that the response depends on.
+const VARY: &str = "Accept, Last-Event-ID, Accept-Encoding";
+
 const CODINGS: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
 const FROM_THE_BEGINNING: &str = "-1";
 
@@ -49,12 +52,12 @@ fn a_read_is_the_same_to_the_byte_in_every_coding() {
         let plain = messages(&edge, name, count);
         let (head, body) = read(&edge, name, &[]);
         assert!(!head.has("content-encoding") && head.has("content-length"), "{head:?}");
-        assert_eq!(head.get("vary"), Some("Accept-Encoding"));
+        assert_eq!(head.get("vary"), Some(VARY));
         assert!(body.bytes() == plain, "{name}: other bytes");
         for coding in CODINGS {
             let (head, body) = read(&edge, name, &[&format!("Accept-Encoding: {}", coding.name())]);
             assert_eq!(head.get("content-encoding"), Some(coding.name()));
-            assert_eq!(head.get("vary"), Some("Accept-Encoding"));
+            assert_eq!(head.get("vary"), Some(VARY));
             assert_eq!(head.get("content-type"), Some("application/json"));
             assert!(head.is_chunked() && head.get("stream-up-to-date") == Some("true"), "{head:?}");
             assert!(whole(coding, &body.bytes()) == plain, "{name}, {coding:?}: other bytes");
@@ -91,7 +94,7 @@ fn each_coding_has_a_tag_of_its_own() {
         let known = format!("If-None-Match: {tag}");
         let (head, _) = read(&edge, "a", &[&accepts, &known]);
         assert_eq!((head.status(), head.get("etag")), (304, Some(&*tag)), "{coding:?}");
-        assert_eq!(head.get("vary"), Some("Accept-Encoding"));
+        assert_eq!(head.get("vary"), Some(VARY));
         assert!(!head.has("content-encoding"), "{head:?}");
         for other in &tags {
             let known = format!("If-None-Match: {other}");
@@ -161,7 +164,7 @@ fn nothing_is_compressed_where_the_configuration_says_so() {
     let edge = configured("never");
     let plain = messages(&edge, "a", 100);
     let (head, body) = read(&edge, "a", &["Accept-Encoding: gzip"]);
-    assert!(!head.has("content-encoding") && !head.has("vary"), "{head:?}");
+    assert!(!head.has("content-encoding") && head.get("vary") == Some("Accept, Last-Event-ID"), "{head:?}");
     assert!(body.bytes() == plain, "other bytes");
     edge.rewrite_config("heartbeat = \"100ms\"\n");
     edge.signal(Signal::HUP);
@@ -177,7 +180,12 @@ fn events_are_compressed_only_where_the_configuration_says_so() {
     let mut wire = edge.connect();
     wire.send(get(&path("a"), &["Accept: text/event-stream", "Accept-Encoding: gzip"]));
     let head = wire.read_head();
-    assert!(head.status() == 200 && !head.has("content-encoding") && !head.has("vary"), "{head:?}");
+    assert!(
+        head.status() == 200
+            && !head.has("content-encoding")
+            && head.get("vary") == Some("Accept, Last-Event-ID"),
+        "{head:?}"
+    );
 }
 
 /// Events that come compressed.
@@ -198,10 +206,7 @@ impl Live {
         ));
         let head = wire.read_head();
         assert_eq!((head.status(), head.get("content-encoding")), (200, Some(coding.name())), "{head:?}");
-        assert_eq!(
-            (head.get("vary"), head.get("content-type")),
-            (Some("Accept-Encoding"), Some("text/event-stream"))
-        );
+        assert_eq!((head.get("vary"), head.get("content-type")), (Some(VARY), Some("text/event-stream")));
         Live { wire, coding, reader: Reader::of(coding), read: Vec::new(), raw: Vec::new() }
     }
 

@@ -180,6 +180,21 @@ fn a_signed_address_needs_no_key() {
     for wrong in [past, other, forged, "expires=4000000000&signature=".into(), String::new()] {
         assert_eq!(ask(get(&format!("{location}?{wrong}"), &[])), 401, "{wrong}");
     }
+    // Whoever has the address may read by it until then, and no cache longer.
+    let (head, _) = edge.ask(&get(&format!("{location}?{good}"), &[]));
+    assert_eq!(head.get("cache-control"), Some("private, no-store"));
+    // Several streams on one connection are signed by their names.
+    let several = format!("/v1/stream?name={}&name=other", location.trim_start_matches("/v1/stream/"));
+    let both = signed(&several, 4_000_000_000);
+    assert_eq!(ask(get(&format!("{several}&offset=-1&{both}"), &["Accept: text/event-stream"])), 200);
+    for wrong in [
+        format!("{several}&name=more&{both}"),
+        format!("{several}&n%61me=more&{both}"),
+        format!("/v1/stream?name=other&{both}"),
+        format!("{location}?{both}"),
+    ] {
+        assert_eq!(ask(get(&wrong, &["Accept: text/event-stream"])), 401, "{wrong}");
+    }
     // It is for reading.
     assert_eq!(ask(delete(&format!("{location}?{good}"))), 401);
     assert_eq!(ask(get(&format!("/v1/models?{good}"), &[])), 401);

@@ -77,7 +77,7 @@ describe("the page of streams", () => {
     await append(name, [2], "unheard");
     await append(name, [3]);
     await says(page, "last", "3");
-    assert.deepEqual(await rows(page), ["chat 1", "data 3"]);
+    assert.deepEqual(await rows(page), ["chat 1", "message 3"]);
     assert.equal(await text(page, "missing"), "1", "what is not listened for is missing");
     // A name that the page itself publishes under is heard from then on.
     await page.fill("#event", "greeting");
