@@ -243,7 +243,8 @@ fn client_hello(config: &Arc<ClientConfig>) -> Vec<u8> {
 /// Someone who has come in already, and is served on.
 fn tls_probe(edge: &Edge, config: &Arc<ClientConfig>) -> Probe {
     let stream = TcpStream::connect(edge.addr()).expect("connect");
-    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    // A thousand signatures may be before it.
+    stream.set_read_timeout(Some(PATIENCE * 10)).expect("timeout");
     let mut tls = StreamOwned::new(session(config), stream);
     Probe::with(move || {
         let mut answer = Vec::new();
