@@ -135,7 +135,7 @@ pub(super) fn load_in(
     }
     let mut streams = settings.streams;
     streams.bounds.quotas = super::keys::quotas(&settings.keys);
-    let config = Config {
+    let mut config = Config {
         listen,
         admin,
         admin_by_default,
@@ -167,6 +167,10 @@ pub(super) fn load_in(
         drain_delay: settings.drain_delay.unwrap_or_default(),
         notices,
     };
+    config.timeouts.for_heartbeat(config.heartbeat);
+    for route in &mut config.routes {
+        route.timeouts.for_heartbeat(route.heartbeat.unwrap_or(config.heartbeat));
+    }
     Ok((config, file))
 }
 

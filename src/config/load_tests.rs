@@ -233,6 +233,22 @@ fn bodies_are_looked_into_only_if_that_decides_something() {
 }
 
 #[test]
+fn silence_may_last_longer_where_heartbeats_are_seen() {
+    let idle = |text: &str| {
+        let config = load(text, &ServeArgs::default(), &[]);
+        let route = config.routes.first().map(|route| route.timeouts.idle.as_secs());
+        (config.timeouts.idle.as_secs(), route)
+    };
+    let route = "[[upstream]]\nurl = \"http://a\"\n[[route]]\nupstreams = [\"a\"]\n";
+    assert_eq!(idle(route), (600, Some(600)));
+    assert_eq!(idle(&format!("heartbeat = \"0\"\n{route}")), (110, Some(110)));
+    assert_eq!(idle(&format!("heartbeat = \"0\"\n{route}heartbeat = \"5s\"")), (110, Some(600)));
+    assert_eq!(idle(&format!("{route}heartbeat = \"0\"")), (600, Some(110)));
+    let set = "[timeouts]\nidle = \"300s\"";
+    assert_eq!(idle(&format!("heartbeat = \"0\"\n{route}{set}")), (300, Some(300)));
+}
+
+#[test]
 fn what_a_reload_cannot_change_is_told() {
     let old = load("", &ServeArgs::default(), &[]);
     assert!(describe_unreloadable(&old, &old).is_empty());

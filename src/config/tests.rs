@@ -79,7 +79,7 @@ fn an_empty_file_leaves_the_defaults() {
     assert!(!config.open && !config.relay_all && config.playground && config.notices.is_empty());
     assert_eq!((config.workers, config.access_log), (0, AccessLog::Stdout));
     assert_eq!((config.heartbeat, config.drain_timeout), (Duration::from_secs(15), Duration::from_secs(30)));
-    assert_eq!(config.timeouts.idle, Duration::from_secs(110));
+    assert_eq!(config.timeouts.idle, Duration::from_secs(600));
     assert_eq!((config.limits.max_body, config.limits.stream_memory), (16 << 30, 1 << 30));
 }
 

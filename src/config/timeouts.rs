@@ -18,8 +18,11 @@ pub struct Timeouts {
     pub request_body: Duration,
     /// From the request's last byte to the answer's first.
     pub first_byte: Duration,
-    /// Between two parts of an answer. Below the 120 s after which langchain-openai gives up, so that it is told why.
+    /// Between two parts of a response. A model that thinks may be silent for minutes, and heartbeats keep the client's
+    /// connection meanwhile; without these the default is [`IDLE_WITHOUT_HEARTBEATS`].
     pub idle: Duration,
+    /// It was configured.
+    idle_is_set: bool,
     /// The whole exchange.
     pub total: Duration,
     /// How long a client may take nothing of what waits for it.
@@ -36,7 +39,8 @@ impl Default for Timeouts {
             request_head: Duration::from_secs(10),
             request_body: Duration::from_secs(30),
             first_byte: Duration::from_secs(300),
-            idle: Duration::from_secs(110),
+            idle: Duration::from_secs(600),
+            idle_is_set: false,
             total: Duration::from_secs(3600),
             client_stall: Duration::from_secs(30),
             keep_alive: Duration::from_secs(60),
@@ -44,7 +48,18 @@ impl Default for Timeouts {
     }
 }
 
+/// How long an upstream may be silent, if nothing else was configured, towards clients that see no heartbeats: below the two
+/// minutes after which clients and proxies give a silent connection up, so that they are told why.
+const IDLE_WITHOUT_HEARTBEATS: Duration = Duration::from_secs(110);
+
 impl Timeouts {
+    /// Takes the default for clients that get no heartbeats, if they get none.
+    pub(super) fn for_heartbeat(&mut self, heartbeat: Duration) {
+        if heartbeat.is_zero() && !self.idle_is_set {
+            self.idle = IDLE_WITHOUT_HEARTBEATS;
+        }
+    }
+
     /// These, but for what `[timeouts]` says.
     pub(super) fn read(mut self, table: &Table<'_>) -> Timeouts {
         table.set("request_head", duration, &mut self.request_head);
@@ -69,7 +84,9 @@ impl Timeouts {
         table.set("connect", duration, &mut self.connect);
         table.set("tls", duration, &mut self.tls);
         table.set("first_byte", duration, &mut self.first_byte);
-        table.set("idle", duration, &mut self.idle);
+        if let Some(idle) = table.get("idle", duration) {
+            (self.idle, self.idle_is_set) = (idle, true);
+        }
         table.set("total", duration, &mut self.total);
         self
     }

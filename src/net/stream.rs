@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::RecvFlags;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -133,6 +133,16 @@ impl Stream {
 /// Sends small writes at once: a token that waits for an acknowledgement is a token late.
 pub fn set_nodelay(socket: &TcpStream) {
     let _ = socket.set_nodelay(true);
+}
+
+/// Makes the kernel ask a silent peer whether it is still there: one that has vanished is noticed after some 90 s, however long it
+/// may be silent.
+pub fn set_keepalive(socket: &TcpStream) {
+    let probes = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
+    let _ = SockRef::from(socket).set_tcp_keepalive(&probes);
 }
 
 #[cfg(test)]

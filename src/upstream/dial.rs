@@ -25,7 +25,7 @@ use super::addresses::Addresses;
 use super::race::{ATTEMPT_DELAY_MS, Move, Race};
 use super::resolver::Resolver;
 use super::target::Target;
-use crate::net::stream::{Stream, set_nodelay};
+use crate::net::stream::{Stream, set_keepalive, set_nodelay};
 use crate::shard::Shard;
 use crate::shard::clock::Millis;
 
@@ -208,6 +208,7 @@ pub async fn dial_place(
         }
         let (socket, address, untried) = connected?;
         set_nodelay(&socket);
+        set_keepalive(&socket);
         let Some((config, name)) = place.tls else {
             return Ok(Dialed { stream: Stream::Plain(socket), addresses });
         };
