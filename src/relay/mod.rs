@@ -36,7 +36,7 @@
 //! | `fallback` | what is answered when no upstream of a route does |
 //! | `limits` | whether it may be asked at all, by the limits of keys, routes and upstreams |
 //! | `refusal` | what a client is told when there is no answer to pass on |
-//! | [`models`] | the union of what the upstreams offer |
+//! | [`models`], `model_lists` | the union of what the upstreams offer; the list of each |
 //! | [`core`], [`settings`] | what the tasks of a core share; a configuration made ready |
 //! | [`desk`] | subscriptions of streams at work: webhooks sent, workers told |
 //! | [`ledger`], [`memo`] | what is remembered for log and metrics; of an answer that goes on for days |
@@ -70,6 +70,7 @@ pub mod ledger;
 mod limits;
 pub mod media_type;
 pub mod memo;
+mod model_lists;
 pub mod models;
 pub mod named;
 mod pick;

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::breaker::{Breaker, Permit, State};
 use super::latency::Latency;
+use super::models::Models;
 use super::turnstile::Turnstile;
 use super::window::{Counts, Window};
 use crate::config::Breaker as Rules;
@@ -66,6 +67,8 @@ pub struct Health {
     opened: [SharedCounter; Opened::ALL.len()],
     parked: SharedCounter,
     checks: [SharedCounter; 2],
+    /// Its models.
+    pub models: Models,
     /// Its places, where it has a limit.
     pub turnstile: Turnstile,
     views: Box<[View]>,
@@ -93,6 +96,7 @@ impl Health {
             opened: Default::default(),
             parked: SharedCounter::default(),
             checks: Default::default(),
+            models: Models::default(),
             turnstile: Turnstile::default(),
             views: (0..cores.max(1)).map(|_| View::default()).collect(),
         }

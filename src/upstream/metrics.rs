@@ -71,6 +71,14 @@ pub fn render(targets: &[Arc<Target>], now: Millis, out: &mut String) {
             page.labelled(name, &[("upstream", &target.name), ("result", result)], count);
         }
     }
+    let name = "sedge_upstream_model_lists_total";
+    page.family(name, "counter", "Answers to GET /v1/models with an upstream's own list, and without.");
+    for target in targets {
+        let [without, with] = target.health.models.counts();
+        for (result, count) in [("ok", with), ("missing", without)] {
+            page.labelled(name, &[("upstream", &target.name), ("result", result)], count);
+        }
+    }
     let name = "sedge_upstream_opens_total";
     page.family(name, "counter", "Times that an upstream's breaker has opened.");
     for target in targets {

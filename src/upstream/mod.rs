@@ -9,6 +9,7 @@
 //! | [`resolver`], [`addresses`] | names that were looked up; the addresses of one, and how they have done |
 //! | [`health`] | what is known of one, by all cores |
 //! | [`turnstile`], [`aimd`], [`queue`] | places at one that has a limit: how many, and who is next |
+//! | [`models`] | the last list of models that one gave |
 //! | [`metrics`] | the same for operators |
 //! | [`breaker`], [`window`], [`latency`] | whether it may be asked; what became of its calls; how long it takes |
 //!
@@ -25,6 +26,7 @@ pub mod dial;
 pub mod health;
 pub mod latency;
 pub mod metrics;
+pub mod models;
 pub mod pool;
 pub mod queue;
 pub mod race;

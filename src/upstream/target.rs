@@ -114,6 +114,11 @@ impl Target {
         }
     }
 
+    /// Whether its breaker is open, so that no request is sent to it.
+    pub fn is_ejected(&self, now: Millis) -> bool {
+        self.breaker.is_some() && self.health.left(now) > 0
+    }
+
     /// Whether it is to be asked how it is now: not while its breaker cools down, or so many are asking already.
     pub fn may_probe(&self, now: Millis) -> Option<Permit> {
         self.health.admit(self.breaker.as_ref()?, now).ok()
