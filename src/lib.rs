@@ -16,7 +16,7 @@
 //! | [`http`] | HTTP/1.1 heads and body framing as state machines | nothing |
 //! | [`stream`] | durable streams: logs, who reads them, what is kept on disk, who is woken | `observe`, the core |
 //! | [`sse`] | event boundaries, events written | nothing |
-//! | [`openai`] | `model` and `stream` of a request, the side band of an answer, error bodies | `http`, `sse` |
+//! | [`openai`] | `model` and `stream` of a request, the side band of a response, errors in each API's dialect | `http`, `sse` |
 
 mod tell;
 

@@ -69,7 +69,12 @@ fn an_answer_of_the_responses_api_is_found_at_another_node() {
     let [a, b] = [with_upstream(&redis, &upstream), with_upstream(&redis, &upstream)];
     let body = r#"{"model":"m","stream":true,"input":"hi"}"#;
     let (client, mut peer, location) = begun(&a, &upstream, "/v1/responses", body);
-    let event = |n| format!("data: {{\"response\":{{\"id\":\"resp_7\"}},\"sequence_number\":{n}}}\n\n");
+    let event = |n| {
+        let kind = if n == 3 { "response.completed" } else { "x" };
+        format!(
+            "data: {{\"type\":\"{kind}\",\"response\":{{\"id\":\"resp_7\"}},\"sequence_number\":{n}}}\n\n"
+        )
+    };
     let events: Vec<String> = (0..4).map(event).collect();
     client.close();
     peer.send([chunk(events[..2].concat()), chunk(events[2..].concat()), LAST_CHUNK.to_vec()].concat());

@@ -131,7 +131,7 @@ fn no_more_run_at_once_than_may() {
     assert_eq!(model, "a");
     assert_eq!(edge.upstream_connections(), 1.0);
     for (index, next) in [Some("b"), Some("c"), None].into_iter().enumerate() {
-        peer.send([SSE_HEAD, &event("x"), LAST_CHUNK].concat());
+        peer.send([SSE_HEAD, &event("x"), &event("[DONE]"), LAST_CHUNK].concat());
         reader.expect(&index.to_string(), "x");
         assert_eq!(reader.outcome(), (index as u64, Some(200), None));
         if let Some(next) = next {
@@ -211,7 +211,7 @@ fn a_client_that_does_not_read_stops_the_upstreams() {
     // Nothing of it is lost.
     let writer = std::thread::spawn(move || {
         socket.write_all(&large[sent % large.len()..]).expect("the rest");
-        socket.write_all(LAST_CHUNK).expect("the end");
+        socket.write_all(&[&event("[DONE]"), LAST_CHUNK].concat()).expect("the end");
     });
     for _ in 0..=whole {
         assert_eq!(reader.next().1.len(), 8000);
@@ -311,7 +311,7 @@ fn a_batch_that_waits_is_kept_alive() {
     for _ in 0..2 {
         assert_eq!(reader.client.read_chunk(), b":\n");
     }
-    peer.send([SSE_HEAD, &event("x"), LAST_CHUNK].concat());
+    peer.send([SSE_HEAD, &event("x"), &event("[DONE]"), LAST_CHUNK].concat());
     reader.expect("0", "x");
     assert_eq!(reader.outcome(), (0, Some(200), None));
     reader.done();
@@ -327,7 +327,7 @@ fn a_batch_ends_with_the_process_and_says_so() {
     edge.signal(Signal::TERM);
     edge.stderr().wait_for("draining");
     wait_until("it drains", || edge.ask_admin("/readyz").0.status() == 503);
-    peer.send([SSE_HEAD, &event("x"), LAST_CHUNK].concat());
+    peer.send([SSE_HEAD, &event("x"), &event("[DONE]"), LAST_CHUNK].concat());
     reader.expect("0", "x");
     assert_eq!(reader.outcome(), (0, Some(200), None));
     assert_eq!(reader.outcome(), (1, Some(503), Some("draining".to_owned())));

@@ -21,7 +21,10 @@ fn lockstep(segments: &[(&[u8], &[u8])]) {
         let got = client.read_chunks(data.len());
         assert_eq!(got, *data, "segment {number}: {:?}", String::from_utf8_lossy(&got));
     }
-    peer.send(LAST_CHUNK);
+    // Whatever was open has ended, and so has the stream.
+    let end = "\n\ndata: [DONE]\n\n";
+    peer.send([&chunk(end), LAST_CHUNK].concat());
+    assert_eq!(client.read_chunks(end.len()), end.as_bytes());
     client.read_last_chunk();
 }
 
@@ -129,7 +132,7 @@ fn trailers_go_no_further() {
 fn an_event_of_a_mebibyte() {
     let mut event = b"data: ".to_vec();
     event.extend((0..1 << 20).map(|i: u32| b'!' + u8::try_from(i * 7 % 90).expect("below 90")));
-    event.extend_from_slice(b"\n\n");
+    event.extend_from_slice(b"\n\ndata: [DONE]\n\n");
     for size in [event.len(), 16 * 1024, 16 * 1024 - 1, 1000] {
         let upstream = Upstream::listen();
         let edge = Edge::to(&upstream);

@@ -81,14 +81,66 @@ fn a_close_delimited_stream_that_was_reset_is_a_cut() {
     assert!(!body.text().contains("[DONE]"), "{:?}", body.text());
 }
 
+/// A document whose framing is that the connection closes had a made-up end wherever it broke off.
 #[test]
-fn a_clean_last_chunk_without_done_stays_what_it_was() {
+fn a_document_that_is_cut_is_never_whole_whatever_its_framing() {
     let upstream = Upstream::listen();
     let edge = Edge::to(&upstream);
-    let (mut client, mut peer, head) = streaming(&edge, &upstream);
-    peer.send([chunk("data: a\n\n"), LAST_CHUNK.to_vec()].concat());
-    let body = client.read_body(&head);
-    assert_eq!((body.text().as_str(), body.end), ("data: a\n\n", End::Whole));
+    let body = "{\"choices\":[{\"text\":\"}]}\"}]}";
+    let mut cut = 0.0;
+    for (framing, request) in [
+        (format!("Content-Length: {}", body.len()), post("/v1/completions", &[], "{}")),
+        ("Transfer-Encoding: chunked".to_owned(), post("/v1/completions", &[], "{}")),
+        ("Connection: close".to_owned(), post("/v1/completions", &[], "{}")),
+        ("Connection: close".to_owned(), get("/v1/models/m", &[])),
+    ] {
+        for at in 1..body.len() {
+            let (mut client, mut peer, ..) = relayed(&edge, &upstream, &request);
+            let part = if framing.starts_with("Transfer") { chunk(&body[..at]) } else { body[..at].into() };
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{framing}\r\n\r\n");
+            peer.send([head.as_bytes(), &part].concat());
+            peer.close();
+            let (_, got) = client.read_answer();
+            assert_ne!(got.end, End::Whole, "{framing} {at}");
+            assert_eq!(got.text(), body[..at]);
+            cut += 1.0;
+        }
+    }
+    edge.wait_metric(OUTCOMES, &["outcome=\"upstream_cut\""], cut);
+    let (mut client, mut peer, ..) = relayed(&edge, &upstream, &post("/v1/completions", &[], "{}"));
+    peer.send(format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{body}\n"));
+    peer.close();
+    let (_, got) = client.read_answer();
+    assert_eq!((got.text(), got.end), (format!("{body}\n"), End::Whole));
+    edge.wait_metric(OUTCOMES, &["outcome=\"finished\""], 1.0);
+}
+
+#[test]
+fn an_answer_without_a_body_is_whole() {
+    let upstream = Upstream::listen();
+    let edge = Edge::to(&upstream);
+    let chat = post("/v1/chat/completions", &[], "{}");
+    let head = String::from_utf8(get("/v1/chat/completions", &[])).expect("text").replacen("GET", "HEAD", 1);
+    for (request, status, length) in [
+        (chat.clone(), "204 No Content", ""),
+        (chat, "304 Not Modified", "Content-Length: 100\r\n"),
+        (head.clone().into_bytes(), "200 OK", "Content-Length: 100\r\n"),
+        (head.into_bytes(), "200 OK", "Transfer-Encoding: chunked\r\n"),
+    ] {
+        for kind in ["application/json", "text/event-stream"] {
+            let (mut client, mut peer, ..) = relayed(&edge, &upstream, &request);
+            peer.send(format!(
+                "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nConnection: close\r\n{length}\r\n"
+            ));
+            let got = client.read_head();
+            assert_eq!(got.start, format!("HTTP/1.1 {status}"));
+            // It can carry the next request: nothing is cut.
+            client.send(get("/livez", &[]));
+            assert_eq!(client.read_answer().1.text(), "alive\n");
+            peer.close();
+        }
+    }
+    edge.wait_metric(OUTCOMES, &["outcome=\"finished\""], 8.0);
 }
 
 #[test]

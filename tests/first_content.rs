@@ -140,14 +140,14 @@ fn no_more_is_held_than_may_be() {
 }
 
 #[test]
-fn what_is_no_stream_is_not_held() {
+fn what_is_neither_a_stream_nor_a_document_is_not_held() {
     let scene = Scene::new("");
     let mut client = scene.edge.connect();
-    client.send(post("/v1/chat/completions", &[], "{\"model\":\"m\"}"));
+    client.send(post("/v1/audio/speech", &[], "{\"model\":\"m\"}"));
     let mut peer = scene.a.accept();
     let head = peer.read_head();
     peer.read_request_body(&head);
-    let wire = answer("200 OK", &["Content-Type: application/json"], "{\"error\":{}}");
+    let wire = answer("200 OK", &["Content-Type: audio/mpeg"], "{\"error\":{}}");
     peer.send(&wire[..wire.len() - 2]);
     let head = client.read_head();
     peer.send(&wire[wire.len() - 2..]);

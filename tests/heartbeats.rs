@@ -4,8 +4,8 @@
 mod support;
 
 use support::{
-    Edge, End, LAST_CHUNK, SSE_HEAD, Upstream, answer, chunk, config, error_event_code, relayed,
-    stream_request, streaming,
+    CLOSING_SSE_HEAD, Edge, End, LAST_CHUNK, SSE_HEAD, Upstream, answer, chunk, config, error_event_code,
+    relayed, stream_request, streaming,
 };
 
 const BEAT: &[u8] = b":\n";
@@ -72,15 +72,15 @@ fn an_event_that_ends_inside_a_chunk_stays_whole_with_what_follows() {
     let upstream = Upstream::listen();
     let edge = beating(&upstream);
     let (mut client, mut peer, head) = streaming(&edge, &upstream);
-    peer.send(b"12\r\ndata: a\n\n");
+    peer.send(b"20\r\ndata: a\n\n");
     let mut body = client.read_chunks(9);
     // Whether the edge may beat here is its own affair; where it does, it is between the two events.
     let_others_beat(&edge, &upstream);
-    peer.send([b"data: b\n\n\r\n", LAST_CHUNK].concat());
+    peer.send([b"data: b\n\ndata: [DONE]\n\n\r\n", LAST_CHUNK].concat());
     let rest = client.read_body(&head);
     assert_eq!(rest.end, End::Whole);
     body.extend(rest.chunks.into_iter().filter(|c| c != BEAT).flatten());
-    assert_eq!(body, b"data: a\n\ndata: b\n\n");
+    assert_eq!(body, b"data: a\n\ndata: b\n\ndata: [DONE]\n\n");
 }
 
 #[test]
@@ -158,4 +158,50 @@ fn an_error_after_an_early_heartbeat_is_told_in_band() {
     let data: Vec<u8> = body.chunks.into_iter().filter(|c| c != BEAT).flatten().collect();
     error_event_code(&data);
     assert_ne!(body.end, End::Whole, "an error is no finished stream");
+}
+
+/// A byte order mark is one at the very beginning alone. Behind a heartbeat it is the beginning of the first line, which then is no
+/// `data` line, and the first event was lost.
+#[test]
+fn a_byte_order_mark_does_not_swallow_the_first_event_behind_a_beat() {
+    let upstream = Upstream::listen();
+    for (edge, is_early) in [
+        (beating(&upstream), false),
+        (Edge::configured(&config::early_heartbeat(&upstream.url(), 100)), true),
+    ] {
+        for pieces in [
+            vec!["\u{feff}data: a\n\n".as_bytes()],
+            vec![b"\xEF".as_slice(), b"\xBB", b"\xBF", b"data: a\n\n"],
+            vec![b"\xEF\xBB\xBF".as_slice(), b"data: a\n\n"],
+        ] {
+            let (mut client, mut peer, ..) = relayed(&edge, &upstream, &stream_request());
+            let head = if is_early {
+                let head = client.read_head();
+                assert_eq!(client.read_chunk(), BEAT);
+                peer.send(CLOSING_SSE_HEAD);
+                head
+            } else {
+                peer.send(CLOSING_SSE_HEAD);
+                let head = client.read_head();
+                assert_eq!(client.read_chunk(), BEAT);
+                head
+            };
+            for piece in pieces {
+                peer.send(chunk(piece));
+            }
+            peer.send([chunk("data: [DONE]\n\n"), LAST_CHUNK.to_vec()].concat());
+            let body = client.read_body(&head);
+            let data: Vec<u8> = body.chunks.into_iter().filter(|c| c != BEAT).flatten().collect();
+            assert_eq!(
+                (String::from_utf8_lossy(&data), body.end),
+                ("data: a\n\ndata: [DONE]\n\n".into(), End::Whole)
+            );
+            peer.close();
+        }
+    }
+    // Without a heartbeat not a byte is changed.
+    let edge = Edge::to(&upstream);
+    let (mut client, mut peer, head) = streaming(&edge, &upstream);
+    peer.send([chunk("\u{feff}data: [DONE]\n\n"), LAST_CHUNK.to_vec()].concat());
+    assert_eq!(client.read_body(&head).text(), "\u{feff}data: [DONE]\n\n");
 }

@@ -36,8 +36,9 @@ fn answer_of_alice(edge: &Edge, upstream: &Upstream) -> (Wire, Wire, String) {
     let (mut client, mut peer, ..) = relayed(edge, upstream, &asked);
     peer.send(SSE_HEAD);
     let location = client.read_head().get("location").expect("it is kept").to_owned();
-    peer.send([chunk("data: secret\n\n"), LAST_CHUNK.to_vec()].concat());
-    assert_eq!(client.read_chunk(), b"data: secret\n\n");
+    let body = "data: secret\n\ndata: [DONE]\n\n";
+    peer.send([chunk(body), LAST_CHUNK.to_vec()].concat());
+    assert_eq!(client.read_chunk(), body.as_bytes());
     (client, peer, location)
 }
 

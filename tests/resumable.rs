@@ -213,8 +213,9 @@ fn an_answer_of_the_responses_api_is_found_by_its_own_name() {
     let (client, mut peer, location, _) = begun(&edge, &upstream, &request);
     let events: Vec<String> = (0..4)
         .map(|n| {
+            let kind = if n == 3 { "response.completed" } else { "x" };
             format!(
-                "event: x\ndata: {{\"type\":\"x\",\"response\":{{\"id\":\"resp_7\"}},\"sequence_number\":{n}}}\n\n"
+                "event: {kind}\ndata: {{\"type\":\"{kind}\",\"response\":{{\"id\":\"resp_7\"}},\"sequence_number\":{n}}}\n\n"
             )
         })
         .collect();

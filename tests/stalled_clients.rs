@@ -42,6 +42,7 @@ fn events() -> Vec<u8> {
             *bytes += event.len();
             (*bytes <= STREAM_BYTES).then_some(event)
         })
+        .chain(["data: [DONE]\n\n".to_owned()])
         .collect::<String>()
         .into_bytes()
 }
@@ -237,7 +238,7 @@ fn a_client_that_does_not_read_our_own_answers_goes_too() {
 
 #[test]
 fn a_slow_reader_is_not_a_stalled_one() {
-    let payload = "data: x\n\n".repeat(2 << 20);
+    let payload = "data: x\n\n".repeat(2 << 20) + "data: [DONE]\n\n";
     let wire = [SSE_HEAD.to_vec(), chunk(&payload), LAST_CHUNK.to_vec()].concat();
     let (url, blocked) = pouring(wire, &Arc::default());
     let edge = Edge::configured(&config::timeouts(&url, &[("client_stall", "4s")]));

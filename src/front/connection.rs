@@ -249,7 +249,7 @@ fn refusal(request: Box<Request>, error: &ApiError) -> Next {
     let found = local::Found {
         status: error.status,
         content_type: "application/json",
-        body: error.body().into(),
+        body: request.api().error_body(error, &request.id).into(),
         fields: answer::error_fields(error),
         error: error.code,
         quiet: false,

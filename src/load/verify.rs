@@ -7,6 +7,7 @@ use memchr::memchr2;
 use serde::de::IgnoredAny;
 
 use super::failure::{Failure, Kind};
+use crate::openai::is_error;
 use crate::sse::Scanner;
 
 /// The longest line of a stream, and the most data of one event.
@@ -114,7 +115,7 @@ impl StreamCheck {
         if !std::mem::take(&mut self.has_data) {
             return Ok(());
         }
-        if self.scanner.error_seen() {
+        if self.scanner.error_seen() || is_error(&self.data) {
             return Err(Failure::of_bytes(Kind::ErrorEvent, &self.data));
         }
         if self.data != b"[DONE]" {

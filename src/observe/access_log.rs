@@ -75,8 +75,10 @@ pub struct Record<'a> {
     pub not_retried: Option<&'a str>,
     /// The addresses at which no connection came about, each with its upstream and why. For operators: no client is told.
     pub connect_errors: Option<&'a str>,
-    /// From the request's head to the answer's first byte, in microseconds.
+    /// From the request's head to the response's, in microseconds.
     pub first_byte_us: Option<u64>,
+    /// From the request's head to the first content of a stream, in microseconds.
+    pub first_token_us: Option<u64>,
     /// From the request's head to its end, in microseconds.
     pub total_us: u64,
     /// Tokens of the prompt, as the upstream counted them.
@@ -198,6 +200,9 @@ fn write_line(out: &mut Vec<u8>, clock: &mut Stamp, record: &Record<'_>) {
     optional(&mut line, key!("connect_errors"), record.connect_errors);
     optional(&mut line, key!("degraded"), record.degraded);
     line.milliseconds(key!("first_byte_ms"), record.first_byte_us);
+    if record.first_token_us.is_some() {
+        line.milliseconds(key!("first_token_ms"), record.first_token_us);
+    }
     line.milliseconds(key!("total_ms"), Some(record.total_us));
     let tokens = [
         (key!("prompt_tokens"), record.prompt_tokens),

@@ -169,9 +169,9 @@ pub struct CoreMetrics {
     /// Access-log lines dropped because the log's reader could not keep up.
     pub access_log_dropped: Counter,
 
-    /// From a request's head to the first byte of its answer.
+    /// From a request's head to the first content of its stream.
     pub time_to_first_token: Histogram<TimeToFirstToken>,
-    /// Between the events of an answer, after the first.
+    /// Between the events of a stream, from its first content on.
     pub time_per_output_token: Histogram<TimePerOutputToken>,
     /// From a request's head to the last byte of its answer.
     pub request_duration: Histogram<RequestDuration>,

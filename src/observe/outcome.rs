@@ -7,9 +7,10 @@
 pub enum Outcome {
     /// The answer was passed on to its end.
     Finished,
-    /// The upstream closed or broke its answer off after the first byte.
+    /// The upstream closed or broke its answer off after the first byte, or ended a stream that has not said that it is over.
     UpstreamCut,
-    /// No answer to pass on: dialing failed, or what came before the first byte was no valid response.
+    /// No answer to pass on: dialing failed, or what came before the first byte was no valid response; or the answer, whatever its
+    /// status, was an error.
     UpstreamError,
     /// The client closed before the end.
     ClientGone,

@@ -197,13 +197,13 @@ fn upstreams(registry: &Registry, page: &mut Page<'_>) {
 fn latencies(registry: &Registry, page: &mut Page<'_>) {
     page.histogram(
         "sedge_time_to_first_token_seconds",
-        "From a request's head to the first byte of its answer.",
+        "From a request's head to the first content of its stream: text, a tool call, a reason to end. Streams that say nothing, errors and responses that are no streams are not counted.",
         registry,
         |core| &core.time_to_first_token,
     );
     page.histogram(
         "sedge_time_per_output_token_seconds",
-        "Between the events of an answer, after the first.",
+        "Between the events of a stream, from its first content on.",
         registry,
         |core| &core.time_per_output_token,
     );

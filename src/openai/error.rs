@@ -250,6 +250,15 @@ impl ApiError {
         )
     }
 
+    /// The upstream ended a stream that has not said that it is over.
+    pub fn upstream_unfinished() -> ApiError {
+        ApiError::new(
+            502,
+            "upstream_unfinished",
+            "The upstream ended its stream without a last event, so the rest of it is missing. Try again.",
+        )
+    }
+
     /// The upstream's answer is not HTTP, or not HTTP that can be passed on safely.
     pub fn upstream_invalid_response(reason: &str) -> ApiError {
         let message = format!(

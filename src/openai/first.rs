@@ -1,10 +1,19 @@
 //! Whether a stream has said anything yet. Models are announced before they speak: a chunk with a role and no text, comments that
-//! keep the connection, `response.created`. Until the first thing that a reader would see, the request can still go elsewhere.
+//! keep the connection, `response.created`. Until the first thing that a reader would see, the request can still go elsewhere; and
+//! from there on it is known how long the model took to begin, which no head of a response tells.
 //!
 //! Whatever is not known to be empty counts as content: a stream is rather passed on too early than held for long. Only
-//! data lines are read, each as soon as it is whole.
+//! data lines and the name `error` are read, each as soon as it is whole. Most are understood by a look at a few of their bytes
+//! ([`glance`]); the rest are parsed.
 
+use std::sync::LazyLock;
+
+use memchr::memchr2;
+use memchr::memmem::Finder;
 use serde_json::Value;
+
+use super::members::is_error;
+use super::sideband::may_hold_key;
 
 /// What was seen of a stream so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,38 +47,116 @@ pub struct FirstContent {
 impl FirstContent {
     /// Looks at the next bytes of the body.
     pub fn feed(&mut self, piece: &[u8]) -> Seen {
-        for part in piece.split_inclusive(|&byte| matches!(byte, b'\n' | b'\r')) {
-            self.line.extend_from_slice(part);
-            if !matches!(part.last(), Some(b'\n' | b'\r')) {
-                break;
-            }
-            let seen = line(&self.line);
-            self.line.clear();
+        let mut rest = piece;
+        while let Some(end) = memchr2(b'\n', b'\r', rest) {
+            let (part, after) = rest.split_at(end + 1);
+            rest = after;
+            let seen = if self.line.is_empty() {
+                line(part)
+            } else {
+                self.line.extend_from_slice(part);
+                let seen = line(&self.line);
+                self.line.clear();
+                seen
+            };
             if seen != Seen::Nothing {
                 return seen;
             }
         }
+        self.line.extend_from_slice(rest);
         Seen::Nothing
+    }
+
+    /// Bytes that it holds.
+    pub fn held_bytes(&self) -> usize {
+        self.line.len()
     }
 }
 
 fn line(line: &[u8]) -> Seen {
     let line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
-    let Some(data) = line.strip_prefix(b"data:") else { return Seen::Nothing };
+    let Some(data) = line.strip_prefix(b"data:") else {
+        let name = line.strip_prefix(b"event:").unwrap_or_default();
+        return if name.trim_ascii() == b"error" { Seen::Error } else { Seen::Nothing };
+    };
+    let data = data.trim_ascii();
+    // An error makes all else unimportant.
+    let may_be_error = may_hold_key(data);
+    if may_be_error && is_error(data) {
+        return Seen::Error;
+    }
+    if let Some(seen) = glance(data) {
+        return seen;
+    }
+    if !may_be_error && is_error(data) {
+        return Seen::Error;
+    }
     let Ok(Value::Object(event)) = serde_json::from_slice::<Value>(data) else {
         // `[DONE]`, or a part of an event of several lines.
         return Seen::Content;
     };
-    let kind = event.get("type").and_then(Value::as_str);
-    if event.get("error").is_some_and(|error| !error.is_null()) || kind == Some("response.failed") {
-        return Seen::Error;
-    }
-    let empty = match (event.get("choices"), kind) {
+    let empty = match (event.get("choices"), event.get("type").and_then(Value::as_str)) {
         (Some(Value::Array(choices)), _) => choices.iter().all(is_empty_choice),
         (_, Some(kind)) => ANNOUNCEMENTS.contains(&kind),
         _ => false,
     };
     if empty { Seen::Nothing } else { Seen::Content }
+}
+
+static DELTA: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"delta\":"));
+static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\":"));
+
+/// The same by a few bytes, for the events that nearly all servers send first: of chat completions with one choice, and those that
+/// have their type at the front. None where that does not tell. To parse the first events of every stream would cost as much as to
+/// relay two more.
+fn glance(data: &[u8]) -> Option<Seen> {
+    if let Some(kind) = data.strip_prefix(b"{\"type\":").map(<[u8]>::trim_ascii_start) {
+        let kind = kind.strip_prefix(b"\"")?;
+        let kind = &kind[..memchr::memchr(b'"', kind)?];
+        let is_announcement = ANNOUNCEMENTS.iter().any(|name| name.as_bytes() == kind);
+        return Some(match kind {
+            b"error" | b"response.failed" => Seen::Error,
+            _ if is_announcement => Seen::Nothing,
+            _ => Seen::Content,
+        });
+    }
+    let delta = &data[DELTA.find(data)? + DELTA.needle().len()..];
+    // Of several choices any may have said something.
+    if DELTA.find(delta).is_some() {
+        return None;
+    }
+    let (is_empty, rest) = is_empty_delta(delta.trim_ascii_start().strip_prefix(b"{")?)?;
+    if !is_empty {
+        return Some(Seen::Content);
+    }
+    let finish = FINISH.find(rest)?;
+    let reason = rest[finish + FINISH.needle().len()..].trim_ascii_start();
+    reason.starts_with(b"null").then_some(Seen::Nothing)
+}
+
+/// Whether a delta, behind its bracket, says nothing, and what comes behind it.
+fn is_empty_delta(mut rest: &[u8]) -> Option<(bool, &[u8])> {
+    loop {
+        rest = rest.trim_ascii_start();
+        if let Some(rest) = rest.strip_prefix(b"}") {
+            return Some((true, rest));
+        }
+        rest = rest.strip_prefix(b",").unwrap_or(rest).trim_ascii_start().strip_prefix(b"\"")?;
+        let end = memchr::memchr(b'"', rest)?;
+        let (key, after) = rest.split_at(end);
+        let value = after[1..].trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+        let empty =
+            [&b"null"[..], b"\"\"", b"[]", b"{}"].into_iter().find_map(|empty| value.strip_prefix(empty));
+        rest = match empty {
+            Some(rest) => rest,
+            None if key == b"role" => {
+                let value = value.strip_prefix(b"\"")?;
+                &value[memchr::memchr(b'"', value)? + 1..]
+            }
+            None if value.is_empty() => return None,
+            None => return Some((false, value)),
+        };
+    }
 }
 
 fn is_empty_choice(choice: &Value) -> bool {
@@ -108,6 +195,9 @@ mod tests {
             "event: message_start\nid: 1\nretry: 3\n",
             ROLE,
             "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n",
+            "data: {\"choices\": [{\"delta\": {\"content\": \"\", \"role\": \"assistant\"}, \"finish_reason\": null}]}\n\n",
+            "data: {\"choices\":[{\"delta\":{}},{\"delta\":{}}]}\n\n",
+            "data: {\"type\": \"message_start\",\"message\":{\"content\":[]}}\n\n",
             "data: {\"type\":\"response.created\",\"response\":{\"error\":null}}\r\n\r\n",
             "data:{\"type\":\"ping\"}\r",
             "data: {\"choices\":[{\"delta\":{\"content\":\"half a line\"}}]}",
@@ -124,6 +214,8 @@ mod tests {
             "data: {\"choices\":[{\"delta\":{\"reasoning_content\":\"hm\"}}]}\n",
             "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n",
             "data: {\"choices\":[{\"text\":\"a\"}]}\n",
+            "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"a\"},\"finish_reason\":null}]}\n",
+            "data: {\"choices\":[{\"delta\":{}},{\"delta\":{\"content\":\"a\"}}]}\n",
             "data: {\"type\":\"response.output_text.delta\",\"delta\":\"a\"}\n",
             "data: {\"type\":\"content_block_delta\"}\n",
             "data: {\"anything\":1}\n",
@@ -140,10 +232,17 @@ mod tests {
             "data: {\"error\":{\"message\":\"no\"}}\n\n",
             "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n",
             "data: {\"type\":\"response.failed\"}\n\n",
+            "data: { \"id\":\"x\", \"error\" : \"overloaded\" }\n\n",
+            "event:error\r\ndata: overloaded\r\n\r\n",
+            "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}],\"error\":{}}\n\n",
         ] {
             assert_eq!(of(&format!("{ROLE}{text}")), Seen::Error, "{text}");
         }
         assert_eq!(of("data: {\"error\":null,\"choices\":[]}\n"), Seen::Nothing);
+        assert_eq!(
+            of("data: {\"choices\":[{\"delta\":{\"content\":\"{\\\"error\\\":{}}\"}}]}\n"),
+            Seen::Content
+        );
     }
 
     proptest! {

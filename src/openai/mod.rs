@@ -1,17 +1,20 @@
-//! The few things sedge reads of OpenAI's API: in a request `model`, `stream` and how much it asks for, the side band of an answer
-//! (usage, finish reason, error, `[DONE]`), and the shape of an error. Everything else passes unseen.
+//! The few things sedge reads of the APIs that it relays: in a request `model`, `stream` and how much it asks for, the side band of a
+//! response (usage, finish reason, errors, its end), and the shape of an error in each dialect. Everything else passes unseen.
 //!
-//! `[DONE]` and errors inside a stream are events, so [`crate::sse::Scanner`] tells of them.
+//! `[DONE]` and the names of events are for [`crate::sse::Scanner`] to see.
 #![forbid(unsafe_code)]
 
+pub mod dialect;
 mod doubt;
 pub mod error;
+mod faults;
 mod field;
 pub mod first;
 pub mod fixed;
 mod form;
 mod key;
 pub mod media;
+mod members;
 pub mod peek;
 mod prompts;
 mod scalar;
@@ -25,11 +28,13 @@ mod peek_tests;
 #[cfg(test)]
 mod tests;
 
+pub use dialect::Api;
 pub use doubt::{Doubt, Reason, Subject};
 pub use error::ApiError;
 pub use first::{FirstContent, Seen};
 pub use fixed::Fixed;
 pub use media::Media;
+pub use members::is_error;
 pub use peek::{MAX_MODEL_BYTES, Peek, PeekState};
 pub use sideband::{FinishReason, Sideband};
 pub use usage::{USAGE_MAX_BYTES, Usage};

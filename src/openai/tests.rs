@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::{ApiError, FinishReason, Sideband, USAGE_MAX_BYTES, Usage};
+use super::{Api, ApiError, FinishReason, Sideband, USAGE_MAX_BYTES, Usage};
 
 pub(super) fn pieces<'a>(body: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(body.len() + 1)).collect();
@@ -119,9 +119,60 @@ fn sideband_passes_over_a_usage_that_is_too_large_or_none() {
 
 #[test]
 fn sideband_knows_an_answer_that_is_an_error() {
-    assert!(sideband(&[b"{\n    \"err", b"or\": {}}"]).error_seen());
-    assert!(!sideband(&[b"{\"id\":1,\"error\":null}"]).error_seen());
-    assert!(!sideband(&[b"data: {\"error\":{}}"]).error_seen());
+    let json = |pieces: &[&[u8]]| {
+        let mut sideband = Sideband::json(Api::Chat);
+        pieces.iter().for_each(|piece| sideband.feed(piece));
+        sideband
+    };
+    assert!(json(&[b"{\n    \"err", b"or\": {}}"]).error_seen());
+    assert!(json(&[b"{\"id\":1,", b"\"error\": \"x\"}"]).error_seen());
+    assert!(!json(&[b"{\"id\":1,\"error\":null}"]).error_seen());
+    assert!(!json(&[b"{\"choices\":[{\"error\":{}}]}"]).error_seen());
+    assert!(!json(&[b"{\"a\":[1,"]).is_complete() && json(&[b"{\"a\":[1]", b"}\n"]).is_complete());
+    let mut whole = Sideband::json(Api::Responses);
+    whole.feed_whole(b"{\"id\":\"r\",\"status\":\"failed\",\"usage\":{\"input_tokens\":3}}");
+    assert!(whole.error_seen() && whole.usage().is_some_and(|usage| usage.prompt == 3));
+    // An upstream that calls its error a stream.
+    assert!(sideband(&[b"\n {\"error\":{}}"]).error_seen());
+}
+
+#[test]
+fn sideband_knows_events_that_are_errors_or_the_last() {
+    let events = |api, pieces: &[&[u8]]| {
+        let mut sideband = Sideband::events(api);
+        pieces.iter().for_each(|piece| sideband.feed(piece));
+        sideband
+    };
+    let chunk = b"data: {\"id\":\"x\",\"choices\":[{\"delta\":{\"content\":\"an \\\"error\\\":{} \"}}]}\n\n";
+    let late = b"data: {\"id\":\"chatcmpl-0123456789\",\"object\":\"chat.completion.chunk\",\"error\": {\"code\":500}}\n\n";
+    assert!(!events(Api::Chat, &[chunk]).error_seen());
+    for cut in 0..late.len() {
+        let both = [&chunk[..], &late[..cut]].concat();
+        assert!(events(Api::Chat, &[&both, &late[cut..]]).error_seen(), "{cut}");
+    }
+    assert!(!events(Api::Chat, &[&late[..late.len() - 1]]).error_seen(), "no blank line has ended it");
+    assert_eq!(
+        events(Api::Chat, &[b"data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"\"}]}\n\n"])
+            .finish_reason(),
+        None
+    );
+    // Ordered as a map orders its keys, and without a name.
+    let last =
+        b"data: {\"response\":{\"error\":null},\"sequence_number\":9,\"type\":\"response.completed\"}\n\n";
+    assert!(events(Api::Responses, &[last]).terminal() && !events(Api::Responses, &[last]).error_seen());
+    assert!(events(Api::Messages, &[b"data: {\"type\": \"message_stop\"}\n\n"]).terminal());
+    let gemini = b"data: {\"candidates\": [{\"content\": {\"parts\": [{\"text\": \"a\"}]},\"finishReason\": \"MAX_TOKENS\"}]}\r\n\r\n";
+    let gemini = events(Api::Gemini, &[gemini]);
+    assert_eq!((gemini.terminal(), gemini.finish_reason()), (true, Some(FinishReason::Length)));
+}
+
+#[test]
+fn sideband_passes_over_no_error_wherever_it_stands_in_a_segment() {
+    for (before, after) in (0..100).flat_map(|a| (0..100).step_by(3).map(move |b| (a, b))) {
+        let (x, y) = ("x".repeat(before), "y".repeat(after));
+        let event = format!("data: {{\"{x}\":1,\"error\":{{}},\"{y}\":2}}\n\n");
+        assert!(sideband(&[b"data: {}\n\n", event.as_bytes()]).error_seen(), "{event}");
+    }
 }
 
 #[test]
@@ -136,13 +187,6 @@ fn errors_have_all_four_keys() {
     let body: Value = serde_json::from_slice(&plain.body()).unwrap();
     assert_eq!(body["error"]["type"], "authentication_error");
     assert!(body["error"]["code"].is_null() && body["error"]["param"].is_null());
-}
-
-#[test]
-fn an_error_in_a_stream_is_one_event_that_the_scanner_knows() {
-    let mut scanner = crate::sse::Scanner::default();
-    assert_eq!(scanner.feed(&ApiError::new(502, "code", "a\r\n\r\nb").event()), 1);
-    assert!(scanner.error_seen() && scanner.at_boundary() && !scanner.terminal());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::guard::rate_fields::{self, Replaced};
 use crate::http::Version;
 use crate::http::fields::{Lines, write_field, write_number};
 use crate::http::response::{ResponseBody, ResponseHead};
-use crate::openai::ApiError;
+use crate::openai::{Api, ApiError};
 
 /// What a stream needs so that nothing between here and the client holds it back or stores it.
 const CACHE_CONTROL: (&str, &[u8]) = ("Cache-Control", b"no-cache, no-transform");
@@ -183,6 +183,10 @@ impl Local<'_> {
     pub fn write(&self, request: &Request, keep: bool, core: &Core) -> Vec<u8> {
         let mut out = self.head(core);
         write_field(&mut out, "X-Request-Id", request.id.as_bytes());
+        if self.status >= 400 && request.api() == Api::Messages {
+            // The name that Anthropic's SDKs know.
+            write_field(&mut out, "Request-Id", request.id.as_bytes());
+        }
         of_the_edge(&mut out, request);
         connection(&mut out, request, keep);
         out.extend_from_slice(b"\r\n");
@@ -210,7 +214,7 @@ impl Local<'_> {
 
 /// An error made here, as a whole answer.
 pub fn error(error: &ApiError, request: &Request, keep: bool, core: &Core) -> Vec<u8> {
-    let body = error.body();
+    let body = request.api().error_body(error, &request.id);
     let wait = Some(error.retry_after_ms).filter(|ms| *ms > 0);
     let wait = wait.map(|ms| [ms.div_ceil(1000), ms].map(|wait| wait.to_string()));
     let told =

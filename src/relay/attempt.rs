@@ -13,7 +13,7 @@ use super::deadline::Timeout;
 use super::download::Framing;
 use super::exchange::{Exchange, millis};
 use super::hedge::{Hedge, Hedged, Rival};
-use super::hold::Hold;
+use super::hold::{Held, Hold};
 use super::pick::why;
 use super::tee::Tee;
 use super::upload::Upload;
@@ -40,7 +40,8 @@ impl Exchange<'_> {
     ) -> Result<(Stream, Answered), Stop> {
         let (client, core) = (self.client, Rc::clone(self.core));
         let (whole, to_head) = (self.upload.sent, self.request.is_head());
-        let p95 = || core.recent(self.ledger.route, |recent| recent.p95());
+        let p95 = || core.recent(self.ledger.route, self.ledger.stream, |recent| recent.p95());
+        let held = Held::of(route, self.request);
         let mut hedge = Hedge::new(route.hedge, p95, &core);
         let mut fresh = false;
         loop {
@@ -83,7 +84,7 @@ impl Exchange<'_> {
                             client,
                             &core,
                             &mut self.upload,
-                            route,
+                            held,
                             to_head,
                         )
                     {
@@ -99,7 +100,7 @@ impl Exchange<'_> {
                     }
                     Ok(Event::Hedge(Hedged::Done(Ok(rival)))) if is_good(&rival.answered, route) => {
                         core.metrics.hedges_won.inc();
-                        self.note_beginning(route, began);
+                        self.note_beginning(route, began, &rival.answered);
                         let first = parked.as_ref().map(Result::as_ref);
                         match first.and_then(why) {
                             Some(why) => self.ledger.failed(why, &core),
@@ -124,7 +125,7 @@ impl Exchange<'_> {
                         }
                     }
                     Ok(Event::First(Ok(answered))) if !hedge.is_running() || is_good(&answered, route) => {
-                        self.note_beginning(route, began);
+                        self.note_beginning(route, began, &answered);
                         return Ok((asking.stream, answered));
                     }
                     Ok(Event::First(Err(stop))) if !hedge.is_running() => break stop,
@@ -153,12 +154,12 @@ impl Exchange<'_> {
         }
     }
 
-    /// An answer has begun, of an attempt that began at `since`.
-    fn note_beginning(&self, route: &Route, since: Millis) {
-        if route.hedge == Some(HedgeAfter::P95) {
+    /// An answer has begun, of an attempt that began at `since`. Errors come fast, and would have every good answer hedged.
+    fn note_beginning(&self, route: &Route, since: Millis, answered: &Answered) {
+        if route.hedge == Some(HedgeAfter::P95) && is_good(answered, route) && answered.status() < 400 {
             let ms = self.core.shard.clock.micros() / 1000 - since;
             let ms = ms.try_into().unwrap_or(u32::MAX);
-            self.core.recent(self.ledger.route, |recent| recent.push(ms));
+            self.core.recent(self.ledger.route, self.ledger.stream, |recent| recent.push(ms));
         }
     }
 
@@ -188,7 +189,8 @@ impl Exchange<'_> {
         core.metrics.hedges.inc();
         self.ledger.attempts += 1;
         asked.push(index);
-        Hedge::run(core, call, request, self.request.is_head())
+        let how = (self.request.is_head(), Held::of(route, self.request));
+        Hedge::run(core, call, request, how)
     }
 
     /// Begins the stream before the upstream has answered, so that heartbeats can keep the client's connection.
@@ -231,7 +233,7 @@ fn poll_first(
     client: &Client,
     core: &Core,
     upload: &mut Upload,
-    route: &Route,
+    held: Held,
     to_head: bool,
 ) -> Poll<Result<Answered, Stop>> {
     loop {
@@ -239,10 +241,10 @@ fn poll_first(
             return hold.poll(cx, &mut asking.stream, core);
         }
         let answered = ready!(asking.poll(cx, client, core, upload, to_head))?;
-        if !route.first_content || !upload.sent || to_head {
+        if !(held.streams || held.documents) || !upload.sent {
             return Poll::Ready(Ok(answered));
         }
-        match Hold::begin(answered) {
+        match Hold::begin(answered, held) {
             Ok(begun) => *hold = Some(begun),
             Err(answered) => return Poll::Ready(Ok(answered)),
         }

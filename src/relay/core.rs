@@ -175,8 +175,8 @@ pub struct Core {
     shares: Rc<Shares>,
     /// The retries that are left to each route; as many as there are labels at most.
     budgets: RefCell<FxHashMap<LabelId, Budget>>,
-    /// How long the last answers of the routes that hedge took to begin; likewise.
-    recent: RefCell<FxHashMap<LabelId, Recent>>,
+    /// How long the last responses of the routes that hedge took to begin, streams and others apart; likewise.
+    recent: RefCell<FxHashMap<(LabelId, bool), Recent>>,
     /// Told when the process begins to go down, and when the last client has left after that.
     pub draining: Notify,
     date: Cell<[u8; DATE_BYTES]>,
@@ -262,9 +262,9 @@ impl Core {
         use_it(self.budgets.borrow_mut().entry(route).or_insert_with(|| Budget::new(now)), now)
     }
 
-    /// How long the last answers of `route` took to begin.
-    pub fn recent<T>(&self, route: LabelId, use_it: impl FnOnce(&mut Recent) -> T) -> T {
-        use_it(self.recent.borrow_mut().entry(route).or_default())
+    /// How long the last responses of `route` took to begin, those to requests for a stream or to others.
+    pub fn recent<T>(&self, route: LabelId, streamed: bool, use_it: impl FnOnce(&mut Recent) -> T) -> T {
+        use_it(self.recent.borrow_mut().entry((route, streamed)).or_default())
     }
 
     /// Any number, for jitter and load balancing. Clients can compute it: names and tokens come from `nonces`.

@@ -18,120 +18,43 @@
 //! cut: error event, no last chunk            everything dropped, the upstream with it
 //! ```
 
-use std::io;
 use std::ops::Range;
 use std::task::{Context, Poll, ready};
 
+use super::beginning::Beginning;
 use super::client::Client;
 use super::core::Core;
-use super::deadline::Timeout;
+pub use super::cut::{Cut, Ending};
+pub use super::framing::Framing;
 use super::framing::{self, HEAD_ROOM, TAIL_ROOM};
+pub use super::look::Look;
 use super::tee::Tee;
 use super::upload::Upload;
 use super::writing::Beat;
 use crate::http::body::BodyDecoder;
 use crate::http::chunked;
 use crate::net::stream::Stream;
-use crate::openai::{ApiError, Sideband};
 use crate::shard::block::Block;
 use crate::shard::clock::Micros;
-use crate::sse::Scanner;
+use crate::upstream::call::Call;
 
-/// How the client is told where the body ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Framing {
-    /// There is no body.
-    None,
-    /// By its length, which went into the head.
-    Length,
-    /// In chunks, so that a missing last one tells of a cut.
-    Chunked,
-    /// By closing: HTTP/1.0.
-    Close,
-}
-
-impl Framing {
-    /// How a heartbeat is written between two events of such a body.
-    pub fn beat(self) -> Beat {
-        match self {
-            Framing::Chunked => Beat::Chunk,
-            Framing::Close => Beat::Bare,
-            Framing::None | Framing::Length => Beat::Hold,
-        }
-    }
-
-    /// An event of our own, as such a body carries it; one whose length is told already has no room for it.
-    pub fn event(self, event: &[u8]) -> Vec<u8> {
-        match self.beat() {
-            Beat::Hold => Vec::new(),
-            Beat::Chunk => [format!("{:x}\r\n", event.len()).as_bytes(), event, b"\r\n"].concat(),
-            Beat::Bare => event.to_vec(),
-        }
-    }
-}
-
-/// What an answer is, as far as its bytes are looked at.
-pub enum Look {
-    /// An event stream in the clear.
-    Events(Scanner, Sideband),
-    /// A JSON document in the clear.
-    Json(Sideband),
-    /// Anything else, compressed streams included.
-    Opaque,
-}
-
-/// How an answer ended.
-#[derive(Debug)]
-pub enum Ending {
-    /// With its body complete, and all of it written.
-    Finished,
-    /// The upstream broke off.
-    Cut(Cut),
-    /// The durable stream that it was written to has been deleted.
-    Deleted,
-    /// The durable stream that it was written to has been closed by a client.
-    Stopped,
-    /// Not at all: the client does not read, and gets the rest from the durable stream.
-    Behind,
-    /// The client left.
-    Gone,
-    /// A limit passed.
-    Timeout(Timeout),
-}
-
-/// How an upstream broke off.
-#[derive(Debug)]
-pub enum Cut {
-    /// It closed the connection before the end of the body.
-    Closed,
-    /// It reset the connection, or the network did.
-    Reset(io::Error),
-    /// Its framing broke.
-    Malformed(&'static str),
-}
-
-impl Cut {
-    /// What its client is told.
-    pub fn error(&self) -> ApiError {
-        match self {
-            Cut::Closed | Cut::Reset(_) => ApiError::upstream_closed(),
-            Cut::Malformed(why) => ApiError::upstream_invalid_response(why),
-        }
-    }
-}
-
-/// An answer in flight.
+/// A response in flight.
 pub struct Download {
     upstream: Stream,
+    /// The request that it answers, for the upstream's health.
+    call: Call,
     decoder: BodyDecoder,
     framing: Framing,
     look: Look,
-    /// A stream of a kind that says when it is over; one that ends by close without having said so was cut.
+    /// A stream of a kind that says when it is over; one that ends without having said so was cut.
     says_end: bool,
     ended: bool,
+    /// It has ended, and was cut all the same.
+    unfinished: bool,
     /// The upstream said more than its answer.
     surplus: bool,
     last: Micros,
+    beginning: Beginning,
     /// The durable stream that it becomes. Boxed: most become none.
     pub(super) tee: Option<Box<Tee>>,
     /// Payload bytes so far.
@@ -141,25 +64,32 @@ pub struct Download {
 }
 
 impl Download {
-    /// An answer whose head has been read at `now`.
+    /// A response to `call` whose head has been read at `now`.
     pub fn new(
         upstream: Stream,
+        call: Call,
         decoder: BodyDecoder,
         framing: Framing,
-        look: Look,
-        says_end: bool,
+        (look, says_end): (Look, bool),
         now: Micros,
     ) -> Download {
         let ended = decoder.finished();
+        let is_stream = matches!(look, Look::Events(..));
+        let beginning = if is_stream { Beginning::of_events() } else { Beginning::default() };
+        // It has ended already if it has no body, and then there is nothing that could be missing.
+        let unfinished = ended && framing != Framing::None && !look.is_finished(says_end);
         Download {
             upstream,
+            call,
             decoder,
             framing,
             look,
             says_end,
             ended,
+            unfinished,
             surplus: false,
             last: now,
+            beginning,
             tee: None,
             bytes: 0,
             events: 0,
@@ -193,7 +123,7 @@ impl Download {
                 }
             }
             if self.ended {
-                return Poll::Ready(Ending::Finished);
+                return Poll::Ready(self.over());
             }
             let block = spare.get_or_insert_with(|| core.shard.blocks.take());
             let room = block.len() - TAIL_ROOM;
@@ -247,9 +177,22 @@ impl Download {
         let now = core.shard.clock.micros();
         client.deadlines.active(now / 1000);
         let before = (self.bytes, self.events);
-        let out = self.frame(block, read)?;
+        let awaited = self.beginning.is_awaited();
+        let out = match awaited && client.has_beaten() && self.beginning.may_go_on_with_bom(self.bytes) {
+            true => {
+                let payload = self.decode(block, read)?;
+                let payload = self.beginning.without_bom(block, payload);
+                self.rechunk(block, payload)
+            }
+            false => self.frame(block, read)?,
+        };
+        if awaited {
+            self.note_first(now, core);
+        }
         if self.events > before.1 {
-            core.metrics.time_per_output_token.observe_us(now - self.last);
+            if !awaited {
+                core.metrics.time_per_output_token.observe_us(now - self.last);
+            }
             core.metrics.events_relayed.add(self.events - before.1);
             self.last = now;
         }
@@ -266,26 +209,42 @@ impl Download {
             && let Some(whole) = self.decoder.whole(&block[read.clone()])
         {
             self.ended = whole.ended;
+            let is_all = whole.ended && self.bytes == 0 && framing::is_one_chunk(&block[read.clone()]);
             for payload in chunked::payloads(&block[read.clone()]) {
-                self.look(payload);
+                self.look(payload, is_all);
             }
-            return Ok(read);
+            return Ok(if self.is_cut_short() { framing::without_last_chunk(block, read) } else { read });
         }
+        let payload = self.decode(block, read)?;
+        Ok(self.rechunk(block, payload))
+    }
+
+    #[allow(clippy::inline_always, reason = "measured: on every segment's way, and a call otherwise")]
+    #[inline(always)]
+    fn decode(&mut self, block: &mut [u8], read: Range<usize>) -> Result<Range<usize>, Cut> {
         let end = read.end;
         let segment = framing::decode(&mut self.decoder, block, read);
         let segment = segment.map_err(|error| Cut::Malformed(error.message()))?;
         self.ended = segment.ended;
         self.surplus = segment.ended && segment.consumed < end;
-        self.look(&block[segment.payload.clone()]);
-        Ok(match self.framing {
-            Framing::Chunked => framing::chunk(block, segment.payload, segment.ended),
-            _ => segment.payload,
-        })
+        self.look(&block[segment.payload.clone()], segment.ended && self.bytes == 0);
+        Ok(segment.payload)
     }
 
     #[allow(clippy::inline_always, reason = "measured: on every segment's way, and a call otherwise")]
     #[inline(always)]
-    fn look(&mut self, payload: &[u8]) {
+    fn rechunk(&mut self, block: &mut [u8], payload: Range<usize>) -> Range<usize> {
+        let is_whole = self.ended && !self.is_cut_short();
+        match self.framing {
+            Framing::Chunked => framing::chunk(block, payload, is_whole),
+            _ => payload,
+        }
+    }
+
+    /// Looks at a payload; with `is_all` at the only one that there is.
+    #[allow(clippy::inline_always, reason = "measured: on every segment's way, and a call otherwise")]
+    #[inline(always)]
+    fn look(&mut self, payload: &[u8], is_all: bool) {
         self.bytes += payload.len() as u64;
         if let Some(tee) = &mut self.tee {
             tee.feed(payload);
@@ -294,10 +253,37 @@ impl Download {
             Look::Events(scanner, sideband) => {
                 self.events += u64::from(scanner.feed(payload));
                 sideband.feed(payload);
+                if self.beginning.is_awaited() {
+                    self.beginning.feed(payload);
+                }
             }
-            Look::Json(sideband) => sideband.feed(payload),
+            Look::Json(sideband, _) if is_all => sideband.feed_whole(payload),
+            Look::Json(sideband, _) => sideband.feed(payload),
             Look::Opaque => {}
         }
+    }
+
+    /// Tells the upstream's health how long the first content took, if it has just come.
+    #[inline(never)]
+    fn note_first(&mut self, now: Micros, core: &Core) {
+        if self.beginning.has_just_come(now) {
+            self.call.first_content(now, core.chance());
+        }
+    }
+
+    /// Whether it has ended and was cut all the same.
+    #[allow(clippy::inline_always, reason = "on every segment's way")]
+    #[inline(always)]
+    fn is_cut_short(&mut self) -> bool {
+        if self.ended && self.says_end {
+            self.unfinished = !self.look.is_finished(true);
+        }
+        self.unfinished
+    }
+
+    /// How it has ended, once it has.
+    fn over(&self) -> Ending {
+        if self.unfinished { Ending::Cut(Cut::Unfinished) } else { Ending::Finished }
     }
 
     /// Reads a segment and looks at it, and sends it to nobody. Ready with how the answer has ended, if it has.
@@ -312,7 +298,7 @@ impl Download {
             return Poll::Ready(Some(ending));
         }
         if self.ended {
-            return Poll::Ready(Some(Ending::Finished));
+            return Poll::Ready(Some(self.over()));
         }
         let mut block = core.shard.blocks.take();
         let room = block.len() - TAIL_ROOM;
@@ -321,6 +307,7 @@ impl Download {
                 let (now, before) = (core.shard.clock.micros(), self.events);
                 client.deadlines.active(now / 1000);
                 let framed = self.frame(&mut block, HEAD_ROOM..HEAD_ROOM + read);
+                self.note_first(now, core);
                 self.last = if self.events > before { now } else { self.last };
                 framed
             }
@@ -332,11 +319,7 @@ impl Download {
 
     /// The upstream has closed: the end of a body that ends so, a cut for any other.
     fn closed(&mut self, block: &mut [u8]) -> Result<Range<usize>, Cut> {
-        let whole = match &self.look {
-            Look::Events(scanner, _) => scanner.at_boundary() && (scanner.terminal() || !self.says_end),
-            _ => true,
-        };
-        if !matches!(self.decoder, BodyDecoder::Close) || !whole {
+        if !matches!(self.decoder, BodyDecoder::Close) || !self.look.is_closed(self.says_end) {
             return Err(Cut::Closed);
         }
         self.ended = true;
@@ -348,10 +331,7 @@ impl Download {
 
     /// Whether a heartbeat may follow what was written last.
     pub fn beat(&self) -> Beat {
-        match (&self.look, self.framing) {
-            (Look::Events(scanner, _), framing) if scanner.at_boundary() && !self.ended => framing.beat(),
-            _ => Beat::Hold,
-        }
+        if self.is_whole() { Beat::Hold } else { self.look.beat(self.framing) }
     }
 
     /// The event that tells the client of a break, framed; none where it would stand in the middle of an event, or where
@@ -360,35 +340,30 @@ impl Download {
         if self.beat() == Beat::Hold { Vec::new() } else { self.framing.event(event) }
     }
 
-    /// How the events stand at its end, of an event stream in the clear.
-    pub(super) fn scanner(&self) -> Scanner {
-        match &self.look {
-            Look::Events(scanner, _) => *scanner,
-            Look::Json(_) | Look::Opaque => Scanner::default(),
-        }
+    /// Its observer.
+    pub fn look_at(&self) -> &Look {
+        &self.look
     }
 
-    /// Whether all of it has been read.
+    /// Whether all of it has been read, and it was whole.
     pub(super) fn is_whole(&self) -> bool {
-        self.ended
+        self.ended && !self.unfinished
     }
 
-    /// Whether the stream has said that it is over, so that a client which then leaves has not missed anything.
+    /// Whether the stream has said that it is over, so that a client which then leaves has not missed anything: its last event has
+    /// come, or an error in its place.
     pub fn terminal(&self) -> bool {
-        matches!(&self.look, Look::Events(scanner, _) if scanner.terminal())
+        matches!(self.look, Look::Events(..)) && (self.look.terminal() || self.look.error_seen())
     }
 
-    /// Whether the upstream told of an error within its stream.
-    pub fn error_seen(&self) -> bool {
-        matches!(&self.look, Look::Events(scanner, sideband) if scanner.error_seen() || sideband.error_seen())
+    /// When a stream has said its first.
+    pub fn first_content(&self) -> Option<Micros> {
+        self.beginning.at()
     }
 
-    /// What the answer said of itself.
-    pub fn sideband(&self) -> Option<&Sideband> {
-        match &self.look {
-            Look::Events(_, sideband) | Look::Json(sideband) => Some(sideband),
-            Look::Opaque => None,
-        }
+    /// The request that it answers.
+    pub fn call_mut(&mut self) -> &mut Call {
+        &mut self.call
     }
 
     /// Nobody wants what is left of it: the upstream learns that now, however long its client takes for what it is still told.
@@ -403,9 +378,9 @@ impl Download {
         self.framing
     }
 
-    /// The upstream's connection, if it stands right behind a complete answer.
-    pub fn into_reusable(self) -> Option<Stream> {
-        let complete = self.ended && !self.surplus && !matches!(self.decoder, BodyDecoder::Close);
-        complete.then_some(self.upstream)
+    /// The request that it answers, and the upstream's connection, if it stands right behind a complete answer.
+    pub fn into_reusable(self) -> (Call, Option<Stream>) {
+        let complete = self.is_whole() && !self.surplus && !matches!(self.decoder, BodyDecoder::Close);
+        (self.call, complete.then_some(self.upstream))
     }
 }

@@ -88,11 +88,12 @@ impl Exchange<'_> {
     pub(super) fn fail_kept(&mut self, kept: Option<Box<Tee>>, failure: &Failure) {
         let Some(mut tee) = kept else { return };
         self.request.kept_at = None;
-        match failure {
-            Failure::Error(error) => tee.finish(Some(error)),
-            Failure::Stop(Stop::Timeout(timeout)) => tee.finish(Some(&self.timeout_error(*timeout))),
-            Failure::Stop(_) | Failure::Degraded(_) => tee.finish(Some(&ApiError::upstream_closed())),
-        }
+        let event = |error: &ApiError| self.request.error_form().event_for_all(error, 0);
+        tee.finish(Some(match failure {
+            Failure::Error(error) => event(error),
+            Failure::Stop(Stop::Timeout(timeout)) => event(&self.timeout_error(*timeout)),
+            Failure::Stop(_) | Failure::Degraded(_) => event(&ApiError::upstream_closed()),
+        }));
     }
 }
 
@@ -120,5 +121,6 @@ async fn has_failed(core: &Rc<Core>, stream: &Arc<Stream>) -> bool {
     let Ok(page) = stream.page(status.start, status.tail, ERROR_BYTES_MAX) else { return false };
     let Ok(parts) = cold::bytes(&core.shared.streams, &page.pieces).await else { return false };
     let all = parts.concat();
-    all.is_empty() || all.starts_with(b"data: {\"error\":") && blocks(&all).count() == 1
+    let is_error = [&b"data: {\"error\":"[..], b"event: error\n"].iter().any(|begin| all.starts_with(begin));
+    all.is_empty() || is_error && blocks(&all).count() == 1
 }

@@ -2,7 +2,7 @@
 //! two connections can be used again.
 
 use super::deadline::Timeout;
-use super::download::Ending;
+use super::download::{Download, Ending};
 use super::exchange::{After, Answer, Exchange};
 use super::ledger::outcome_of;
 use crate::observe::Outcome;
@@ -36,9 +36,10 @@ impl Exchange<'_> {
 
     /// Whoever was asked is told how it ended, and its connection is kept if it can be used again.
     fn put_back(&mut self, answer: Box<Answer>, outcome: Outcome) {
-        let Answer { mut call, download, reusable, keep_alive, .. } = *answer;
+        let Answer { download, reusable, keep_alive, .. } = *answer;
+        let (mut call, stream) = download.into_reusable();
         self.conclude(&mut call, outcome);
-        if let Some(stream) = download.into_reusable().filter(|_| reusable && self.upload.reached()) {
+        if let Some(stream) = stream.filter(|_| reusable && self.upload.reached()) {
             let keep_alive = keep_alive.map(Millis::from);
             self.core.pool.put(call.target(), stream, self.core.shard.clock.millis(), keep_alive);
         }
@@ -46,7 +47,7 @@ impl Exchange<'_> {
 
     /// What a whole answer comes to.
     fn whole(&self, answer: &Answer) -> (Outcome, After) {
-        let outcome = if answer.download.error_seen() { Outcome::UpstreamError } else { Outcome::Finished };
+        let outcome = outcome_as_told(&answer.download);
         let complete = self.upload.sent && self.upload.ended;
         (outcome, if answer.keep && complete { After::Next } else { After::Close })
     }
@@ -70,7 +71,7 @@ impl Exchange<'_> {
             // The stream has said that it is over. Whatever came between it and its last chunk, nothing is missing; and a last
             // chunk that was not sent is not made up.
             Ending::Gone | Ending::Cut(_) | Ending::Timeout(_) if download.terminal() => {
-                (Outcome::Finished, After::Close)
+                (outcome_as_told(download), After::Close)
             }
             Ending::Gone | Ending::Deleted | Ending::Stopped | Ending::Behind => {
                 (Outcome::ClientGone, After::Abort)
@@ -83,4 +84,9 @@ impl Exchange<'_> {
             }
         }
     }
+}
+
+/// What a response comes to that is whole, or that has said itself that it is over.
+pub(super) fn outcome_as_told(download: &Download) -> Outcome {
+    if download.look_at().error_seen() { Outcome::UpstreamError } else { Outcome::Finished }
 }

@@ -28,10 +28,9 @@ use crate::http::body::BodyDecoder;
 use crate::http::response::ResponseHead;
 use crate::net::stream::Stream;
 use crate::observe::{CoreMetrics, Gauge};
-use crate::openai::{ApiError, Sideband};
+use crate::openai::ApiError;
 use crate::shard::block::Block;
 use crate::shard::clock::Micros;
-use crate::sse::Scanner;
 use crate::stream::journal::Ticket;
 use crate::upstream::call::Call;
 
@@ -223,7 +222,7 @@ impl Exchange<'_> {
         }
         let framing = self.early.unwrap_or_else(|| answer::framing(&head.body, &learnt, self.request));
         let keep = answer::keeps(self.request, framing, &core);
-        let mut download = self.download(stream, &head, &learnt, framing, began);
+        let mut download = self.download((call, stream), &head, &learnt, framing, began);
         let mut ticket = None;
         let is_kept = self.request.durable && head.status == 200 && learnt.events && !learnt.encoded;
         match kept {
@@ -255,23 +254,28 @@ impl Exchange<'_> {
             learnt.keep_alive.map(|seconds| seconds.saturating_mul(1000).min(u32::MAX.into()) as u32);
         let events = learnt.events;
         self.ledger.upstream_request_id = learnt.request_id;
-        Ok((Answer { call, download, over, ticket, events, limits, keep, reusable, keep_alive }, first))
+        Ok((Answer { download, over, ticket, events, limits, keep, reusable, keep_alive }, first))
     }
 
     fn download(
         &self,
-        stream: Stream,
+        (mut call, stream): (Call, Stream),
         head: &ResponseHead<'_>,
         learnt: &Learnt,
         framing: Framing,
         now: Micros,
     ) -> Download {
+        let api = self.request.api();
         let look = match (learnt.events && !learnt.encoded, learnt.json && !learnt.encoded) {
-            (true, _) => Look::Events(Scanner::default(), Sideband::default()),
-            (_, true) => Look::Json(Sideband::default()),
+            (true, _) => Look::events(api),
+            (_, true) => Look::json(api, head.status == 200 && self.request.is_inference()),
             _ => Look::Opaque,
         };
-        Download::new(stream, BodyDecoder::from(head.body), framing, look, says_end(self.request.path()), now)
+        if !matches!(look, Look::Events(..)) {
+            call.first_byte(now, self.core.chance());
+        }
+        let says_end = head.status == 200 && api.says_end();
+        Download::new(stream, call, BodyDecoder::from(head.body), framing, (look, says_end), now)
     }
 
     /// Everything is ready for the pump.
@@ -302,7 +306,6 @@ impl Exchange<'_> {
 
 /// An answer that has begun.
 pub(super) struct Answer {
-    pub(super) call: Call,
     pub(super) download: Download,
     /// It ended with its first bytes: they were broken, or the client had left when they were written.
     over: Option<Ending>,
@@ -372,12 +375,6 @@ fn join(core: &Core, mut block: Block, head: &[u8], body: Range<usize>) -> (Bloc
     larger[..head.len()].copy_from_slice(head);
     larger[head.len()..length].copy_from_slice(&block[body]);
     (larger, 0..length)
-}
-
-/// Streams of these endpoints always say when they are over (`[DONE]`, `response.completed`).
-pub(super) fn says_end(path: &str) -> bool {
-    let path = path.trim_end_matches('/');
-    ["/chat/completions", "/completions", "/responses", "/messages"].iter().any(|end| path.ends_with(end))
 }
 
 /// Whole milliseconds, for cells that hold them in 32 bits (49 days).

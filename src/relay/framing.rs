@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::writing::Beat;
 use crate::http::body::BodyDecoder;
 use crate::http::chunked::{self, ChunkError, LAST_CHUNK, SIZE_LINE_BYTES};
 
@@ -11,6 +12,41 @@ pub const HEAD_ROOM: usize = SIZE_LINE_BYTES;
 
 /// Bytes kept free behind it: the end of a chunk, and the last chunk.
 pub const TAIL_ROOM: usize = 8;
+
+/// How the client is told where the body ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Framing {
+    /// There is no body.
+    None,
+    /// By its length, which went into the head.
+    Length,
+    /// In chunks, so that a missing last one tells of a cut.
+    Chunked,
+    /// By closing: HTTP/1.0.
+    Close,
+}
+
+impl Framing {
+    /// How a heartbeat is written between two events of such a body.
+    pub fn beat(self) -> Beat {
+        match self {
+            Framing::Chunked => Beat::Chunk,
+            Framing::Close => Beat::Bare,
+            Framing::None | Framing::Length => Beat::Hold,
+        }
+    }
+
+    /// An event of our own, as such a body carries it; one whose length is told already has no room for it.
+    pub fn event(self, event: &[u8]) -> Vec<u8> {
+        match self.beat() {
+            // An empty chunk would be the last one.
+            _ if event.is_empty() => Vec::new(),
+            Beat::Hold => Vec::new(),
+            Beat::Chunk => [format!("{:x}\r\n", event.len()).as_bytes(), event, b"\r\n"].concat(),
+            Beat::Bare => event.to_vec(),
+        }
+    }
+}
 
 /// What became of a segment.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,6 +90,21 @@ pub fn chunk(block: &mut [u8], payload: Range<usize>, ended: bool) -> Range<usiz
     out
 }
 
+/// Whether `chunks`, which are whole, are one with a payload, and the last.
+#[cold]
+pub(super) fn is_one_chunk(chunks: &[u8]) -> bool {
+    chunked::payloads(chunks).nth(1).is_none()
+}
+
+/// The part of `block[read]`, which is whole chunks, that comes before the last of them.
+#[cold]
+pub(super) fn without_last_chunk(block: &[u8], read: Range<usize>) -> Range<usize> {
+    let chunks = &block[read.clone()];
+    let ends = chunked::payloads(chunks).map(|payload| payload.as_ptr_range().end);
+    let end = ends.last().map_or(0, |end| end as usize - chunks.as_ptr() as usize + b"\r\n".len());
+    read.start..read.start + end
+}
+
 fn put(block: &mut [u8], at: usize, bytes: &[u8]) -> usize {
     block[at..at + bytes.len()].copy_from_slice(bytes);
     at + bytes.len()
@@ -77,6 +128,27 @@ mod tests {
         assert_eq!(framed(b"", true), b"0\r\n\r\n");
         assert_eq!(framed(b"", false), b"");
         assert!(framed(&[b'x'; 16_000], false).starts_with(b"3e80\r\nx"));
+    }
+
+    #[test]
+    fn the_last_chunk_is_left_out() {
+        for (wire, rest) in [
+            ("0\r\n\r\n", ""),
+            ("3\r\nabc\r\n0\r\n\r\n", "3\r\nabc\r\n"),
+            ("1\r\na\r\n2\r\nbc\r\n0\r\n\r\n", "1\r\na\r\n2\r\nbc\r\n"),
+        ] {
+            let block = ["head", wire].concat();
+            let range = without_last_chunk(block.as_bytes(), 4..block.len());
+            assert_eq!(&block[range], rest);
+        }
+        assert!(is_one_chunk(b"1\r\na\r\n0\r\n\r\n") && !is_one_chunk(b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n"));
+    }
+
+    #[test]
+    fn nothing_said_is_no_last_chunk() {
+        assert_eq!(Framing::Chunked.event(b""), b"");
+        assert_eq!(Framing::Chunked.event(b"x"), b"1\r\nx\r\n");
+        assert_eq!(Framing::Length.event(b"x"), b"");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 
 use super::ask::{Answered, Asking, Stop, connect_alone};
 use super::core::Core;
-use super::hold::Hold;
+use super::hold::{Held, Hold};
 use super::pick::{verdict, why};
 use super::retry::Why;
 use crate::config::HedgeAfter;
@@ -37,7 +37,7 @@ const RECENT: usize = 128;
 /// So many must be known before it says anything.
 const RECENT_MIN: usize = 20;
 
-/// How long a route's last answers took to begin, on a core.
+/// How long the last responses of a route took to begin, on a core: streams to their first content, or anything else to its head.
 #[derive(Debug, Default)]
 pub struct Recent {
     times: VecDeque<u32>,
@@ -116,8 +116,8 @@ impl Hedge {
     }
 
     /// Asks the one of `call` with `request`, which is head and body; `to_head` says that it is a HEAD.
-    pub fn run(core: &Rc<Core>, call: Call, request: Block, to_head: bool) -> Hedge {
-        Hedge::Running(Box::pin(ask(Rc::clone(core), call, request, to_head)))
+    pub fn run(core: &Rc<Core>, call: Call, request: Block, (to_head, held): (bool, Held)) -> Hedge {
+        Hedge::Running(Box::pin(ask(Rc::clone(core), call, request, (to_head, held))))
     }
 
     /// Whether a second upstream is being asked.
@@ -140,8 +140,8 @@ impl Hedge {
 }
 
 /// Asks, and tells the upstream's health if nothing comes of it.
-async fn ask(core: Rc<Core>, mut call: Call, request: Block, to_head: bool) -> Result<Rival, Missed> {
-    match answer(&core, call.target(), request, to_head).await {
+async fn ask(core: Rc<Core>, mut call: Call, request: Block, how: (bool, Held)) -> Result<Rival, Missed> {
+    match answer(&core, call.target(), request, how).await {
         Ok((stream, answered)) => Ok(Rival { call, stream, answered }),
         Err(stop) => {
             let label = call.target().label;
@@ -157,13 +157,13 @@ async fn answer(
     core: &Rc<Core>,
     target: &Target,
     request: Block,
-    to_head: bool,
+    (to_head, held): (bool, Held),
 ) -> Result<(Stream, Answered), Stop> {
     let connected = connect_alone(core, target, &Tried::default()).await.map_err(Stop::Dial)?;
     let mut asking = Asking::new(connected.stream, &request, 0);
     let answered = poll_fn(|cx| asking.poll_alone(cx, core, to_head)).await?;
     let mut stream = asking.stream;
-    let answered = match Hold::begin(answered) {
+    let answered = match Hold::begin(answered, held) {
         Ok(mut hold) => poll_fn(|cx| hold.poll(cx, &mut stream, core)).await?,
         Err(answered) => answered,
     };

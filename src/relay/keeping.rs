@@ -21,6 +21,7 @@ use bytes::Bytes;
 use super::core::Core;
 use super::deadline::Timeout;
 use super::download::{Ending, Framing};
+use super::ending::outcome_as_told;
 use super::exchange::{After, Answer, Counted, Exchange, millis};
 use super::laggard::{Laggard, Sides, Step};
 use super::ledger::outcome_of;
@@ -57,8 +58,7 @@ impl Exchange<'_> {
         let begin = stream.offset(stream.status().tail);
         write_field(&mut lines, "Stream-Next-Offset", begin.to_string().as_bytes());
         self.request.kept_at = Some(lines.into());
-        let named = self.request.path().ends_with("/responses");
-        Tee::new(stream, &core.hub, streams, named)
+        Tee::new(stream, &core.hub, streams, self.request.api())
     }
 
     pub(super) async fn make_stream(&self, core: &Rc<Core>, name: &str) -> Result<Created, NotCreated> {
@@ -151,7 +151,8 @@ impl Exchange<'_> {
         let (client, core) = (self.client, self.core);
         let stall = millis(self.settings.config.timeouts.client_stall);
         let _streaming = Counted::new(core, |metrics| &metrics.streams_open);
-        let sides = Sides { client, core, idle: answer.limits.idle, stall };
+        let errors = self.request.error_form();
+        let sides = Sides { client, core, idle: answer.limits.idle, stall, errors };
         let Answer { download, .. } = answer;
         loop {
             let mut laggard = Laggard::new(download);
@@ -163,8 +164,9 @@ impl Exchange<'_> {
                     Step::Ended(ending) => break Some(ending),
                     Step::Over(ending) => {
                         let error = self.error_of(&ending).filter(|_| !download.terminal());
+                        let event = error.map(|error| errors.event_for_all(&error, download.events));
                         if let Some(tee) = &mut download.tee {
-                            tee.finish(error.as_ref());
+                            tee.finish(event);
                         }
                         client.deadlines.idle(0);
                         laggard.over = Some(ending);
@@ -200,7 +202,9 @@ impl Exchange<'_> {
     ) -> (Outcome, After) {
         let framing = answer.download.framing();
         self.ledger.answer(&answer.download);
-        let terminal = laggard.scanner.terminal();
+        // It has it all, or at least the event that says so.
+        let has_all = laggard.position == answer.download.bytes && answer.download.terminal();
+        let terminal = has_all || laggard.scanner.terminal() || laggard.scanner.error_seen();
         let leaves = matches!(ending, Ending::Gone | Ending::Timeout(Timeout::ClientStall));
         if !leaves {
             answer.download.cancel();
@@ -223,7 +227,7 @@ impl Exchange<'_> {
                 }
             }
             // It has said that it is over: nothing is missing, and a last chunk that was not sent is not made up.
-            _ if terminal => (Outcome::Finished, After::Close),
+            _ if terminal => (outcome_as_told(&answer.download), After::Close),
             Ending::Gone => (Outcome::ClientGone, After::Abort),
             Ending::Timeout(Timeout::ClientStall) => {
                 self.client.let_go();
@@ -231,7 +235,8 @@ impl Exchange<'_> {
             }
             _ => {
                 let error = self.error_of(&ending).unwrap_or_else(ApiError::upstream_closed);
-                let event = laggard.parting(framing, &error);
+                let event = self.request.error_form().event(&error, laggard.events);
+                let event = laggard.parting(framing, &event);
                 let outcome = match ending {
                     Ending::Cut(_) => Outcome::UpstreamCut,
                     Ending::Timeout(timeout) => outcome_of(timeout),
@@ -251,7 +256,8 @@ impl Exchange<'_> {
 
     fn close_kept(&self, answer: &mut Answer, error: Option<&ApiError>) {
         if let Some(mut tee) = answer.download.tee.take() {
-            tee.finish(error);
+            let form = self.request.error_form();
+            tee.finish(error.map(|error| form.event_for_all(error, answer.download.events)));
         }
     }
 }

@@ -33,6 +33,7 @@ use super::core::Core;
 use super::deadline::Timeout;
 use super::download::{Download, Ending, Framing};
 use super::framing::{self, HEAD_ROOM, TAIL_ROOM};
+use super::refusal::ErrorForm;
 use super::tee::Tee;
 use super::upload::Upload;
 use super::writing::Beat;
@@ -100,6 +101,8 @@ pub(super) struct Sides<'a> {
     pub(super) idle: u32,
     /// How long the client may read nothing, likewise.
     pub(super) stall: u32,
+    /// How the client is told of errors.
+    pub(super) errors: ErrorForm<'a>,
 }
 
 impl Laggard {
@@ -111,7 +114,7 @@ impl Laggard {
         Laggard {
             position: download.bytes,
             events: download.events,
-            scanner: download.scanner(),
+            scanner: download.look_at().scanner(),
             parts: VecDeque::new(),
             reading: None,
             failures: 0,
@@ -180,7 +183,8 @@ impl Laggard {
                     Ok(()) => Ok(()),
                     Err(Lost) => {
                         self.lost = true;
-                        say(cx, &self.parting(download.framing(), &ApiError::rest_not_kept()), sides)
+                        let event = sides.errors.event(&ApiError::rest_not_kept(), self.events);
+                        say(cx, &self.parting(download.framing(), &event), sides)
                     }
                 }
             } else if !self.parts.is_empty() {
@@ -318,8 +322,8 @@ impl Laggard {
     }
 
     /// The event that tells the client why it gets no more, framed; nothing where it cannot stand.
-    pub(super) fn parting(&self, framing: Framing, error: &ApiError) -> Vec<u8> {
-        if self.scanner.at_boundary() && !self.ended { framing.event(&error.event()) } else { Vec::new() }
+    pub(super) fn parting(&self, framing: Framing, event: &[u8]) -> Vec<u8> {
+        if self.scanner.at_boundary() && !self.ended { framing.event(event) } else { Vec::new() }
     }
 }
 

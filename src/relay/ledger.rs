@@ -17,8 +17,10 @@ const CONNECT_ERRORS_BYTES_MAX: usize = 1024;
 /// The books of one request.
 pub struct Ledger {
     began: Micros,
-    /// When the upstream's answer began.
+    /// When the head of the upstream's response came.
     pub first_byte: Option<Micros>,
+    /// When its stream said its first.
+    first_token: Option<Micros>,
     /// Spent here between the request's head and its being written to the upstream, and between the first byte of the answer
     /// and its being written to the client.
     pub overhead: Micros,
@@ -60,6 +62,7 @@ impl Ledger {
         Ledger {
             began,
             first_byte: None,
+            first_token: None,
             overhead: 0,
             route: LabelId::NONE,
             upstream: LabelId::NONE,
@@ -122,8 +125,10 @@ impl Ledger {
 
     /// What it says of itself, and no more: what nobody was sent is not counted as sent.
     pub fn usage(&mut self, download: &Download) {
-        self.usage = download.sideband().and_then(|sideband| sideband.usage());
-        self.finish_reason = download.sideband().and_then(|sideband| sideband.finish_reason());
+        let sideband = download.look_at().sideband();
+        self.usage = sideband.and_then(|sideband| sideband.usage());
+        self.finish_reason = sideband.and_then(|sideband| sideband.finish_reason());
+        self.first_token = download.first_content();
     }
 
     /// Closes them. The client is who asked, or for whom a trusted proxy asked.
@@ -136,8 +141,10 @@ impl Ledger {
             metrics.degraded(kind);
         }
         metrics.bytes_from_clients.add(self.bytes_in);
-        if let Some(first) = self.first_byte {
+        if let Some(first) = self.first_token {
             metrics.time_to_first_token.observe_us(first - self.began);
+        }
+        if self.first_byte.is_some() {
             metrics.overhead.observe_us(self.overhead);
         }
         if outcome != Outcome::Local {
@@ -171,6 +178,7 @@ impl Ledger {
             not_retried: self.let_go.map(LetGo::label),
             connect_errors: self.connect_errors.as_deref().map(String::as_str),
             first_byte_us: self.first_byte.map(|first| first - self.began),
+            first_token_us: self.first_token.map(|first| first - self.began),
             total_us: total,
             prompt_tokens: self.usage.map(|usage| usage.prompt),
             completion_tokens: self.usage.map(|usage| usage.completion),

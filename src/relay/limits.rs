@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::answer::Learnt;
 use super::core::Core;
-use super::exchange::{Exchange, says_end};
+use super::exchange::Exchange;
 use super::ledger::Ledger;
 use super::refusal::Failure;
 use crate::config::Route;
@@ -108,7 +108,7 @@ impl Exchange<'_> {
     /// Whether it may ask for something that nobody here can see.
     fn is_hidden(&self) -> bool {
         let seen = self.upload.peek().is_some_and(|peek| peek.state() == PeekState::Done && !peek.is_form());
-        !seen && self.has_body() && says_end(self.request.path())
+        !seen && self.has_body() && generates(self.request.path())
     }
 
     fn has_body(&self) -> bool {
@@ -257,7 +257,7 @@ impl Exchange<'_> {
         let prompts = if says_many(path) { peek.prompts() } else { 1 };
         let answers = peek.choices().saturating_mul(prompts);
         let media = if self.upload.decides().tokens { self.upload.media() } else { (0, 0) };
-        Estimate { answers, ..Estimate::of_json(bytes, media, peek.max_tokens(), says_end(path)) }
+        Estimate { answers, ..Estimate::of_json(bytes, media, peek.max_tokens(), generates(path)) }
     }
 
     /// The length of the body, as far as it is known.
@@ -273,6 +273,12 @@ impl Exchange<'_> {
             self.request.account_mut().note_refused(limited, limit);
         }
     }
+}
+
+/// Whether tokens are generated there.
+fn generates(path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    ["/completions", "/responses", "/messages"].iter().any(|end| path.ends_with(end))
 }
 
 /// Whether an endpoint answers several prompts at once: text completions do.

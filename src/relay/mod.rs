@@ -18,6 +18,7 @@
 //! | [`request`], [`sending`], [`answer`] | a request as it is kept; heads, towards the upstream and towards the client |
 //! | [`head_reader`] | heads of responses as they arrive, and the bounds on them |
 //! | [`upload`], [`download`] | bodies; `download` is the pump |
+//! | [`look`], `beginning`, `cut` | what is seen of a response on its way: its events, its end; its first content; how it breaks off |
 //! | [`kept`], [`share`] | a body that may have to be sent again; how much memory a client's bodies may hold |
 //! | `splice` | a part of a body that is replaced |
 //! | [`framing`] | chunks made around bytes where they lie |
@@ -46,10 +47,12 @@ pub mod answer;
 pub mod ask;
 mod attempt;
 pub mod attempts;
+mod beginning;
 pub mod budget;
 pub mod client;
 pub mod core;
 mod credentials;
+mod cut;
 pub mod deadline;
 pub mod decides;
 pub mod desk;
@@ -68,6 +71,7 @@ pub mod kept;
 mod laggard;
 pub mod ledger;
 mod limits;
+pub mod look;
 pub mod media_type;
 pub mod memo;
 mod model_lists;

@@ -2,9 +2,9 @@
 //!
 //! | what came of it | what is learnt |
 //! | --- | --- |
-//! | a head below 400, and first content where the route waits for it | the call is good as far as it got; how it ends is told by the request's outcome |
+//! | a head below 400, and first content where the route waits for it | the call is good as far as it got; a stream has begun with its first content ([`super::beginning`]), anything else with its head; how it ends is told by the request's outcome |
 //! | 429; 503 or 529 with `Retry-After` | it has too much to do |
-//! | any other status from 500 on, but 501; a stream that begins with an error | it failed |
+//! | any other status from 500 on, but 501; an error in place of a response, whatever its status | it failed |
 //! | any other 4xx | the request is to blame |
 //! | no connection, a break, silence, no HTTP | it failed, unless it was this process that had no descriptor left |
 //! | the client left; its time was over; a hedge was faster | nothing |
@@ -72,7 +72,14 @@ impl Exchange<'_> {
             _ => 0,
         };
         let shard = &self.core.shard;
-        Asked { route, targets: &self.settings.targets, core: shard.index, key, now: shard.clock.micros() }
+        Asked {
+            route,
+            targets: &self.settings.targets,
+            core: shard.index,
+            key,
+            streamed: self.ledger.stream,
+            now: shard.clock.micros(),
+        }
     }
 
     /// What a request goes by: the value of `field`, or else who the client is.
@@ -91,7 +98,8 @@ impl Exchange<'_> {
         let (now, chance) = (self.core.shard.clock.micros(), self.core.chance());
         match verdict(answered) {
             Some(verdict) => call.end(verdict, now, chance),
-            None => call.first_byte(now, chance),
+            // When it has begun is known when it is known whether it is a stream.
+            None => call.head(),
         }
     }
 

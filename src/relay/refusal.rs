@@ -14,7 +14,7 @@ use super::ledger::outcome_of;
 use super::upload::UploadError;
 use super::writing::Beat;
 use crate::observe::Outcome;
-use crate::openai::ApiError;
+use crate::openai::{Api, ApiError};
 
 /// Why there is no answer to pass on.
 pub(super) enum Failure {
@@ -38,6 +38,28 @@ impl From<Stop> for Failure {
     }
 }
 
+/// The form in which a client is told of errors.
+#[derive(Clone, Copy)]
+pub(super) struct ErrorForm<'a> {
+    pub(super) api: Api,
+    pub(super) request_id: &'a str,
+    /// It is an EventSource.
+    pub(super) event_source: bool,
+}
+
+impl ErrorForm<'_> {
+    /// `error` as the last event of a stream, behind `events` others. An EventSource gets none: its page would take it for data, and
+    /// that the connection breaks is what it is told by.
+    pub(super) fn event(&self, error: &ApiError, events: u64) -> Vec<u8> {
+        if self.event_source { Vec::new() } else { self.event_for_all(error, events) }
+    }
+
+    /// The same for whoever reads the stream later.
+    pub(super) fn event_for_all(&self, error: &ApiError, events: u64) -> Vec<u8> {
+        self.api.error_event(error, self.request_id, events)
+    }
+}
+
 impl Exchange<'_> {
     /// The last words to a stream that is cut: an event that says so where one can stand, and no last chunk.
     pub(super) async fn part(
@@ -46,7 +68,7 @@ impl Exchange<'_> {
         error: &ApiError,
         outcome: Outcome,
     ) -> (Outcome, After) {
-        let event = download.parting(&error.event());
+        let event = download.parting(&self.request.error_form().event(error, download.events));
         self.part_with(event, download.framing(), error, outcome).await
     }
 
@@ -98,7 +120,11 @@ impl Exchange<'_> {
             && answer::keeps(self.request, Framing::Length, self.core);
         let (bytes, after) = match self.early {
             // The status is out; the stream says it.
-            Some(framing) => (framing.event(&error.event()), After::Close),
+            Some(framing) => {
+                let event = framing.event(&self.request.error_form().event(&error, 0));
+                let abort = framing == Framing::Close && event.is_empty();
+                (event, if abort { After::Abort } else { After::Close })
+            }
             None => {
                 self.ledger.status = error.status;
                 let after = if keep { After::Next } else { After::Close };

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use memchr::memchr;
+use memchr::{memchr, memmem};
 
 use crate::guard::account::Account;
 use crate::guard::holder::Holder;
@@ -14,9 +14,11 @@ use crate::http::coding::{Coding, negotiate};
 use crate::http::fields::{Lines, is_called, is_of_a_proxy};
 use crate::http::request::{RequestBody, RequestHead};
 use crate::observe::{Degraded, Ids, TraceContext, valid_request_id};
+use crate::openai::Api;
 
 use super::credentials;
 use super::media_type::{self, MediaType};
+use super::refusal::ErrorForm;
 use super::sending::Sending;
 
 /// A request that has passed the parser.
@@ -56,6 +58,8 @@ pub struct Request {
     pub degraded: Option<Degraded>,
     /// Lines for the answer that tell a browser which pages may read it; `None` is that nobody asked, or nothing is to be told.
     pub cross_origin: Option<Box<[u8]>>,
+    /// It is a `GET` for an event stream, as a browser's EventSource sends it.
+    pub event_source: bool,
     /// Its answer is to become a durable stream.
     pub durable: bool,
     /// Where that is, as lines of the answer's head.
@@ -157,6 +161,7 @@ impl Request {
             client: None,
             cross_origin: None,
             degraded: None,
+            event_source: false,
             durable: false,
             kept_at: None,
             repeatable: false,
@@ -177,6 +182,10 @@ impl Request {
                     sending.accepted.push(b',');
                 }
                 return Taken::Kept;
+            }
+            b'a' if is("accept") => {
+                self.event_source |=
+                    &*self.method == "GET" && memmem::find(value, b"text/event-stream").is_some();
             }
             b'a' if is("authorization") => {
                 sending.credentials.authorization = Some(value.to_vec());
@@ -240,6 +249,21 @@ impl Request {
             _ => {}
         }
         Taken::PassedOn
+    }
+
+    /// The API that its path belongs to.
+    pub fn api(&self) -> Api {
+        Api::of(self.path())
+    }
+
+    /// Whether it has something made by a model, rather than asks for an object that there is.
+    pub fn is_inference(&self) -> bool {
+        &*self.method == "POST" && (media_type::reads_json(self.path()) || self.api() == Api::Gemini)
+    }
+
+    /// The form in which its client is told of errors.
+    pub(super) fn error_form(&self) -> ErrorForm<'_> {
+        ErrorForm { api: self.api(), request_id: &self.id, event_source: self.event_source }
     }
 
     /// Whether somebody may read its body as JSON.

@@ -20,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 
 use super::download::Ending;
-use crate::openai::ApiError;
+use crate::openai::{Api, ApiError};
 use crate::shard::clock::unix_millis;
 use crate::sse::{Blocks, blocks};
 use crate::stream::redis::Writer;
@@ -54,17 +54,18 @@ pub(super) struct Tee {
     lent: bool,
     /// Its answer has an identifier of its own, which has not been seen yet.
     nameless: bool,
+    api: Api,
     ended: bool,
 }
 
 impl Tee {
-    /// Writes `stream` from now on. With `named`, the answer will say what it is called.
-    pub(super) fn new(stream: &Arc<Stream>, hub: &Rc<Hub>, streams: &Arc<Streams>, named: bool) -> Box<Tee> {
+    /// Writes a response of `api` to `stream` from now on. One of the Responses API will say what it is called.
+    pub(super) fn new(stream: &Arc<Stream>, hub: &Rc<Hub>, streams: &Arc<Streams>, api: Api) -> Box<Tee> {
         Box::new(Tee {
             seat: hub.watch(stream),
             hub: Rc::clone(hub),
             streams: Arc::clone(streams),
-            writer: streams.writer(stream, ApiError::answer_not_kept().event()),
+            writer: streams.writer(stream, api.error_event(&ApiError::answer_not_kept(), "", 0)),
             held: BytesMut::new(),
             ends: Blocks::default(),
             begin: stream.status().tail,
@@ -72,7 +73,8 @@ impl Tee {
             told: 0,
             closed: false,
             lent: false,
-            nameless: named,
+            nameless: api == Api::Responses,
+            api,
             ended: false,
         })
     }
@@ -165,8 +167,8 @@ impl Tee {
         self.seat.stream().stopped()
     }
 
-    /// The answer is over: whole, or not because of `error`.
-    pub(super) fn finish(&mut self, error: Option<&ApiError>) {
+    /// The answer is over: whole, or not, as the event `error` says.
+    pub(super) fn finish(&mut self, error: Option<Vec<u8>>) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
@@ -179,7 +181,7 @@ impl Tee {
             }
             // What is held is a part of an event, which nobody would ever see the end of.
             Some(error) => {
-                let event = Bytes::from(error.event());
+                let event = Bytes::from(error);
                 self.closed = self.append(&event, true);
                 self.told = if self.closed { event.len() as u64 } else { 0 };
             }
@@ -261,7 +263,9 @@ impl Tee {
 
 impl Drop for Tee {
     fn drop(&mut self) {
-        self.finish(Some(&ApiError::upstream_closed()));
+        if !self.ended {
+            self.finish(Some(self.api.error_event(&ApiError::upstream_closed(), "", 0)));
+        }
     }
 }
 

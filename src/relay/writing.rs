@@ -168,6 +168,11 @@ impl Client {
         self.beat.set(beat);
     }
 
+    /// Whether a heartbeat has been written since the last call of [`Client::take_beats`].
+    pub(super) fn has_beaten(&self) -> bool {
+        self.beats.get() > 0
+    }
+
     /// Heartbeats that were written since the last call.
     pub fn take_beats(&self) -> u32 {
         self.beats.take()

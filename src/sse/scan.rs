@@ -21,11 +21,9 @@ const BOM: [u8; 3] = [0xEF, 0xBB, 0xBF];
 const JOINED_MAX_BYTES: usize = 32;
 
 /// The lines that say more than "a field". Each stands here once with the optional space after its colon, once without.
-const MARKS: [&[u8]; 16] = [
+const MARKS: [&[u8]; 14] = [
     b"data: [DONE]",
     b"data:[DONE]",
-    b"data: {\"error\"",
-    b"data:{\"error\"",
     b"event: error",
     b"event:error",
     b"event: done",
@@ -114,7 +112,8 @@ impl Scanner {
         self.terminal
     }
 
-    /// Whether an event has ended that tells of an error: data that starts with `{"error"`, or one named `error`.
+    /// Whether an event named `error` has ended. Errors that the data alone tells of are for
+    /// [`Sideband`](crate::openai::Sideband) to see.
     #[inline]
     pub fn error_seen(&self) -> bool {
         self.error
@@ -145,7 +144,7 @@ impl Scanner {
             let done = block.first_data == Kind::Done && block.data_lines == 1;
             self.done |= done;
             self.terminal |= done || block.name == Kind::TerminalEvent;
-            self.error |= block.first_data == Kind::Error || block.name == Kind::ErrorEvent;
+            self.error |= block.name == Kind::ErrorEvent;
         }
         1
     }
@@ -235,7 +234,7 @@ impl Block {
         match kind {
             Kind::Comment => return,
             Kind::Field => {}
-            Kind::Data | Kind::Done | Kind::Error => {
+            Kind::Data | Kind::Done => {
                 if self.data_lines == 0 {
                     self.first_data = kind;
                     self.notable |= kind != Kind::Data;
@@ -272,7 +271,7 @@ impl Line {
         let mut buffer = [0; JOINED_MAX_BYTES];
         let seen = self.joined(part, &mut buffer);
         match MARKS.iter().position(|mark| mark.starts_with(seen)) {
-            // Both fit: there are 16 marks, each shorter than JOINED_MAX_BYTES.
+            // Both fit: there are 14 marks, each shorter than JOINED_MAX_BYTES.
             Some(mark) => Line::Prefix { mark: mark as u8, len: seen.len() as u8 },
             None => Line::Known(classify(seen)),
         }
@@ -310,8 +309,6 @@ enum Kind {
     Data,
     /// The data `[DONE]`.
     Done,
-    /// Data that starts with `{"error"`.
-    Error,
     Event,
     TerminalEvent,
     ErrorEvent,
@@ -322,11 +319,7 @@ enum Kind {
 fn classify(line: &[u8]) -> Kind {
     if let Some(value) = line.strip_prefix(b"data:") {
         let value = value.strip_prefix(b" ").unwrap_or(value);
-        return match value {
-            b"[DONE]" => Kind::Done,
-            _ if value.starts_with(b"{\"error\"") => Kind::Error,
-            _ => Kind::Data,
-        };
+        return if value == b"[DONE]" { Kind::Done } else { Kind::Data };
     }
     if let Some(name) = line.strip_prefix(b"event:") {
         return match name.strip_prefix(b" ").unwrap_or(name) {

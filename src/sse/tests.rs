@@ -57,7 +57,7 @@ fn is_terminal(event: &Event) -> bool {
 }
 
 fn is_error(event: &Event) -> bool {
-    event.name.as_deref() == Some("error") || event.data[0].starts_with("{\"error\"")
+    event.name.as_deref() == Some("error")
 }
 
 fn scanned(pieces: &[&[u8]]) -> (Scanner, u32) {
@@ -195,10 +195,10 @@ fn a_line_break_or_nul_in_a_field_is_refused_and_nothing_written() {
 
 #[test]
 fn every_mark_is_known_at_every_split() {
-    let body = b"event: response.incomplete\ndata:{\"error\":1}\n\ndata: [DONE]\n\n";
+    let body = b"event: response.incomplete\ndata:{}\n\nevent:error\ndata\n\ndata: [DONE]\n\n";
     for at in 0..=body.len() {
         let (scanner, events) = scanned(&[&body[..at], &body[at..]]);
-        assert_eq!(events, 2);
+        assert_eq!(events, 3);
         assert!(scanner.done() && scanner.terminal() && scanner.error_seen() && scanner.at_boundary());
     }
 }

@@ -1,13 +1,15 @@
 //! One request to an upstream, from the choice of it to the end of its answer: what the upstream's health learns from it.
 //!
-//! A call counts once, with the first of these: a good answer begins ([`Call::first_byte`]), or it ends ([`Call::end`]). If what
-//! has begun breaks off, that is one more failure and not one more call. A call that is dropped without a verdict says nothing about
+//! A call counts once, with the first of these: a good response begins ([`Call::first_content`] of a stream, [`Call::first_byte`] of
+//! anything else), or it ends ([`Call::end`]). A stream does not begin with its head: many servers send that before the model has
+//! begun. If what has begun breaks off, that is one more failure and not one more call. A call that is dropped without a verdict says nothing about
 //! the upstream; what it holds, its place in flight and as a probe, is given back in any case.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::breaker::Permit;
+use super::choice::Asked;
 use super::target::Target;
 use super::window::Counts;
 use crate::config::Breaker as Rules;
@@ -45,6 +47,8 @@ pub struct Call {
     core: u16,
     /// The breaker decides about it, and it about the breaker.
     gated: bool,
+    /// It asks for a stream.
+    streamed: bool,
     progress: Progress,
 }
 
@@ -58,17 +62,18 @@ enum Progress {
 
 impl Call {
     /// Begins one, with a permit of the target's breaker if that was asked, and a place at the target if it has a limit.
-    pub(super) fn begin(target: &Arc<Target>, permit: Option<Permit>, core: usize, now: Micros) -> Call {
-        target.health.view(core).in_flight.add(1);
+    pub(super) fn begin(target: &Arc<Target>, permit: Option<Permit>, asked: &Asked<'_>) -> Call {
+        target.health.view(asked.core).in_flight.add(1);
         Call {
             target: Arc::clone(target),
-            began: now,
+            began: asked.now,
             epoch: match permit {
                 Some(Permit::Probe(epoch)) => epoch,
                 _ => 0,
             },
-            core: core as u16,
+            core: asked.core as u16,
             gated: permit.is_some(),
+            streamed: asked.streamed,
             progress: Progress::Asked,
         }
     }
@@ -78,18 +83,36 @@ impl Call {
         &self.target
     }
 
-    /// A good answer has begun. `chance` is any number, here and below.
+    /// The head of a good response has come.
+    pub fn head(&self) {
+        self.target.health.connected();
+    }
+
+    /// A stream has said its first. `chance` is any number, here and below.
+    pub fn first_content(&mut self, now: Micros, chance: u64) {
+        self.begun(true, now, chance);
+    }
+
+    /// A good response has begun that is no stream.
     pub fn first_byte(&mut self, now: Micros, chance: u64) {
+        self.begun(false, now, chance);
+    }
+
+    fn begun(&mut self, streamed: bool, now: Micros, chance: u64) {
         if self.progress != Progress::Asked {
             return;
         }
         self.progress = Progress::Answered;
         let took = now.saturating_sub(self.began);
         let health = &self.target.health;
-        health.view(self.core.into()).latency.observe(took, now);
+        let view = health.view(self.core.into());
+        view.observe(streamed, took, now);
         health.connected();
-        self.tell(|latency| Some(took < latency), now);
-        let slow = self.rules().is_some_and(|rules| is_slow(rules, took));
+        // How long a response in one piece takes depends on its length, so it is held against no limit of time while streams
+        // show how soon this upstream begins.
+        let is_telling = streamed || !view.streams_tell(now);
+        self.tell(|latency| is_telling.then_some(took < latency), now);
+        let slow = is_telling && self.rules().is_some_and(|rules| is_slow(rules, took));
         self.count(Counts { calls: 1, failed: 0, slow: slow.into() }, now, chance);
         self.settle_probe(Some(!slow), now, chance);
     }
@@ -97,7 +120,7 @@ impl Call {
     /// It has come to this. Only the first verdict counts; the call stays in flight until it is dropped.
     pub fn end(&mut self, verdict: Verdict, now: Micros, chance: u64) {
         if verdict == Verdict::Ok {
-            self.first_byte(now, chance);
+            self.begun(self.streamed, now, chance);
         }
         let before = std::mem::replace(&mut self.progress, Progress::Ended);
         if before == Progress::Ended {
@@ -154,7 +177,7 @@ impl Call {
 
     /// Nobody waited for the answer, which would have taken longer still: who is asked after this knows at least that.
     fn note_waiting(&self, now: Micros) {
-        let latency = &self.target.health.view(self.core.into()).latency;
+        let latency = self.target.health.view(self.core.into()).latency(self.streamed);
         let took = now.saturating_sub(self.began);
         if latency.read(now).is_some_and(|known| took as f64 > known) {
             latency.observe(took, now);
@@ -162,9 +185,12 @@ impl Call {
     }
 
     fn penalize(&self, now: Micros) {
-        let latency = &self.target.health.view(self.core.into()).latency;
         let took = now.saturating_sub(self.began) as f64;
-        latency.observe(took.max(FAILED_US).max(2.0 * latency.read(now).unwrap_or(0.0)) as Micros, now);
+        // Whoever is asked next, for a stream or not, is better asked elsewhere.
+        for streamed in [false, true] {
+            let latency = self.target.health.view(self.core.into()).latency(streamed);
+            latency.observe(took.max(FAILED_US).max(2.0 * latency.read(now).unwrap_or(0.0)) as Micros, now);
+        }
     }
 
     fn settle_probe(&mut self, good: Option<bool>, now: Micros, chance: u64) {

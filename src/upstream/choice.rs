@@ -7,7 +7,7 @@
 //!
 //! | `balance` | of those |
 //! | --- | --- |
-//! | `p2c` | two are drawn by weight, and the one is taken that is likely to begin sooner: the average time to its first byte, times the requests that it would have in flight, divided by its weight |
+//! | `p2c` | two are drawn by weight, and the one is taken that is likely to begin sooner: the average time to the first content of its streams (for a request without a stream, to the head of its other responses), times the requests that it would have in flight, divided by its weight |
 //! | `weighted` | one is drawn by weight |
 //! | `first` | the first, as they are written |
 //! | `sticky` | the one with the highest score for the key ([`affinity`]) |
@@ -24,7 +24,6 @@ use std::sync::Arc;
 use super::affinity;
 use super::breaker::Permit;
 use super::call::Call;
-use super::health::View;
 use super::target::Target;
 use super::turnstile::Place;
 use crate::config::{Balance, Member, Route};
@@ -43,6 +42,8 @@ pub struct Asked<'a> {
     pub core: usize,
     /// Who asks, or for what, as a number: with `sticky`, equal ones go to the same upstream.
     pub key: u64,
+    /// The request is for a stream.
+    pub streamed: bool,
     /// Now.
     pub now: Micros,
 }
@@ -142,7 +143,7 @@ impl Asked<'_> {
         }
         let permit = self.permit(target).map_err(out)?;
         place.take();
-        Ok(Pick { index, call: Call::begin(target, permit, self.core, self.now) })
+        Ok(Pick { index, call: Call::begin(target, permit, self) })
     }
 
     /// How long from now all of them want to be left alone; none if nobody asks their breakers.
@@ -158,7 +159,7 @@ impl Asked<'_> {
             return Err(Refused::Full);
         }
         match self.permit(target) {
-            Ok(permit) => Ok(Call::begin(target, permit, self.core, self.now)),
+            Ok(permit) => Ok(Call::begin(target, permit, self)),
             Err(left) => {
                 if let Some(rules) = &target.concurrency {
                     target.health.turnstile.leave(rules);
@@ -226,9 +227,9 @@ impl Asked<'_> {
 
     /// How long a request more is likely to take there, as far as costs can be compared.
     fn cost(&self, member: Member) -> f64 {
-        let View { latency, in_flight, .. } = self.targets[member.index].health.view(self.core);
-        let in_flight = in_flight.get() as f64;
-        let cost = match latency.read(self.now) {
+        let view = self.targets[member.index].health.view(self.core);
+        let in_flight = view.in_flight.get() as f64;
+        let cost = match view.latency(self.streamed).read(self.now) {
             Some(latency) => latency * (in_flight + 1.0),
             None => UNKNOWN_US * in_flight,
         };

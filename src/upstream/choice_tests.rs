@@ -49,9 +49,14 @@ impl Scene {
         Scene { route, targets, ids: Ids::from_seed([7; 32]), core: 0 }
     }
 
+    fn asked(&self, now: Micros) -> Asked<'_> {
+        let Scene { route, targets, .. } = self;
+        Asked { route, targets, core: self.core, key: 0, streamed: true, now }
+    }
+
     fn pick(&mut self, now: Micros, key: u64, tried: &[usize]) -> Result<Pick, Out> {
-        let asked = Asked { route: &self.route, targets: &self.targets, core: self.core, key, now };
-        let ids = &mut self.ids;
+        let Scene { route, targets, core, ids } = self;
+        let asked = Asked { route, targets, core: *core, key, streamed: true, now };
         asked.pick(tried, |_| true, || ids.next_u64())
     }
 
@@ -84,7 +89,7 @@ impl Scene {
                     due.push(Reverse((now + first(index) + rest, Some((calls.len(), true)))));
                     calls.push(Some(call));
                 }
-                Some((call, false)) => calls[call].as_mut().unwrap().first_byte(now, 0),
+                Some((call, false)) => calls[call].as_mut().unwrap().first_content(now, 0),
                 Some((call, true)) => calls[call].take().unwrap().end(Verdict::Ok, now, 0),
             }
         }
@@ -183,7 +188,7 @@ fn too_many_errors_open_over_all_cores_and_success_closes() {
     let probes: Vec<_> = (0..4).map(|_| scene.pick(3 * SECOND, 0, &[]).unwrap()).collect();
     assert_eq!(probes.iter().map(|pick| pick.index).collect::<Vec<_>>(), [0, 0, 0, 1]);
     for mut pick in probes {
-        pick.call.first_byte(3 * SECOND, 0);
+        pick.call.first_content(3 * SECOND, 0);
     }
     assert_eq!(scene.state(0, 3 * SECOND), State::Closed);
     // What was before is forgotten.
@@ -198,7 +203,7 @@ fn slow_answers_and_refused_connections_open_as_well() {
     let mut scene = Scene::with(Balance::First, &[(1, 0), (1, 0)], Breaking::Strict(rules));
     for _ in 0..5 {
         let mut pick = scene.pick(SECOND, 0, &[]).unwrap();
-        pick.call.first_byte(3 * SECOND, 0);
+        pick.call.first_content(3 * SECOND, 0);
         pick.call.end(Verdict::Ok, 3 * SECOND, 0);
     }
     assert_eq!((scene.state(0, 3 * SECOND), scene.targets[0].health.opened(Opened::Slow)), (State::Open, 1));
@@ -242,7 +247,7 @@ fn the_only_one_there_is_is_asked_unless_it_was_said() {
 #[test]
 fn one_that_was_tried_is_asked_again_the_longest_ago_first() {
     let scene = Scene::new(Balance::P2c, &[(1, 0); 3]);
-    let asked = Asked { route: &scene.route, targets: &scene.targets, core: 0, key: 0, now: SECOND };
+    let asked = scene.asked(SECOND);
     let again = |tried: &[usize]| asked.again(tried, |_| true).map(|pick| pick.index).ok();
     assert_eq!(again(&[0, 1, 2]), Some(0));
     assert_eq!(again(&[0, 1, 2, 0]), Some(1));
@@ -290,7 +295,7 @@ fn who_finds_no_place_waits_for_one_and_keys_take_turns() {
     drop(calls.remove(0));
     let turns: Vec<_> = places.iter_mut().map(poll).collect();
     assert_eq!(turns, [Poll::Ready(true), Poll::Pending, Poll::Ready(true)]);
-    let asked = Asked { route: &scene.route, targets: &scene.targets, core: 0, key: 0, now: SECOND };
+    let asked = scene.asked(SECOND);
     let pick = asked.enter(0, places.remove(0)).unwrap();
     assert_eq!(pick.index, 0);
     // A place that was granted and not taken is the next one's.
@@ -315,14 +320,14 @@ fn a_place_that_came_too_late_is_given_back() {
     assert_eq!(poll(&mut place), Poll::Ready(true));
     // Meanwhile the upstream has asked to be left alone.
     target.health.park(3000, SECOND);
-    let asked = Asked { route: &scene.route, targets: &scene.targets, core: 0, key: 0, now: SECOND };
+    let asked = scene.asked(SECOND);
     assert_eq!(asked.enter(0, place).err(), Some(Out { retry_after: Some(3000), full: None }));
     let again = Asked { now: 5 * SECOND, ..asked }.again(&[0], |_| true);
     assert!(again.is_ok_and(|pick| pick.index == 0));
     // One whose turn it is not has no place to take.
     let _call = scene.pick(5 * SECOND, 0, &[1]).unwrap();
     let waiting = Place::wait(&target, 0).unwrap();
-    let asked = Asked { route: &scene.route, targets: &scene.targets, core: 0, key: 0, now: 5 * SECOND };
+    let asked = scene.asked(5 * SECOND);
     assert!(asked.enter(0, waiting).is_err());
 }
 
@@ -397,3 +402,6 @@ proptest! {
         }
     }
 }
+
+#[path = "choice_timing_tests.rs"]
+mod timing;

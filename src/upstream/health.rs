@@ -27,6 +27,9 @@ use crate::shard::clock::{Micros, Millis};
 
 const SECOND_US: Micros = 1_000_000;
 
+/// For so long after its last stream, responses in one piece are held against no limit of time.
+const STREAMS_TELL_US: Micros = 60 * SECOND_US;
+
 /// Why a breaker has opened, as the word for it in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -80,9 +83,35 @@ pub struct Health {
 pub struct View {
     /// Calls that are not over.
     pub in_flight: Gauge,
-    /// How long answers take to begin.
-    pub latency: Latency,
+    /// How long streams take to their first content.
+    streamed: Latency,
+    /// How long anything else takes to its head: of a response in one piece that is the whole time of making it, so the two are not
+    /// averaged together.
+    whole: Latency,
+    /// When a stream last said its first; 0 for never.
+    streamed_at: AtomicU64,
     window: Window,
+}
+
+impl View {
+    /// How long responses take to begin: those that are streamed, or the others.
+    pub fn latency(&self, streamed: bool) -> &Latency {
+        if streamed { &self.streamed } else { &self.whole }
+    }
+
+    /// A good response has begun after `took`.
+    pub(super) fn observe(&self, streamed: bool, took: Micros, now: Micros) {
+        self.latency(streamed).observe(took, now);
+        if streamed {
+            self.streamed_at.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether streams have begun here so lately that nothing else has to tell how soon its responses begin.
+    pub(super) fn streams_tell(&self, now: Micros) -> bool {
+        let at = self.streamed_at.load(Ordering::Relaxed);
+        at > 0 && now.saturating_sub(at) < STREAMS_TELL_US
+    }
 }
 
 impl Health {

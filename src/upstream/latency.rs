@@ -1,4 +1,4 @@
-//! How long an upstream takes to begin its answers, as a core sees it: a peak-sensitive moving average. A time that is longer
+//! How long an upstream takes to begin its responses, as a core sees it: a peak-sensitive moving average. A time that is longer
 //! than the average takes its place at once, a shorter one pulls it down over [`DECAY_US`]; so who becomes slow is avoided
 //! from the first slow answer on, and who recovers is trusted little by little. While nothing is heard it fades, so that
 //! nobody is avoided for ever on the word of one bad answer.

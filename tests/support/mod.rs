@@ -56,6 +56,10 @@ pub const STREAM_BODY: &str = r#"{"model":"m","stream":true,"messages":[{"role":
 pub const SSE_HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 
+/// The same of one that closes its connection behind it: the next request comes on a new one, for certain.
+pub const CLOSING_SSE_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+    Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+
 /// The counter of how relayed requests ended.
 pub const OUTCOMES: &str = "sedge_request_outcomes_total";
 

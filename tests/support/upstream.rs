@@ -68,7 +68,13 @@ impl Upstream {
     /// The next connection from the edge.
     #[track_caller]
     pub fn accept(&self) -> Wire {
-        match self.accepted.recv_timeout(PATIENCE) {
+        self.accept_within(PATIENCE)
+    }
+
+    /// The same, for one that may come late.
+    #[track_caller]
+    pub fn accept_within(&self, patience: Duration) -> Wire {
+        match self.accepted.recv_timeout(patience) {
             Ok(peer) => peer,
             Err(e) => panic!("the edge did not connect to its upstream: {e}"),
         }

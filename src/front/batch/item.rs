@@ -18,7 +18,7 @@ use crate::http::body::BodyDecoder;
 use crate::http::fields::{write_field, write_number};
 use crate::http::response;
 use crate::net::stream::Stream;
-use crate::openai::{ApiError, FirstContent, Seen};
+use crate::openai::{ApiError, FirstContent, Seen, is_error};
 use crate::relay::core::Core;
 use crate::relay::request::Request;
 use crate::relay::retry::retry_after;
@@ -231,6 +231,9 @@ impl Item {
                 }
                 error => error.clone(),
             });
+        } else if is_error(&body) {
+            let told: Value = serde_json::from_slice(&body).unwrap_or_default();
+            self.outcome.error = Some(told["error"].clone());
         } else if std::str::from_utf8(&body).is_err() {
             self.outcome.error = Some(object(&not_text()));
         } else if !body.is_empty() {
