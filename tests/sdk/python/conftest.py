@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import threading
+import time
 
 import openai
 import pytest
@@ -26,22 +27,34 @@ def client():
 
 @pytest.fixture
 def edge_before(tmp_path):
-    """Starts an edge with a configuration in front of a scripted upstream; gives back its URL."""
+    """Starts an edge with a configuration in front of a scripted upstream; gives back its URL.
+
+    A script gives the parts of the answer: bytes, or seconds to wait, or None to break off.
+    """
     children, servers = [], []
 
-    def start(script, config):
+    def start(script, config, status=200):
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self):
                 self.rfile.read(int(self.headers["content-length"]))
-                self.send_response(200)
-                self.send_header("Content-Type", "text/event-stream")
+                self.send_response(status)
+                self.send_header("Content-Type", "text/event-stream" if status == 200 else "application/json")
                 self.send_header("Transfer-Encoding", "chunked")
                 self.end_headers()
-                for part in script():
-                    self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
-                self.wfile.write(b"0\r\n\r\n")
+                try:
+                    for part in script():
+                        if part is None:
+                            self.close_connection = True
+                            return
+                        if isinstance(part, float):
+                            time.sleep(part)
+                        else:
+                            self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+                    self.wfile.write(b"0\r\n\r\n")
+                except ConnectionError:
+                    self.close_connection = True
 
             def log_message(self, *_):
                 pass
