@@ -196,7 +196,8 @@ fn stops(of: &Edge, by: &Edge, upstream: &Upstream) {
         let (mut client, mut peer, location, _) = kept(of, upstream, &[]);
         peer.send(chunk(EVENT));
         assert_eq!(client.read_chunk(), EVENT.as_bytes());
-        support::wait_until("it is kept", || ask(by, "GET", &location, &[], "").1.text() == EVENT);
+        let so_far = format!("{location}?offset=-1");
+        support::wait_until("it is kept", || ask(by, "GET", &so_far, &[], "").1.text() == EVENT);
         let mut client = Some(client).filter(|_| client_stays);
         if client.is_none() {
             of.wait_metric("sedge_answers_abandoned_total", &[], 1.0);
