@@ -97,7 +97,10 @@ fn no_bytes_of_text_forge_an_event() {
     assert_eq!(told.len(), PAYLOADS.len() + 1, "{told:#?}");
     for (place, (event, payload)) in told.iter().zip(PAYLOADS).enumerate() {
         let name = if place % 2 == 0 { format!("e{place}") } else { String::new() };
-        assert_eq!((&event.name, &event.data), (&name, &lines(payload)), "{place}");
+        // A line feed behind an append that ended in a carriage return is that line's end, and no line of its own.
+        let is_behind_cr = place > 0 && PAYLOADS[place - 1].ends_with(b"\r");
+        let shown = payload.strip_prefix(b"\n").filter(|_| is_behind_cr).unwrap_or(payload);
+        assert_eq!((&event.name, &event.data), (&name, &lines(shown)), "{place}");
         let after: Vec<u8> = PAYLOADS[place + 1..].concat();
         assert_eq!(read_all(&edge, "text", &event.id).0, after, "{place}");
     }

@@ -94,7 +94,9 @@ fn a_log_that_redis_has_evicted_is_lost_and_readers_are_told() {
     for edge in [&one, &other, &redis.node()] {
         assert_eq!(read(edge, "a", &before).0.status(), 410);
     }
-    assert!(follower.try_next().is_err() || follower.try_next().is_err(), "whoever follows comes back");
+    // Where it stands, that what it followed is gone, and the end.
+    let told: Vec<_> = (0..3).map_while(|_| follower.try_next().ok()).collect();
+    assert!(told.len() < 3, "whoever follows comes back: {told:?}");
     let (head, body) = read(&one, "a", "-1");
     assert_eq!((head.status(), body.text().as_str()), (200, ""));
     let earliest = next(&head);

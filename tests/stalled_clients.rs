@@ -175,11 +175,11 @@ fn an_event_without_a_boundary_passes_at_flat_memory() {
             peer.send(chunk("data: "));
             let part = chunk("x".repeat(size));
             (0..BYTES / size).for_each(|_| peer.send(&part));
-            peer.send(chunk("\n\n"));
+            peer.send(chunk("\n\ndata: [DONE]\n\n"));
             peer.send(LAST_CHUNK);
         });
         let mut got = 0;
-        while got < 6 + BYTES + 2 {
+        while got < 6 + BYTES + 2 + 14 {
             got += client.read_chunk().len();
         }
         client.read_last_chunk();

@@ -172,6 +172,12 @@ impl Config {
         self.routes.iter().enumerate().find_map(|(index, route)| Some((index, route.take(model, path)?)))
     }
 
+    /// Whether the path of a relayed request decides what it may do: where it goes, whose right it needs, which limit it meets.
+    pub fn decides_by_path(&self) -> bool {
+        let is_limited = |route: &Route| !route.paths.is_empty() || !route.quota.is_unlimited();
+        !self.keys.is_empty() || self.routes.iter().any(is_limited) || self.limits_tokens()
+    }
+
     /// Whether the model of a request decides where it goes.
     pub fn decides_by_model(&self) -> bool {
         match &self.routes[..] {

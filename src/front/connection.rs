@@ -219,10 +219,11 @@ fn read(client: &Client, core: &Rc<Core>, peer: IpAddr, door: Door, length: usiz
     // Our own answers, too, have to be taken.
     client.deadlines.stall(millis(settings.config.timeouts.client_stall));
     let mut inbound = client.inbound();
-    let Taken { mut request, preflight, barred } = match head::parse(&inbound.bytes()[..length]) {
-        Ok(head) => head::take(&head, core, &settings, peer, door),
-        Err(reject) => return Next::Refuse(Box::new(reject)),
-    };
+    let Taken { mut request, preflight, barred } =
+        match head::parse(&inbound.bytes()[..length], &settings.config) {
+            Ok(head) => head::take(&head, core, &settings, peer, door),
+            Err(reject) => return Next::Refuse(Box::new(reject)),
+        };
     inbound.consume(length);
     drop(inbound);
     if let Some(error) = barred {

@@ -16,9 +16,9 @@ use crate::relay::settings::Settings;
 use crate::upstream::affinity;
 
 /// Reads a head. From here on its path has one spelling, and that is what is decided on and sent.
-pub(super) fn parse(bytes: &[u8]) -> Result<RequestHead<'_>, Reject> {
+pub(super) fn parse<'b>(bytes: &'b [u8], config: &Config) -> Result<RequestHead<'b>, Reject> {
     let mut head = request::parse(bytes)?;
-    if let Some(canonical) = path::canonical(&head.target)? {
+    if let Some(canonical) = path::canonical(&head.target, || config.decides_by_path())? {
         head.target = canonical.into();
     }
     Ok(head)

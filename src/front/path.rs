@@ -7,7 +7,8 @@
 //! | a percent-encoded letter, digit, `-`, `.`, `_`, `~`, `:` or `@` | decoded: it means the same (RFC 3986, 6.2.2.2) |
 //! | an empty segment (`//`) | removed, as most servers do |
 //! | a segment `.` or `..`, plain, encoded, or with parameters (`..;x`) | 400 |
-//! | `\`, `%2F`, `%5C` | 400: some servers take them for `/`, others do not. `%2F` and `%5C` may stand in the names of streams and models |
+//! | `\` | 400: some servers take it for `/`, others do not |
+//! | `%2F`, `%5C` | likewise 400 where the path of a relayed request decides something: a route's `paths`, a key's rights, a limit. Elsewhere they pass as they are, as they may in the names of streams and models |
 //! | a `%` without two hexadecimal digits | 400 |
 //!
 //! The query stays as it came. So does the name of a stream, which no upstream sees and which is decoded once, here: addresses are
@@ -26,6 +27,9 @@ const ESCAPE: Reject =
 /// Names with slashes in them stand behind these: of streams, which are read here, and of models, which SDKs encode whole.
 const NAMES: [&str; 2] = [STREAMS, "/v1/models/"];
 
+/// Below it requests are relayed; an encoded slash up to here would lead around that.
+const RELAYED: &str = "/v1/";
+
 /// From here on a path is the name of a stream.
 const STREAMS: &str = "/v1/stream/";
 
@@ -33,22 +37,27 @@ const fn bad(message: &'static str) -> Reject {
     Reject { status: 400, code: "invalid_request", message }
 }
 
-/// The canonical form of a request target, if it differs from `target`.
+/// The canonical form of a request target, if it differs from `target`. An encoded slash is refused where something is decided by the
+/// path of a relayed request, which is asked for only where there is one.
 ///
 /// # Errors
 /// If the path could be read in two ways.
-pub(super) fn canonical(target: &str) -> Result<Option<String>, Reject> {
+pub(super) fn canonical(target: &str, decides: impl FnOnce() -> bool) -> Result<Option<String>, Reject> {
     let path = &target.as_bytes()[..memchr::memchr(b'?', target.as_bytes()).unwrap_or(target.len())];
     // Nearly every path has nothing of this: looked for without a way out of the middle, as in a head's lines.
     let odd = path.iter().fold(0, |odd, &byte| odd | u8::from((byte == b'%') | (byte == b'\\')));
     let pairs = path.iter().zip(path.get(1..).unwrap_or_default());
     let odd = pairs
         .fold(odd, |odd, (&one, &next)| odd | u8::from((one == b'/') & ((next == b'/') | (next == b'.'))));
-    if odd == 0 { Ok(None) } else { rewrite(target, path.len()) }
+    if odd == 0 { Ok(None) } else { rewrite(target, path.len(), decides) }
 }
 
 #[cold]
-fn rewrite(target: &str, path_bytes: usize) -> Result<Option<String>, Reject> {
+fn rewrite(
+    target: &str,
+    path_bytes: usize,
+    decides: impl FnOnce() -> bool,
+) -> Result<Option<String>, Reject> {
     let (path, query) = target.split_at(path_bytes);
     let mut out = String::with_capacity(target.len());
     let mut rest = path;
@@ -72,21 +81,22 @@ fn rewrite(target: &str, path_bytes: usize) -> Result<Option<String>, Reject> {
         };
         rest = &rest[length..];
     }
-    check(&out)?;
+    check(&out, decides)?;
     out.push_str(query);
     Ok((out != target).then_some(out))
 }
 
 /// Whether no segment of a path leads elsewhere.
-fn check(path: &str) -> Result<(), Reject> {
+fn check(path: &str, decides: impl FnOnce() -> bool) -> Result<(), Reject> {
     // Both digits as one case, so that they can be sought.
     let read = path.to_ascii_lowercase().replace("%5c", "%2f");
-    if read.contains("%2f") && !NAMES.iter().any(|names| path.starts_with(names)) {
-        return Err(SEPARATOR);
-    }
-    let read = read.replace("%2f", "/").replace("%2e", ".").replace("%3b", ";");
+    let plain = read.replace("%2f", "/").replace("%2e", ".").replace("%3b", ";");
     let is_dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
-    if read.split('/').any(is_dots) { Err(DOT_SEGMENT) } else { Ok(()) }
+    if plain.split('/').any(is_dots) {
+        return Err(DOT_SEGMENT);
+    }
+    let is_odd = read.contains("%2f") && !NAMES.iter().any(|names| path.starts_with(names));
+    if is_odd && (!path.starts_with(RELAYED) || decides()) { Err(SEPARATOR) } else { Ok(()) }
 }
 
 /// The byte that two hexadecimal digits stand for.
@@ -107,7 +117,7 @@ mod tests {
     use super::*;
 
     fn read(target: &str) -> Result<String, Reject> {
-        Ok(canonical(target)?.unwrap_or_else(|| target.to_owned()))
+        Ok(canonical(target, || true)?.unwrap_or_else(|| target.to_owned()))
     }
 
     #[test]
@@ -123,8 +133,23 @@ mod tests {
             "/v1/models/meta%2FLlama",
             "/v1/stream/a//b%2Fc%7e%3A",
         ] {
-            assert_eq!(canonical(path), Ok(None), "{path}");
+            assert_eq!(canonical(path, || true), Ok(None), "{path}");
         }
+    }
+
+    #[test]
+    fn an_encoded_slash_passes_where_nothing_is_decided_by_the_path() {
+        for path in ["/v1/files/a%2Fb/c?x", "/v1/a%5Cb"] {
+            assert_eq!(
+                (canonical(path, || false), canonical(path, || true)),
+                (Ok(None), Err(SEPARATOR)),
+                "{path}"
+            );
+        }
+        for path in ["/v1%2Ffiles", "/x%2Fy"] {
+            assert_eq!(canonical(path, || false), Err(SEPARATOR), "{path}");
+        }
+        assert_eq!(canonical("/v1/files/..%2F..", || false), Err(DOT_SEGMENT));
     }
 
     #[test]
@@ -174,7 +199,7 @@ mod tests {
             path in "/(v1|v1/models|v1/stream|x)?(/|%2[eEfF]|%5c|\\.|\\.\\.|;|a|%61|%7E|\\\\){0,8}",
         ) {
             let Ok(path) = read(&path) else { return Ok(()) };
-            prop_assert_eq!(canonical(&path), Ok(None));
+            prop_assert_eq!(canonical(&path, || true), Ok(None));
             let decoded = percent_encoding::percent_decode_str(&path).decode_utf8_lossy().replace('\\', "/");
             prop_assert!(!decoded.split('/').any(|part| part == "." || part == ".."), "{}", path);
         }

@@ -17,9 +17,12 @@ pub const CHUNK_BYTES: usize = 15_000;
 /// The counter of answers that are read on without a client.
 pub const ABANDONED: &str = "sedge_answers_abandoned_total";
 
+/// The length of each event of [`events`], but for the last.
+pub const EVENT_BYTES: usize = 200;
+
 /// Events of 200 bytes, every one of which tells where it stands.
 pub fn events(bytes: usize) -> Vec<u8> {
-    let mut text: String = (0..bytes / 200).map(|n| format!("data: {n:0192}\n\n")).collect();
+    let mut text: String = (0..bytes / EVENT_BYTES).map(|n| format!("data: {n:0192}\n\n")).collect();
     text += "data: [DONE]\n\n";
     text.into_bytes()
 }

@@ -124,7 +124,8 @@ impl Line<'_> {
                 "`url` must be a path such as {URL}, of at most {URL_BYTES_MAX} printable ASCII characters"
             ));
         }
-        let canonical = path::canonical(url).map_err(|reject| format!("`url`: {}", reject.message))?;
+        let canonical =
+            path::canonical(url, || true).map_err(|reject| format!("`url`: {}", reject.message))?;
         let url = canonical.as_deref().unwrap_or(url);
         if url.split('?').next() == Some(PATH) {
             return Err("`url` must not be another batch".to_owned());
