@@ -202,7 +202,7 @@ fn a_disk_that_fails_is_told() {
     let edge = Edge::start_with_file_bytes(4 << 20, &["--upstream", &url, "--data-dir", &data]);
     let Begun { mut client, peer, location: _ } = begin(&edge, &upstream);
     let pouring = pour(peer, &answer);
-    edge.stderr().wait_for("nothing more is stored until a restart");
+    edge.stderr().wait_for("nothing more is stored until there is room");
     let (got, end) = rest(&mut client);
     assert_ne!(end, End::Whole);
     let at = memchr::memmem::find(&got, b"data: {\"error\"").unwrap_or(got.len());

@@ -117,18 +117,18 @@ fn a_full_disk_ends_appends_and_not_reads() {
     let post = |number: usize| request("POST", &path("a"), &["Content-Type: text/plain"], block(number));
     let refused = |request: &[u8]| {
         let (head, body) = edge.ask(request);
-        assert_eq!((head.status(), error_code(&body.bytes()).as_str()), (503, "storage_failed"), "{head:?}");
+        assert_eq!((head.status(), error_code(&body.bytes()).as_str()), (503, "storage_full"), "{head:?}");
     };
     let stored = (0..100).find(|&number| edge.ask(&post(number)).0.status() != 204).expect("it is full");
     assert!(stored > 10, "{stored} were stored");
-    // It is not tried again: what the disk holds by now nobody knows.
+    // As long as there is no room.
     refused(&post(stored));
     refused(&request("PUT", &path("b"), &["Content-Type: text/plain"], ""));
     refused(&request("POST", &path("a"), &["Stream-Closed: true"], ""));
     refused(&request("DELETE", &path("a"), &[], ""));
     let (head, body) = edge.ask(&get("/readyz", &[]));
     assert_eq!(head.status(), 503, "{}", body.text());
-    edge.stderr().wait_for("nothing more is stored until a restart");
+    edge.stderr().wait_for("nothing more is stored until there is room");
     // Readers have what is stored, and nothing else.
     let all: String = (0..stored).map(block).collect();
     assert!(read_all(&edge, "a", "-1").0 == all.as_bytes());

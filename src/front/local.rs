@@ -81,6 +81,12 @@ fn ready(core: &Core) -> Found {
             "the disk of the durable streams has failed: nothing is accepted for them; the log says how\n",
         );
     }
+    if core.shared.streams.journal().is_some_and(|journal| journal.no_room().is_some()) {
+        return text(
+            503,
+            "the disk of the durable streams is full: appends are refused until there is room; the log says where\n",
+        );
+    }
     if !core.shared.registry.is_ready() {
         return text(503, "starting\n");
     }

@@ -23,6 +23,7 @@ use super::download::Ending;
 use crate::openai::{Api, ApiError};
 use crate::shard::clock::unix_millis;
 use crate::sse::{Blocks, blocks};
+use crate::stream::journal::Journal;
 use crate::stream::redis::Writer;
 use crate::stream::{Append, Hub, Refused, Seat, Stopped, Stream, Streams};
 
@@ -245,9 +246,10 @@ impl Tee {
         status.closed && !(self.closed && status.tail == self.place(self.kept + self.told))
     }
 
-    /// Whether what readers do not know yet will never be told them.
+    /// Whether readers will not be told what they do not know yet: never, or not before the disk has room.
     pub(super) fn has_lost(&self) -> bool {
-        self.streams.journal().is_some_and(|journal| journal.failure().is_some())
+        let lacks = |journal: &Journal| journal.failure().is_some() || journal.no_room().is_some();
+        self.streams.journal().is_some_and(lacks)
     }
 
     /// Whether the stream is in Redis.

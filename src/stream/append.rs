@@ -299,7 +299,7 @@ impl Stream {
         });
         let (body, _) = entry.write(&[]);
         dead.extend(state.trimmed);
-        // If it cannot be stored the journal has stopped, and after a restart there is more than was kept: nobody is misled.
+        // If it cannot be stored there is more than was kept after a restart: nobody is misled.
         if let Ok(ticket) = journal.append_retiring(&body, &dead) {
             state.trimmed = Some(ticket.location);
         }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Streams;
-use super::journal::Stats;
+use super::journal::Journal;
 use super::redis::Remote;
 use crate::observe::histogram::{DiskSync, Totals};
 use crate::observe::{AppendRefusal, CoreMetrics, Page, Registry};
@@ -61,7 +61,7 @@ impl Streams {
             redis(remote, &mut page);
         }
         if let Some(journal) = self.journal() {
-            disk(journal.stats(), &mut page);
+            disk(journal, &mut page);
         }
     }
 }
@@ -84,7 +84,18 @@ fn redis(remote: &Remote, page: &mut Page<'_>) {
     page.counter("sedge_redis_wakes_total", "Words of something new that were heard.", read(&metrics.wakes));
 }
 
-fn disk(stats: &Stats, page: &mut Page<'_>) {
+fn disk(journal: &Journal, page: &mut Page<'_>) {
+    let stats = journal.stats();
+    page.gauge(
+        "sedge_journal_full",
+        "Whether appends are refused until the disk has room: 1, or 0.",
+        u64::from(journal.no_room().is_some()),
+    );
+    page.gauge(
+        "sedge_journal_failed",
+        "Whether the disk has failed and nothing more is stored until a restart: 1, or 0.",
+        u64::from(journal.failure().is_some()),
+    );
     page.gauge("sedge_journal_segments", "Files of the journal.", stats.segments());
     page.gauge("sedge_journal_bytes", "Records on disk.", stats.bytes());
     page.gauge(

@@ -17,7 +17,7 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 use tokio::sync::Notify;
 
-use super::append::{Append, Outcome};
+use super::append::{Append, Appended, Outcome};
 use super::journal::{Ticket, Waiters};
 use super::parts::Parts;
 use super::stream::Stream;
@@ -115,7 +115,15 @@ impl Hub {
                 self.settle.notified().await;
                 continue;
             };
-            let is_durable = waiters.durable(ticket).await.is_ok();
+            let mut outcome = waiters.durable(ticket).await;
+            if matches!(&outcome, Err(failure) if failure.no_room) {
+                // It may take long until there is room: whoever has to do something about it looks around.
+                let waiting: Vec<_> =
+                    self.unsettled.borrow().iter().map(|(_, stream)| Arc::clone(stream)).collect();
+                waiting.iter().for_each(Stream::publish);
+                outcome = waiters.stored(ticket).await;
+            }
+            let is_durable = outcome.is_ok();
             let Some((_, stream)) = self.unsettled.borrow_mut().pop_front() else { continue };
             match is_durable {
                 true => stream.settle(),
@@ -128,7 +136,10 @@ impl Hub {
     /// Appends to `stream`, and sees to it that readers learn of it. `now` is in milliseconds since 1970.
     pub fn append(&self, stream: &Arc<Stream>, append: &Append<'_>, now: u64) -> Outcome {
         let outcome = stream.append(append, now);
-        self.appended(outcome.ticket, stream);
+        // What was there already is waited for by whoever has appended it.
+        if matches!(outcome.result, Ok(Appended { duplicate: None, .. })) {
+            self.appended(outcome.ticket, stream);
+        }
         self.count(&outcome, append);
         outcome
     }
@@ -161,10 +172,21 @@ impl Hub {
     /// Until an append is as durable as configured; `None` is at once.
     ///
     /// # Errors
-    /// If the disk has failed.
+    /// If the disk has failed, or has no room.
     pub async fn durable(&self, ticket: Option<Ticket>) -> Result<(), super::journal::Failure> {
         match (ticket, &self.waiters) {
             (Some(ticket), Some(waiters)) => waiters.durable(ticket).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The same, but waits until the disk has room.
+    ///
+    /// # Errors
+    /// If the disk has failed.
+    pub async fn stored(&self, ticket: Option<Ticket>) -> Result<(), super::journal::Failure> {
+        match (ticket, &self.waiters) {
+            (Some(ticket), Some(waiters)) => waiters.stored(ticket).await,
             _ => Ok(()),
         }
     }

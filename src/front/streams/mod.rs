@@ -352,7 +352,7 @@ impl Visit<'_> {
 /// Ends streams whose time is over, for ever.
 pub(super) async fn sweep(core: Rc<Core>) {
     let streams = &core.shared.streams;
-    let mut told = false;
+    let (mut told, mut was_full) = (false, false);
     loop {
         core.shard.pause(SWEEP_MS).await;
         streams.sweep(unix_millis());
@@ -361,5 +361,14 @@ pub(super) async fn sweep(core: Rc<Core>) {
             told = true;
             tell!("sedge: durable streams: {failure}");
         }
+        let no_room = streams.journal().and_then(|journal| journal.no_room());
+        if let Some(lack) = no_room.as_ref().filter(|_| !was_full) {
+            tell!("sedge: durable streams: {lack}: appends are refused");
+        }
+        // After a failure there is no more to come.
+        if was_full && no_room.is_none() && !told {
+            tell!("sedge: durable streams: there is room on the disk again: appends are accepted");
+        }
+        was_full = no_room.is_some();
     }
 }

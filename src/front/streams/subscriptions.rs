@@ -182,6 +182,12 @@ fn refusal(error: &ApiError) -> Given {
 
 fn storage(error: &AppendError) -> ApiError {
     let (code, message) = match error {
+        AppendError::NoRoom => ("storage_full", format!("It was not stored: {error}.")),
+        AppendError::Stopped(failure) if failure.no_room => (
+            "storage_full",
+            "It is not known to be stored: the disk is full. sedge stores it once there is room, unless it is stopped before."
+                .to_owned(),
+        ),
         AppendError::Stopped(_) => (
             "storage_failed",
             "It is not known to be stored: the disk has failed. The log says how.".to_owned(),

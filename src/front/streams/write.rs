@@ -69,7 +69,9 @@ pub(super) async fn create(visit: &Visit<'_>, name: &str, body: &[u8]) -> Result
     };
     let created = visit.streams().begin(&creation, unix_millis()).await;
     let created = created.map_err(|error| not_created(&error, name))?;
-    visit.hub().appended(created.ticket, &created.stream);
+    if created.new {
+        visit.hub().appended(created.ticket, &created.stream);
+    }
     durable(visit, created.ticket).await?;
     let stream = &created.stream;
     let status = stream.status();
@@ -113,7 +115,10 @@ pub(super) async fn append(visit: &Visit<'_>, stream: &Arc<Stream>, body: &[u8])
         own: false,
     };
     let outcome = visit.hub().post(stream, &append, unix_millis()).await;
-    durable(visit, outcome.ticket).await?;
+    // What was not taken rests on nothing.
+    if !matches!(outcome.result, Err(Refused::Store(_))) {
+        durable(visit, outcome.ticket).await?;
+    }
     match outcome.result {
         Ok(appended) => Ok(told(stream, &appended, claim, body.is_empty())),
         Err(refused) => Ok(refusal(stream, &refused, claim, visit)),
@@ -376,6 +381,13 @@ pub(super) fn store(error: &AppendError) -> ApiError {
     match error {
         AppendError::TooLong => ApiError::body_too_large(crate::stream::APPEND_BYTES_MAX),
         AppendError::Busy => ApiError::new(503, "storage_busy", format!("It was not stored: {error}.")),
+        AppendError::NoRoom => ApiError::new(503, "storage_full", format!("It was not stored: {error}.")),
+        AppendError::Stopped(failure) if failure.no_room => ApiError::new(
+            503,
+            "storage_full",
+            "It is not known to be stored: the disk is full. sedge stores it once there is room, unless it is stopped before. Ask \
+             again then; an append that has a producer's numbers is never doubled.",
+        ),
         AppendError::Stopped(_) => ApiError::new(
             503,
             "storage_failed",

@@ -80,7 +80,7 @@ impl Desk {
 
 async fn carry_out(core: &Rc<Core>, desk: &Desk, hub: &Rc<Hub>, order: Order) {
     // The disk has failed: a restart tells it again.
-    if hub.durable(order.after).await.is_err() {
+    if hub.stored(order.after).await.is_err() {
         return;
     }
     let Order { task, holding: _holding, .. } = order;
@@ -117,5 +117,5 @@ async fn announce(desk: &Desk, hub: &Rc<Hub>, announcement: &Announcement) -> bo
     let Some((bytes, ends)) = announcement.messages(&stream.kind) else { return false };
     let append = Append { bytes, ends, content_type: Some(stream.kind.as_str()), ..Append::default() };
     let outcome = hub.append(&stream, &append, now);
-    hub.durable(outcome.ticket).await.is_ok() && outcome.result.is_ok()
+    hub.stored(outcome.ticket).await.is_ok() && outcome.result.is_ok()
 }

@@ -99,8 +99,9 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// Why a journal takes nothing more: after a write or a sync has failed, what the disk holds is unknown, and trying again could
-/// call durable what is not. It ends with the process; the next start reads what is there.
+/// Why a journal stores nothing now. A write for which there was no room is tried again at the same offset until there is. After
+/// any other failure of a write or a sync the content of the disk is unknown, and trying again could call durable what is not:
+/// that ends with the process, and the next start reads what is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What was tried.
@@ -109,18 +110,32 @@ pub struct Failure {
     pub path: PathBuf,
     /// What the system said.
     pub error: String,
+    /// The disk, a quota or the limit of a file's size has no room: it ends by itself.
+    pub no_room: bool,
 }
 
 impl Failure {
     pub(super) fn new(doing: &'static str, path: PathBuf, error: &io::Error) -> Self {
-        Self { doing, path, error: error.to_string() }
+        Self { doing, path, error: error.to_string(), no_room: false }
     }
+
+    /// The failure of a write, which can be repeated if there was no room for it: nothing was acknowledged of it.
+    pub(super) fn of_write(doing: &'static str, path: PathBuf, error: &io::Error) -> Self {
+        Self { no_room: is_no_room(error), ..Self::new(doing, path, error) }
+    }
+}
+
+/// Whether a write failed with ENOSPC, EDQUOT or EFBIG.
+pub(super) fn is_no_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { doing, path, error } = self;
-        write!(f, "{}: could not {doing}: {error}: nothing more is stored until a restart", path.display())
+        let Self { doing, path, error, no_room } = self;
+        let until = if *no_room { "there is room" } else { "a restart" };
+        write!(f, "{}: could not {doing}: {error}: nothing more is stored until {until}", path.display())
     }
 }
 
@@ -134,6 +149,8 @@ pub enum AppendError {
     TooLong,
     /// More waits for the disk than [`super::QUEUE_BYTES_MAX`]: try again later.
     Busy,
+    /// The disk has no room: try again once it has.
+    NoRoom,
     /// The disk has failed.
     Stopped(Failure),
 }
@@ -143,6 +160,7 @@ impl fmt::Display for AppendError {
         match self {
             Self::TooLong => write!(f, "a record may have at most {} bytes", super::RECORD_BYTES_MAX),
             Self::Busy => f.write_str("too much is waiting for the disk: try again later"),
+            Self::NoRoom => f.write_str("the disk is full; appends are refused until there is room"),
             Self::Stopped(failure) => failure.fmt(f),
         }
     }

@@ -12,7 +12,8 @@
 //!   the same position and the same bytes, in the order of positions;
 //! - what is given out or read has a good checksum, or an error is given instead;
 //! - what was retired by a durable record never comes back after that record is gone too;
-//! - after a write, a sync or a removal has failed, nothing more is acknowledged until a restart;
+//! - while there is no room for a write nothing more is acknowledged; what was taken is written at its place once there is;
+//! - after any other write, a sync or a removal has failed, nothing more is acknowledged until a restart;
 //! - space of retired records comes back (`compaction.rs` has the rule), and readers never wait for that.
 //!
 //! What its owner does in turn:
@@ -192,7 +193,7 @@ impl<D: Disk> Journal<D> {
     /// Takes a record. Once it is durable it is readable at the ticket's location, and only then may anyone be told of it.
     ///
     /// # Errors
-    /// If it is too long, too much waits, or the disk has failed; nothing was taken then.
+    /// If it is too long, too much waits, or the disk has no room or has failed; nothing was taken then.
     pub fn append(&self, body: &[u8]) -> Result<Ticket, AppendError> {
         self.append_retiring(body, &[])
     }
@@ -204,6 +205,9 @@ impl<D: Disk> Journal<D> {
     pub fn append_retiring(&self, body: &[u8], dead: &[Location]) -> Result<Ticket, AppendError> {
         if let Some(failure) = self.failure() {
             return Err(AppendError::Stopped(failure.clone()));
+        }
+        if self.no_room().is_some() {
+            return Err(AppendError::NoRoom);
         }
         let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let was_empty = queue.is_empty();
@@ -289,14 +293,19 @@ impl<D: Disk> Journal<D> {
         Waiters::new(Arc::clone(&self.shared.progress))
     }
 
-    /// What became of an append: `None` while that is not known.
+    /// What became of an append: `None` while that is not known. What there is no room for is kept and may be stored later.
     pub fn outcome(&self, ticket: Ticket) -> Option<Result<(), Failure>> {
         self.shared.progress.outcome(ticket.batch)
     }
 
-    /// Why nothing more is stored, if that is so.
+    /// Why nothing more is stored until a restart, if that is so.
     pub fn failure(&self) -> Option<&Failure> {
         self.shared.progress.failure()
+    }
+
+    /// Why nothing more is stored until there is room, if that is so.
+    pub fn no_room(&self) -> Option<Failure> {
+        self.shared.progress.no_room()
     }
 
     /// Its numbers.

@@ -1,7 +1,8 @@
 //! What waits for the disk: the next batch, filled by every core and taken whole by the writer.
 //!
 //! Positions are given out here, in the order of the queue, so an appender knows its record's position at once. That is sound
-//! because a journal whose write failed never goes on: no position is ever given twice.
+//! because a batch that was taken is written before any other, at its own positions, or the journal stops: no position is ever
+//! given twice.
 
 use std::collections::HashSet;
 
@@ -19,7 +20,9 @@ const BUFFER_KEPT_BYTES: usize = 4 << 20;
 pub(super) struct Batch {
     /// Whole records, one after another.
     pub(super) bytes: Vec<u8>,
-    /// Where in `bytes` a new segment begins.
+    /// How many of `bytes` are written.
+    pub(super) written: usize,
+    /// Where in `bytes`, behind those, a new segment begins.
     pub(super) rolls: Vec<usize>,
     /// What is dead once this batch is written.
     pub(super) dead: Vec<Location>,
@@ -35,6 +38,7 @@ impl Batch {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(BUFFER_KEPT_BYTES);
+        self.written = 0;
         self.rolls.clear();
         self.dead.clear();
         self.records = 0;

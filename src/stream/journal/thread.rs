@@ -12,6 +12,9 @@ use super::error::Failure;
 use super::shared::Shared;
 use super::writer::Writer;
 
+/// How long a write for which there is no room waits until it is tried again.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
+
 /// The running writer of a journal.
 #[derive(Debug)]
 pub struct Keeper<D: Disk> {
@@ -82,7 +85,17 @@ fn turns<D: Disk>(writer: &mut Writer<D>) -> Result<(), Failure> {
     let mut more = true;
     loop {
         let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        while queue.is_empty() && !queue.closing && !more {
+        if writer.is_full() {
+            // What was written before is synced in time all the same.
+            let left = interval.saturating_sub(last_sync.elapsed());
+            let pause = if writer.is_behind() { NO_ROOM_PAUSE.min(left) } else { NO_ROOM_PAUSE };
+            queue = shared
+                .bell
+                .wait_timeout_while(queue, pause, |queue| !queue.closing)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        while queue.is_empty() && !queue.closing && !more && !writer.is_full() {
             let left = interval.saturating_sub(last_sync.elapsed());
             match writer.is_behind() && interval < Duration::MAX {
                 true if left.is_zero() => break,
@@ -92,13 +105,17 @@ fn turns<D: Disk>(writer: &mut Writer<D>) -> Result<(), Failure> {
                 false => queue = shared.bell.wait(queue).unwrap_or_else(PoisonError::into_inner),
             }
         }
-        let (empty, closing) = (queue.is_empty(), queue.closing);
+        let (empty, closing, was_full) = (queue.is_empty(), queue.closing, writer.is_full());
         drop(queue);
-        if empty && closing {
+        if empty && closing && !was_full {
             return writer.sync();
         }
-        if !empty || more {
+        if !empty || more || was_full {
             more = writer.turn()?;
+        }
+        if closing && was_full && writer.is_full() {
+            // It was tried once more; nobody was told that it is stored.
+            return writer.sync();
         }
         if last_sync.elapsed() >= interval {
             writer.sync()?;

@@ -31,6 +31,9 @@ pub struct Ticket {
 pub(super) struct Progress {
     reached: AtomicU64,
     failure: OnceLock<Failure>,
+    /// Whether the disk has no room now; `no_room` says more.
+    is_full: AtomicBool,
+    no_room: Mutex<Option<Failure>>,
     doors: Mutex<Vec<Arc<Door>>>,
 }
 
@@ -57,12 +60,42 @@ impl Progress {
         self.failure.get()
     }
 
-    /// `None` while it is not known.
+    /// There is no room for the batch after the one that was reached; it is kept.
+    pub(super) fn lack(&self, failure: Failure) {
+        *self.no_room.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+        self.is_full.store(true, SeqCst);
+        self.wake();
+    }
+
+    /// There is room again.
+    pub(super) fn resume(&self) {
+        self.is_full.store(false, SeqCst);
+        *self.no_room.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Why there is no room now, unless the disk has failed.
+    pub(super) fn no_room(&self) -> Option<Failure> {
+        if !self.is_full.load(SeqCst) || self.failure().is_some() {
+            return None;
+        }
+        self.no_room.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a batch is stored, or why it is not now; `None` while neither is known.
     pub(super) fn outcome(&self, batch: u64) -> Option<Result<(), Failure>> {
+        self.end(batch).or_else(|| self.no_room().map(Err))
+    }
+
+    /// Whether a batch is stored, or why it never will be; `None` while neither is known.
+    fn end(&self, batch: u64) -> Option<Result<(), Failure>> {
         if batch <= self.reached.load(SeqCst) {
             return Some(Ok(()));
         }
         self.failure().map(|failure| Err(failure.clone()))
+    }
+
+    fn outcome_for(&self, aim: Aim) -> Option<Result<(), Failure>> {
+        if aim.patient { self.end(aim.batch) } else { self.outcome(aim.batch) }
     }
 
     fn wake(&self) {
@@ -82,10 +115,18 @@ pub struct Waiters {
     tasks: RefCell<Slab<Waiting>>,
 }
 
+/// The batch that a task waits for.
+#[derive(Clone, Copy, Debug)]
+struct Aim {
+    batch: u64,
+    /// It waits until there is room as well.
+    patient: bool,
+}
+
 /// A task that waits for a batch.
 #[derive(Debug)]
 struct Waiting {
-    batch: u64,
+    aim: Aim,
     /// `None` once it was woken: until it has run it keeps its place here, and must not be taken for one that was forgotten.
     waker: Option<Waker>,
 }
@@ -101,10 +142,23 @@ impl Waiters {
     /// Until the append is as durable as configured.
     ///
     /// # Errors
-    /// If the disk has failed: the append may or may not be there after a restart.
+    /// If the disk has failed: the append may or may not be there after a restart. If it has no room: the append is kept and
+    /// stored once there is room, unless the process ends before that.
     pub async fn durable(&self, ticket: Ticket) -> Result<(), Failure> {
+        self.wait(Aim { batch: ticket.batch, patient: false }).await
+    }
+
+    /// The same, but waits until there is room.
+    ///
+    /// # Errors
+    /// If the disk has failed.
+    pub async fn stored(&self, ticket: Ticket) -> Result<(), Failure> {
+        self.wait(Aim { batch: ticket.batch, patient: true }).await
+    }
+
+    async fn wait(&self, aim: Aim) -> Result<(), Failure> {
         let mut seat = Seat { waiters: self, key: None };
-        poll_fn(|context| seat.poll(ticket.batch, context)).await
+        poll_fn(|context| seat.poll(aim, context)).await
     }
 
     /// Wakes whoever can go on, for ever.
@@ -121,7 +175,7 @@ impl Waiters {
     pub(super) fn wake_ready(&self) -> bool {
         let mut left = false;
         for (_, task) in self.tasks.borrow_mut().iter_mut().filter(|(_, task)| task.waker.is_some()) {
-            match self.progress.outcome(task.batch) {
+            match self.progress.outcome_for(task.aim) {
                 // A waker of this core: it queues the task and runs nothing.
                 Some(_) => task.waker.take().into_iter().for_each(Waker::wake),
                 None => left = true,
@@ -135,7 +189,7 @@ impl Waiters {
             .tasks
             .borrow()
             .iter()
-            .any(|(_, task)| task.waker.is_some() && self.progress.outcome(task.batch).is_some())
+            .any(|(_, task)| task.waker.is_some() && self.progress.outcome_for(task.aim).is_some())
     }
 }
 
@@ -146,8 +200,8 @@ struct Seat<'a> {
 }
 
 impl Seat<'_> {
-    fn poll(&mut self, batch: u64, context: &Context<'_>) -> Poll<Result<(), Failure>> {
-        if let Some(outcome) = self.waiters.progress.outcome(batch) {
+    fn poll(&mut self, aim: Aim, context: &Context<'_>) -> Poll<Result<(), Failure>> {
+        if let Some(outcome) = self.waiters.progress.outcome_for(aim) {
             return Poll::Ready(outcome);
         }
         {
@@ -155,12 +209,12 @@ impl Seat<'_> {
             match self.key {
                 Some(key) => tasks[key].waker = Some(context.waker().clone()),
                 None => {
-                    self.key = Some(tasks.insert(Waiting { batch, waker: Some(context.waker().clone()) }));
+                    self.key = Some(tasks.insert(Waiting { aim, waker: Some(context.waker().clone()) }));
                 }
             }
         }
         self.waiters.door.waiting.store(true, SeqCst);
-        self.waiters.progress.outcome(batch).map_or(Poll::Pending, Poll::Ready)
+        self.waiters.progress.outcome_for(aim).map_or(Poll::Pending, Poll::Ready)
     }
 }
 

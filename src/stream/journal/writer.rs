@@ -3,8 +3,12 @@
 //!
 //! ```text
 //!  take batch ──► write ──► (full: sync, new segment) ──► sync if always ──► bury its dead ──► acknowledge ──► compact
-//!                   │ any error: stop for good; what was not acknowledged never will be
+//!                   │ no room: keep the batch, refuse more, write it again at the same place
+//!                   │ any other error: stop for good; what was not acknowledged never will be
 //! ```
+//!
+//! A write without room may have left some bytes behind the last record. They were never acknowledged, the same batch is written
+//! over them before anything else is, and a start takes them for what any crash leaves there.
 //!
 //! A segment is left only after all of it was synced, whatever the setting, and a new one gets records only after its head and
 //! its name were: so only the last segment can ever be torn.
@@ -17,7 +21,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::compaction::Compaction;
 use super::disk::{self, Disk, File};
-use super::error::Failure;
+use super::error::{self, Failure};
 use super::index::Segment;
 use super::queue::Batch;
 use super::record::{self, Location, Position, SEGMENT_HEAD_BYTES};
@@ -57,6 +61,10 @@ pub struct Writer<D: Disk> {
     /// One for each segment, in the order of the index.
     pub(super) accounts: VecDeque<Account>,
     batch: Batch,
+    /// The number of the batch that was taken last.
+    taken: u64,
+    /// There was no room for all of that batch, and the rest of it is still to be written.
+    full: bool,
     pub(super) done: u64,
     pub(super) compaction: Compaction,
 }
@@ -81,6 +89,8 @@ impl<D: Disk> Writer<D> {
             synced: written,
             accounts,
             batch: Batch::default(),
+            taken: 0,
+            full: false,
             done: 0,
             compaction: Compaction::Idle,
         };
@@ -99,17 +109,52 @@ impl<D: Disk> Writer<D> {
     fn batch_and_tidy(&mut self) -> Result<bool, Failure> {
         let closing = self.commit()?;
         // An end is not held up: the next start goes on.
-        let more = !closing && self.tidy()?;
+        let more = !closing && self.tidy_as_room_allows()?;
         self.publish();
         Ok(more)
     }
 
-    /// Writes what waits and acknowledges it; whether nothing more is to come.
+    /// Takes a step of tidying up. Without room that is only what makes some: segments that can go at once.
+    pub(super) fn tidy_as_room_allows(&mut self) -> Result<bool, Failure> {
+        if !self.full {
+            return self.tidy();
+        }
+        while self.can_remove() {
+            self.tidy()?;
+        }
+        Ok(false)
+    }
+
+    fn can_remove(&self) -> bool {
+        self.accounts.len() > 1
+            && match &self.compaction {
+                Compaction::Idle => self.accounts[0].live == 0,
+                Compaction::Waiting { batch, .. } => *batch <= self.done,
+                Compaction::Copying { .. } | Compaction::Barred => false,
+            }
+    }
+
+    /// Whether there was no room for what was taken last: it is to be tried again after a while.
+    pub(super) const fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Writes what waits and acknowledges it, unless there is no room; whether nothing more is to come.
     pub(super) fn commit(&mut self) -> Result<bool, Failure> {
         let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let (number, closing) = (queue.take(&mut self.batch), queue.closing);
+        if !self.full {
+            self.taken = queue.take(&mut self.batch);
+        }
+        let closing = queue.closing;
         drop(queue);
-        self.write()?;
+        match self.write() {
+            Err(failure) if failure.no_room => {
+                self.full = true;
+                self.shared.progress.lack(failure);
+                return Ok(closing);
+            }
+            result => result?,
+        }
         if self.fsync == Fsync::Always {
             self.sync()?;
         }
@@ -119,8 +164,11 @@ impl<D: Disk> Writer<D> {
         self.shared.stats.records.add(self.batch.records);
         self.shared.stats.batches.add(u64::from(!self.batch.bytes.is_empty()));
         self.batch.clear();
-        self.done = number;
-        self.shared.progress.reached(number);
+        self.done = self.taken;
+        self.shared.progress.reached(self.taken);
+        if std::mem::take(&mut self.full) {
+            self.shared.progress.resume();
+        }
         Ok(closing)
     }
 
@@ -140,14 +188,14 @@ impl<D: Disk> Writer<D> {
         self.synced < self.written
     }
 
+    /// Writes what is not written of the batch; after a failure for want of room it can be called again.
     fn write(&mut self) -> Result<(), Failure> {
-        let mut from = 0;
-        for roll in std::mem::take(&mut self.batch.rolls) {
-            self.write_part(from..roll)?;
+        while let Some(&roll) = self.batch.rolls.first() {
+            self.write_part(self.batch.written..roll)?;
             self.roll()?;
-            from = roll;
+            self.batch.rolls.remove(0);
         }
-        self.write_part(from..self.batch.bytes.len())
+        self.write_part(self.batch.written..self.batch.bytes.len())
     }
 
     /// Writes records that fit into the tail.
@@ -155,11 +203,16 @@ impl<D: Disk> Writer<D> {
         if part.is_empty() {
             return Ok(());
         }
+        let end = part.end;
         let bytes = &mut self.batch.bytes[part];
         record::seal(bytes, self.synced);
         let result = disk::write_all(&self.tail.file, bytes, u64::from(self.written));
         let length = bytes.len() as u64;
-        result.map_err(|error| self.failure("write", &record::segment_name(self.tail.number), &error))?;
+        result.map_err(|error| {
+            let path = self.shared.disk.path(&record::segment_name(self.tail.number));
+            Failure::of_write("write", path, &error)
+        })?;
+        self.batch.written = end;
         self.written += length as u32;
         self.shared.stats.written_bytes.add(length);
         let account = self.accounts.back_mut().expect("the tail has an account");
@@ -171,8 +224,11 @@ impl<D: Disk> Writer<D> {
     fn roll(&mut self) -> Result<(), Failure> {
         self.sync()?;
         let number = self.tail.number + 1;
-        let tail = create(&self.shared.disk, number, self.journal, self.written)
-            .map_err(|(doing, path, error)| Failure::new(doing, path, &error))?;
+        let disk = &self.shared.disk;
+        let file = begin(disk, number, self.journal, self.written)
+            .map_err(|(doing, path, error)| Failure::of_write(doing, path, &error))?;
+        let tail =
+            settle(disk, number, file).map_err(|(doing, path, error)| Failure::new(doing, path, &error))?;
         self.tail = Arc::new(tail);
         self.written = SEGMENT_HEAD_BYTES as u32;
         self.synced = self.written;
@@ -212,20 +268,41 @@ impl<D: Disk> Writer<D> {
     }
 }
 
+/// What was tried, with which file, and why it failed.
+type Failed = (&'static str, PathBuf, io::Error);
+
 /// Makes a segment that may get records: its head and its name are durable. The one before it has `before` bytes.
 pub(super) fn create<D: Disk>(
     disk: &D,
     number: u32,
     journal: u64,
     before: u32,
-) -> Result<Segment<D::File>, (&'static str, PathBuf, io::Error)> {
+) -> Result<Segment<D::File>, Failed> {
+    settle(disk, number, begin(disk, number, journal, before)?)
+}
+
+/// Writes the head of a new segment. Without room for it there is no such file, so that it can be tried again.
+fn begin<D: Disk>(disk: &D, number: u32, journal: u64, before: u32) -> Result<D::File, Failed> {
+    let name = record::segment_name(number);
+    let file = disk.create(&name).map_err(|error| ("create", disk.path(&name), error))?;
+    match disk::write_all(&file, &record::segment_head(number, journal, before), 0) {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            if error::is_no_room(&error) {
+                disk.remove(&name).map_err(|error| ("remove", disk.path(&name), error))?;
+            }
+            Err(("write", disk.path(&name), error))
+        }
+    }
+}
+
+/// Makes a segment's head and its name durable.
+fn settle<D: Disk>(disk: &D, number: u32, file: D::File) -> Result<Segment<D::File>, Failed> {
     let name = record::segment_name(number);
     let fail = |doing| {
         let path = disk.path(&name);
         move |error| (doing, path, error)
     };
-    let file = disk.create(&name).map_err(fail("create"))?;
-    disk::write_all(&file, &record::segment_head(number, journal, before), 0).map_err(fail("write"))?;
     file.sync().map_err(fail("sync"))?;
     disk.sync().map_err(fail("sync the directory of"))?;
     Ok(Segment { number, file })

@@ -6,7 +6,8 @@
 //! - every put that was acknowledged and that nobody tried to kill is there, with its own bytes, once, in order;
 //! - a kill that was acknowledged holds for ever; one that was not holds for all of its victims or for none;
 //! - what was never acknowledged is there up to some point and not beyond it;
-//! - a crash alone never makes a journal that cannot be opened.
+//! - a crash alone never makes a journal that cannot be opened;
+//! - a disk without room ends acknowledgements until there is room, and no longer.
 
 mod owner;
 mod world;
@@ -22,7 +23,9 @@ use world::{Dice, Fault};
 const SEEDS: u64 = 2_000;
 
 const EIO: i32 = 5;
+const EFBIG: i32 = 27;
 const ENOSPC: i32 = 28;
+const EDQUOT: i32 = 122;
 
 fn seeds() -> u64 {
     std::env::var("SEDGE_JOURNAL_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS)
@@ -66,8 +69,8 @@ fn nothing_acknowledged_is_lost_and_nothing_doubled_whenever_the_machine_stops()
 }
 
 #[test]
-fn any_failed_write_or_sync_stops_all_acknowledgements() {
-    let mut struck = 0;
+fn a_failed_write_or_sync_stops_all_acknowledgements_unless_only_room_was_lacking() {
+    let (mut struck, mut resumed) = (0, 0);
     for call in 1..=200 {
         for errno in [EIO, ENOSPC] {
             for power in [false, true] {
@@ -85,10 +88,17 @@ fn any_failed_write_or_sync_stops_all_acknowledgements() {
                 life.live(&mut owner, &mut dice, 400);
                 assert!(owner.disk.has_struck(), "call {call} of {}", owner.disk.calls());
                 struck += 1;
-                let failure = life.stopped().expect("the journal has stopped");
-                assert!(failure.error.contains(&format!("os error {errno}")), "{failure}");
-                assert!(failure.to_string().contains(".segment: could not "), "{failure}");
-                assert_eq!(life.journal.append(b"more"), Err(AppendError::Stopped(failure)));
+                if life.lacks > 0 {
+                    // A write without room is repeated; a sync never is.
+                    assert!(errno == ENOSPC && life.stopped().is_none(), "call {call}");
+                    resumed += 1;
+                } else {
+                    let failure = life.stopped().expect("the journal has stopped");
+                    assert!(failure.error.contains(&format!("os error {errno}")), "{failure}");
+                    assert!(failure.to_string().contains(".segment: could not "), "{failure}");
+                    assert!(!failure.no_room && failure.to_string().contains("until a restart"), "{failure}");
+                    assert_eq!(life.journal.append(b"more"), Err(AppendError::Stopped(failure)));
+                }
                 drop(life);
                 owner.disk.plan(None);
                 if power {
@@ -99,6 +109,56 @@ fn any_failed_write_or_sync_stops_all_acknowledgements() {
         }
     }
     assert_eq!(struck, 800);
+    assert!(resumed > 50 && resumed < 350, "{resumed}");
+}
+
+/// A full disk ended every append until a restart, though the write that had failed was acknowledged to nobody and could have been
+/// written again as soon as there was room.
+#[test]
+fn a_full_disk_stops_acknowledgements_until_there_is_room() {
+    let (mut lacks, mut refused, mut resumed, mut cut, mut removed) = (0, 0, 0, 0, 0);
+    for seed in 0..seeds() / 2 {
+        let mut dice = Dice::new(seed);
+        let fsync = match dice.below(3) {
+            0 => Fsync::Never,
+            1 => Fsync::Interval(Duration::from_secs(1)),
+            _ => Fsync::Always,
+        };
+        let mut owner = Owner::new(seed, fsync);
+        for _ in 0..1 + dice.below(5) {
+            let errno = [ENOSPC, EDQUOT, EFBIG][dice.below(3) as usize];
+            owner.disk.plan(None);
+            let mut life = owner.start(seed).expect("a disk without faults can be opened");
+            cut += u64::from(life.was_cut);
+            for _ in 0..1 + dice.below(3) {
+                let full = Fault::Full { from: 1 + dice.below(40), calls: 1 + dice.below(12), errno };
+                owner.disk.plan(Some(full));
+                life.live(&mut owner, &mut dice, 60);
+                assert_eq!(life.stopped(), None, "seed {seed}");
+                life.read_everything(&owner);
+            }
+            // The process or the machine may stop while there is no room.
+            if !life.is_full() || dice.chance(50) {
+                owner.disk.plan(None);
+                life.drain(&mut owner);
+                assert!(!life.is_full(), "seed {seed}");
+                resumed += u64::from(life.lacks > 0);
+            }
+            lacks += life.lacks;
+            refused += life.refused;
+            removed += life.removed();
+            drop(life);
+            owner.crash(&mut dice);
+        }
+        owner.disk.plan(None);
+        owner.start(seed).expect("a disk without faults can be opened");
+    }
+    if seeds() >= SEEDS {
+        assert!(
+            lacks > SEEDS && refused > SEEDS && resumed > SEEDS / 10 && cut > SEEDS / 100 && removed > SEEDS,
+            "{lacks} lacks, {refused} refused, {resumed} resumed, {cut} cuts, {removed} removed"
+        );
+    }
 }
 
 #[test]

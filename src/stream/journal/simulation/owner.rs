@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::{Failure, Fsync, Journal, Location, OpenError, ReadError, Settings, Ticket, Wait, Writer};
+use super::super::{
+    AppendError, Failure, Fsync, Journal, Location, OpenError, ReadError, Settings, Ticket, Wait, Writer,
+};
 use super::world::{Dice, Simulated};
 
 /// Small, so that segments come and go.
@@ -93,6 +95,8 @@ impl Owner {
             alive,
             waiting: Vec::new(),
             was_cut: opened.recovery.cut.is_some(),
+            lacks: 0,
+            refused: 0,
             last_batch: Default::default(),
         };
         life.read_everything(self);
@@ -202,6 +206,10 @@ pub(super) struct Life {
     alive: Vec<usize>,
     waiting: Vec<(usize, Ticket)>,
     pub(super) was_cut: bool,
+    /// How many writes found no room.
+    pub(super) lacks: u64,
+    /// How many appends were refused for that.
+    pub(super) refused: u64,
     /// The last segment, and where in it the last batch begins.
     pub(super) last_batch: (String, usize),
 }
@@ -231,6 +239,10 @@ impl Life {
 
     pub(super) fn stopped(&self) -> Option<Failure> {
         self.journal.failure().cloned()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.writer.is_full()
     }
 
     pub(super) fn removed(&self) -> u64 {
@@ -304,7 +316,16 @@ impl Life {
 
     fn append(&mut self, owner: &mut Owner, body: Vec<u8>, victims: Vec<usize>) {
         let dead: Vec<_> = victims.iter().map(|victim| owner.entries[*victim].location).collect();
-        let ticket = self.journal.append_retiring(&body, &dead).expect("it has not failed yet");
+        let ticket = match self.journal.append_retiring(&body, &dead) {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                assert!(error == AppendError::NoRoom && self.writer.is_full(), "{error}");
+                self.alive.extend(victims);
+                self.alive.sort_unstable();
+                self.refused += 1;
+                return;
+            }
+        };
         let at = owner.entries.len();
         for victim in &victims {
             owner.entries[*victim].killer = Some(at);
@@ -351,7 +372,8 @@ impl Life {
         if result.is_ok() && dice.chance(30) {
             self.kill(owner, dice);
         }
-        let result = result.and_then(|_| self.writer.tidy());
+        self.lacks += u64::from(self.writer.is_full());
+        let result = result.and_then(|_| self.writer.tidy_as_room_allows());
         if let Err(failure) = &result {
             self.writer.shared.progress.stop(failure.clone());
         }
@@ -371,6 +393,11 @@ impl Life {
             !done
         });
         assert_eq!(result.is_err(), journal.failure().is_some());
+        assert_eq!(result.is_ok() && self.writer.is_full(), journal.no_room().is_some());
+        for (_, ticket) in &self.waiting {
+            let is_told = !matches!(journal.outcome(*ticket), None | Some(Ok(())));
+            assert_eq!(is_told, result.is_err() || self.writer.is_full(), "who waits is told");
+        }
         result.is_ok()
     }
 }

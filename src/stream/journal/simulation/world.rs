@@ -48,6 +48,8 @@ pub(super) enum Fault {
     Dead { from: u64 },
     /// This write or sync alone, with this error of the system.
     Once { call: u64, errno: i32 },
+    /// So many calls from this one on find no room if they write or create.
+    Full { from: u64, calls: u64, errno: i32 },
 }
 
 #[derive(Debug)]
@@ -183,6 +185,17 @@ impl World {
         self.struck = true;
         Err(error)
     }
+
+    /// Before what takes room, after it was counted.
+    fn take_room(&mut self) -> io::Result<()> {
+        match self.fault {
+            Some(Fault::Full { from, calls, errno }) if (from..from + calls).contains(&self.calls) => {
+                self.struck = true;
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Content {
@@ -245,6 +258,10 @@ impl Disk for Simulated {
         if world.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        if let Err(error) = world.take_room() {
+            world.calls += 1;
+            return Err(error);
+        }
         let content = world.contents.len();
         world.contents.push(Content::default());
         world.names.insert(name.to_owned(), content);
@@ -300,7 +317,7 @@ impl File for Handle {
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
         let world = &mut *self.world.world();
-        let result = world.call(true);
+        let result = world.call(true).and_then(|()| world.take_room());
         // A failed write has written something or nothing, a good one all or some.
         let short = result.is_err() || (bytes.len() > 1 && world.dice.chance(5));
         let count = if short { world.dice.below(bytes.len() as u64) as usize } else { bytes.len() };
