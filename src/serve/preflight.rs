@@ -12,6 +12,7 @@ use crate::guard::meters::Meters;
 use crate::net::tls;
 use crate::observe::Registry;
 use crate::relay::settings::Settings;
+use crate::stream::journal;
 use crate::upstream::health::Healths;
 
 /// What would keep `config` from being served, a sentence each: certificates, keys, directories and files.
@@ -24,11 +25,14 @@ pub fn check(config: &Config) -> Vec<String> {
     }
     problems.dedup();
     if let Some(path) = &config.data_dir {
-        problems.extend(
-            directory(path).err().map(|error| {
-                format!("data_dir: durable streams cannot be kept in {}: {error}", path.display())
-            }),
-        );
+        match directory(path) {
+            Err(error) => problems
+                .push(format!("data_dir: durable streams cannot be kept in {}: {error}", path.display())),
+            Ok(()) if path.is_dir() => {
+                problems.extend(journal::check(path).err().map(|error| format!("data_dir: {error}")));
+            }
+            Ok(()) => {}
+        }
     }
     if let AccessLog::File(path) = &config.access_log {
         problems.extend(

@@ -16,12 +16,14 @@
 //!                          │ a record is damaged: Barred, for good; the segment stays, the next start says where
 //! ```
 //!
-//! A crash on the way leaves copies whose originals are still there: the next start counts them as dead.
+//! A crash on the way leaves copies whose originals are still there: the next start counts them as dead, or removes the segment if
+//! the manifest was changed already.
 
 use std::sync::{Arc, PoisonError};
 
 use super::disk::Disk;
 use super::error::Failure;
+use super::manifest;
 use super::queue::QUEUE_BYTES_MAX;
 use super::record::{self, Position, SEGMENT_HEAD_BYTES};
 use super::scan::{Found, Scan};
@@ -146,6 +148,8 @@ impl<D: Disk> Writer<D> {
         }
         shared.index.advance(living.iter().map(|copy| (copy.position, copy.new)));
         let name = record::segment_name(oldest.number);
+        let noted = self.manifest.note_first(oldest.number + 1);
+        noted.map_err(|error| self.failure("write", manifest::NAME, &error))?;
         shared.disk.remove(&name).map_err(|error| self.failure("remove", &name, &error))?;
         shared.disk.sync().map_err(|error| self.failure("sync the directory of", &name, &error))?;
         shared.stats.removed_segments.inc();

@@ -27,9 +27,9 @@ pub enum OpenError {
         /// Where the first record that is not whole begins.
         byte: u64,
     },
-    /// A segment between others is not there.
+    /// A segment is not there: the manifest has its number, or it lies between others.
     Missing(PathBuf),
-    /// A segment of another journal, or under another's name.
+    /// A file of another journal, or under another's name.
     Foreign(PathBuf),
     /// Written by another version of sedge.
     Version {
@@ -75,11 +75,15 @@ impl fmt::Display for OpenError {
                 path.display()
             ),
             Self::Missing(path) => {
-                write!(f, "{}: this segment is missing between others; {WAY_OUT}", path.display())
+                write!(
+                    f,
+                    "{}: this segment of the journal is missing, so none of it is served; restore the file from a backup, or move the directory away to begin with an empty one",
+                    path.display()
+                )
             }
             Self::Foreign(path) => write!(
                 f,
-                "{}: this segment belongs to another journal or another place in it; {WAY_OUT}",
+                "{}: this file belongs to another journal or another place in it; {WAY_OUT}",
                 path.display()
             ),
             Self::Version { path, version } => write!(

@@ -34,6 +34,7 @@
 //! | --- | --- |
 //! | `disk.rs` | the file operations; the directory and its lock |
 //! | `record.rs` | bytes of a segment, positions |
+//! | `manifest.rs` | which segments there are, so that a missing one is noticed |
 //! | `queue.rs`, `ticket.rs` | what waits for the disk, who waits for it |
 //! | `writer.rs`, `thread.rs` | writing and syncing; the thread |
 //! | `index.rs` | where each record is, reading one |
@@ -46,6 +47,7 @@ mod compaction;
 mod disk;
 mod error;
 mod index;
+mod manifest;
 mod queue;
 mod record;
 mod replay;
@@ -67,6 +69,7 @@ use std::time::Duration;
 pub use disk::{Directory, Disk, File};
 pub use error::{AppendError, Failure, OpenError, ReadError};
 pub use index::Wait;
+pub use manifest::check;
 pub use queue::QUEUE_BYTES_MAX;
 pub use record::{Location, Position, RECORD_BYTES_MAX, RECORD_HEAD_BYTES};
 pub use replay::{Cut, Recovery};
@@ -185,9 +188,10 @@ impl<D: Disk> Journal<D> {
             progress: Arc::new(Progress::default()),
             stats: Arc::default(),
         });
+        let number = whole.manifest.journal();
         let writer =
-            Writer::new(Arc::clone(&shared), whole.journal, settings, tail, whole.written, whole.accounts);
-        Ok(Opened { journal: Self { shared }, writer, number: whole.journal, recovery: whole.recovery })
+            Writer::new(Arc::clone(&shared), whole.manifest, settings, tail, whole.written, whole.accounts);
+        Ok(Opened { journal: Self { shared }, writer, number, recovery: whole.recovery })
     }
 
     /// Takes a record. Once it is durable it is readable at the ticket's location, and only then may anyone be told of it.

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use super::disk::{self, Disk, File};
 use super::error::OpenError;
 use super::index::Segment;
+use super::manifest::{self, Manifest, Noted};
 use super::record::{self, Location, Position, SEGMENT_HEAD_BYTES, SegmentFault, SegmentHead};
 use super::scan::{Found, Scan};
 use super::writer::{self, Account};
@@ -51,7 +52,7 @@ pub struct Cut {
 
 /// The segments of a journal, all of them whole.
 pub(super) struct Whole<F> {
-    pub(super) journal: u64,
+    pub(super) manifest: Manifest<F>,
     pub(super) segments: VecDeque<Arc<Segment<F>>>,
     pub(super) accounts: VecDeque<Account>,
     pub(super) moved: HashMap<Position, Position>,
@@ -72,7 +73,12 @@ pub(super) fn replay<D: Disk>(
     mut owner: impl FnMut(Location, &[u8]) -> Result<(), String>,
 ) -> Result<Whole<D::File>, OpenError> {
     let mut recovery = Recovery::default();
-    let mut heads = heads(disk, &mut recovery)?;
+    let names = disk.names().map_err(io("list", disk.path("")))?;
+    let found = manifest::find(disk, &names)?;
+    let mut numbers: Vec<u32> = names.iter().filter_map(|name| record::segment_number(name)).collect();
+    numbers.sort_unstable();
+    let removed = manifest::complete(&numbers, found.noted.as_ref(), |name| disk.path(name))?;
+    let mut heads = heads(disk, &numbers[removed..], found.noted.as_ref(), &mut recovery)?;
     if heads.is_empty() {
         let journal = mint();
         let first = writer::create(disk, 1, journal, 0).map_err(|(doing, path, error)| OpenError::Io {
@@ -85,6 +91,9 @@ pub(super) fn replay<D: Disk>(
     let journal = heads[0].1.journal;
     if let Some((foreign, _)) = heads.iter().find(|(_, head)| head.journal != journal) {
         return Err(OpenError::Foreign(disk.path(&record::segment_name(foreign.number))));
+    }
+    if found.noted.is_some_and(|noted| noted.journal() != journal) {
+        return Err(OpenError::Foreign(disk.path(manifest::NAME)));
     }
     let befores: Vec<u32> = heads.iter().skip(1).map(|(_, head)| head.before).collect();
     let segments: VecDeque<_> = heads.into_iter().map(|(segment, _)| segment).collect();
@@ -136,9 +145,11 @@ pub(super) fn replay<D: Disk>(
     write_again(&tail.file, written).map_err(io("write again", path()))?;
     tail.file.sync().map_err(io("sync", path()))?;
     disk.sync().map_err(io("sync the directory of", path()))?;
+    let first = segments[0].number;
+    let manifest = found.renew(disk, journal, first, tail.number)?;
+    finish_removals(disk, &numbers[..removed])?;
 
     // Copies whose originals are still there were left by a crash.
-    let first = segments[0].number;
     let mut moved = HashMap::new();
     for (position, (place, length)) in copies {
         let location = Location { position, length };
@@ -175,7 +186,16 @@ pub(super) fn replay<D: Disk>(
         }
     }
     recovery.segments = segments.len();
-    Ok(Whole { journal, segments, accounts, moved, written: written as u32, recovery })
+    Ok(Whole { manifest, segments, accounts, moved, written: written as u32, recovery })
+}
+
+/// Removes segments whose removal a crash has interrupted; their copies are durable.
+fn finish_removals<D: Disk>(disk: &D, numbers: &[u32]) -> Result<(), OpenError> {
+    for number in numbers {
+        let name = record::segment_name(*number);
+        disk.remove(&name).map_err(io("remove", disk.path(&name)))?;
+    }
+    if numbers.is_empty() { Ok(()) } else { disk.sync().map_err(io("sync the directory", disk.path(""))) }
 }
 
 /// Writes what is there over itself: the same bytes, so a crash in the midst of it changes nothing.
@@ -226,16 +246,15 @@ fn give(
 
 type Heads<F> = Vec<(Arc<Segment<F>>, SegmentHead)>;
 
-/// The segments by number, and what each says of itself.
-fn heads<D: Disk>(disk: &D, recovery: &mut Recovery) -> Result<Heads<D::File>, OpenError> {
-    let names = disk.names().map_err(io("list", disk.path("")))?;
-    let mut numbers: Vec<u32> = names.iter().filter_map(|name| record::segment_number(name)).collect();
-    numbers.sort_unstable();
+/// The segments of these numbers, which follow one another, and what each says of itself.
+fn heads<D: Disk>(
+    disk: &D,
+    numbers: &[u32],
+    noted: Option<&Noted>,
+    recovery: &mut Recovery,
+) -> Result<Heads<D::File>, OpenError> {
     let mut heads = Vec::with_capacity(numbers.len());
     for (at, &number) in numbers.iter().enumerate() {
-        if at > 0 && numbers[at - 1] + 1 != number {
-            return Err(OpenError::Missing(disk.path(&record::segment_name(numbers[at - 1] + 1))));
-        }
         let name = record::segment_name(number);
         let path = || disk.path(&name);
         let file = disk.open(&name).map_err(io("open", path()))?;
@@ -245,8 +264,9 @@ fn heads<D: Disk>(disk: &D, recovery: &mut Recovery) -> Result<Heads<D::File>, O
             Ok(head) => heads.push((Arc::new(Segment { number, file }), head)),
             Err(SegmentFault::Damaged) => {
                 let length = file.length().map_err(io("look at", path()))?;
-                // A record is written only after the head is durable, so without any the head may be torn.
-                if at + 1 < numbers.len() || length > SEGMENT_HEAD_BYTES as u64 {
+                // A record is written only after the head is durable and noted, so without any the head may be torn.
+                let was_whole = noted.is_some_and(|noted| noted.has(number));
+                if at + 1 < numbers.len() || length > SEGMENT_HEAD_BYTES as u64 || was_whole {
                     return Err(OpenError::Damaged { path: path(), byte: 0 });
                 }
                 disk.remove(&name).map_err(io("remove", path()))?;

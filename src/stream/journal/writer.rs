@@ -11,7 +11,7 @@
 //! over them before anything else is, and a start takes them for what any crash leaves there.
 //!
 //! A segment is left only after all of it was synced, whatever the setting, and a new one gets records only after its head and
-//! its name were: so only the last segment can ever be torn.
+//! its name were and the manifest has its number: so only the last segment can ever be torn.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -23,6 +23,7 @@ use super::compaction::Compaction;
 use super::disk::{self, Disk, File};
 use super::error::{self, Failure};
 use super::index::Segment;
+use super::manifest::{self, Manifest};
 use super::queue::Batch;
 use super::record::{self, Location, Position, SEGMENT_HEAD_BYTES};
 use super::shared::Shared;
@@ -52,7 +53,7 @@ impl Account {
 #[derive(Debug)]
 pub struct Writer<D: Disk> {
     pub(super) shared: Arc<Shared<D>>,
-    journal: u64,
+    pub(super) manifest: Manifest<D::File>,
     pub(super) fsync: Fsync,
     pub(super) segment_bytes: u32,
     pub(super) tail: Arc<Segment<D::File>>,
@@ -73,7 +74,7 @@ impl<D: Disk> Writer<D> {
     /// Goes on in `tail`, all of whose `written` bytes are synced.
     pub(super) fn new(
         shared: Arc<Shared<D>>,
-        journal: u64,
+        manifest: Manifest<D::File>,
         settings: &Settings,
         tail: Arc<Segment<D::File>>,
         written: u32,
@@ -81,7 +82,7 @@ impl<D: Disk> Writer<D> {
     ) -> Self {
         let writer = Self {
             shared,
-            journal,
+            manifest,
             fsync: settings.fsync,
             segment_bytes: settings.segment_bytes,
             tail,
@@ -225,10 +226,12 @@ impl<D: Disk> Writer<D> {
         self.sync()?;
         let number = self.tail.number + 1;
         let disk = &self.shared.disk;
-        let file = begin(disk, number, self.journal, self.written)
+        let file = begin(disk, number, self.manifest.journal(), self.written)
             .map_err(|(doing, path, error)| Failure::of_write(doing, path, &error))?;
         let tail =
             settle(disk, number, file).map_err(|(doing, path, error)| Failure::new(doing, path, &error))?;
+        let noted = self.manifest.note_last(number);
+        noted.map_err(|error| self.failure("write", manifest::NAME, &error))?;
         self.tail = Arc::new(tail);
         self.written = SEGMENT_HEAD_BYTES as u32;
         self.synced = self.written;

@@ -13,6 +13,8 @@ mod owner;
 mod world;
 
 use super::disk::Disk;
+use super::manifest;
+use super::record::segment_number;
 use super::{AppendError, Fsync, Journal, OpenError};
 use owner::Owner;
 use std::collections::HashSet;
@@ -78,8 +80,8 @@ fn a_failed_write_or_sync_stops_all_acknowledgements_unless_only_room_was_lackin
                 let mut owner = Owner::new(call, Fsync::Always);
                 owner.disk.plan(Some(Fault::Once { call, errno }));
                 let Some(mut life) = owner.start(call) else {
-                    // The first calls belong to the making of the first segment.
-                    assert!(owner.disk.has_struck() && call <= 8, "call {call}");
+                    // The first calls belong to the making of the first segment and of the manifest.
+                    assert!(owner.disk.has_struck() && call <= 16, "call {call}");
                     owner.disk.plan(None);
                     owner.start(call).expect("the disk is well again");
                     struck += 1;
@@ -95,7 +97,8 @@ fn a_failed_write_or_sync_stops_all_acknowledgements_unless_only_room_was_lackin
                 } else {
                     let failure = life.stopped().expect("the journal has stopped");
                     assert!(failure.error.contains(&format!("os error {errno}")), "{failure}");
-                    assert!(failure.to_string().contains(".segment: could not "), "{failure}");
+                    let names_a_file = [".segment: could not ", "manifest: could not "];
+                    assert!(names_a_file.iter().any(|text| failure.to_string().contains(text)), "{failure}");
                     assert!(!failure.no_room && failure.to_string().contains("until a restart"), "{failure}");
                     assert_eq!(life.journal.append(b"more"), Err(AppendError::Stopped(failure)));
                 }
@@ -243,4 +246,159 @@ fn a_shortened_or_missing_segment_is_refused() {
         seen.insert(missing);
     }
     assert_eq!(seen.len(), 2);
+}
+
+/// A first or a last segment that was lost was taken for a shorter journal: its streams were gone, or their last acknowledged appends,
+/// and nobody was told.
+#[test]
+fn a_segment_that_is_lost_at_either_end_is_refused_after_any_crash() {
+    let (mut firsts, mut lasts) = (0, 0);
+    for seed in 0..seeds() {
+        let mut dice = Dice::new(seed);
+        let mut owner = Owner::new(seed, Fsync::Always);
+        for _ in 0..1 + dice.below(4) {
+            owner.disk.plan(dice.chance(80).then_some(Fault::Dead { from: 20 + dice.below(120) }));
+            if let Some(mut life) = owner.start(seed) {
+                life.live(&mut owner, &mut dice, 60);
+            }
+            owner.crash(&mut dice);
+            owner.disk.plan(None);
+            // Right after the crash the last segment may be one that was never noted, and the first one that is to be removed.
+            let files = owner.disk.files();
+            let last = files.last().filter(|(name, _)| segment_number(name) == owner.last_synced_segment());
+            if let Some((name, _)) = last {
+                owner.is_missed(name);
+                lasts += 1;
+            }
+        }
+        owner.start(seed).expect("with all segments it is opened");
+        let files = owner.disk.files();
+        owner.is_missed(&files[0].0);
+        owner.is_missed(&files[files.len() - 1].0);
+        firsts += u64::from(segment_number(&files[0].0) > Some(1));
+        owner.start(seed).expect("with all segments it is opened again");
+    }
+    if seeds() >= SEEDS {
+        assert!(firsts > SEEDS / 4 && lasts > SEEDS / 2, "{firsts} firsts, {lasts} lasts");
+    }
+}
+
+#[test]
+fn a_journal_without_any_segment_is_no_new_one() {
+    let mut owner = Owner::new(0, Fsync::Always);
+    drop(owner.start(0).expect("an empty disk can be opened"));
+    owner.is_missed("0000000001.segment");
+    assert_eq!(owner.disk.files().len(), 1);
+}
+
+#[test]
+fn a_directory_of_an_older_sedge_gets_a_manifest() {
+    for seed in 0..100 {
+        let mut dice = Dice::new(seed);
+        let mut owner = Owner::new(seed, Fsync::Always);
+        let mut life = owner.start(seed).expect("an empty disk can be opened");
+        let mut early = Vec::new();
+        owner.disk.change(manifest::NAME, |bytes| early.clone_from(bytes));
+        life.live(&mut owner, &mut dice, 80);
+        life.drain(&mut owner);
+        drop(life);
+        let files = owner.disk.files();
+        if dice.chance(50) && segment_number(&files[files.len() - 1].0) > Some(2) {
+            // A newer one has been here before the older one: its manifest knows one segment.
+            owner.disk.change(manifest::NAME, |bytes| *bytes = early);
+        } else {
+            owner.disk.take_away(manifest::NAME);
+        }
+        owner.start(seed).expect("it is taken as it is");
+        let files = owner.disk.files();
+        owner.is_missed(&files[0].0);
+        owner.is_missed(&files[files.len() - 1].0);
+    }
+}
+
+#[test]
+fn damage_to_the_manifest_never_hides_a_record() {
+    let (mut opened, mut refused) = (0, 0);
+    for seed in 0..400 {
+        let mut dice = Dice::new(seed);
+        let mut owner = Owner::new(seed, Fsync::Always);
+        let mut life = owner.start(seed).expect("an empty disk can be opened");
+        life.live(&mut owner, &mut dice, 60);
+        life.drain(&mut owner);
+        drop(life);
+        let both = dice.chance(20);
+        let (slot, byte, bit) = (dice.below(2) as usize, dice.below(40) as usize, dice.below(8));
+        owner.disk.change(manifest::NAME, |bytes| {
+            bytes[slot * 4096 + byte] ^= 1 << bit;
+            if both {
+                bytes[(1 - slot) * 4096 + byte] ^= 1 << bit;
+            }
+        });
+        match Journal::open_on(owner.disk.clone(), &owner.settings, seed, |location, body| {
+            owner.knows(location, body)
+        }) {
+            Ok(_) => {
+                assert!(!both, "seed {seed}");
+                opened += 1;
+                owner.start(seed).expect("all that was acknowledged is there");
+            }
+            Err(OpenError::Damaged { path, .. }) => {
+                assert_eq!(path, owner.disk.path(manifest::NAME));
+                refused += 1;
+            }
+            Err(other) => panic!("seed {seed}: {other}"),
+        }
+    }
+    assert!(opened > 100 && refused > 100, "{opened} opened, {refused} refused");
+}
+
+#[test]
+fn a_segment_whose_removal_was_not_finished_is_removed() {
+    let mut removed = 0;
+    for seed in 0..100 {
+        let mut dice = Dice::new(seed);
+        let mut owner = Owner::new(seed, Fsync::Always);
+        let mut life = owner.start(seed).expect("an empty disk can be opened");
+        let name = owner.disk.files()[0].0.clone();
+        let content = owner.disk.take_away(&name);
+        owner.disk.put_back(&name, content);
+        while life.removed() == 0 {
+            life.live(&mut owner, &mut dice, 10);
+        }
+        if life.removed() == 1 {
+            owner.disk.put_back(&name, content);
+            removed += 1;
+        }
+        drop(life);
+        owner.start(seed).expect("it is opened");
+        assert_ne!(owner.disk.files()[0].0, name, "seed {seed}");
+        owner.disk.lose_power();
+        owner.start(seed).expect("it is opened again");
+        assert_ne!(owner.disk.files()[0].0, name, "seed {seed}");
+    }
+    assert!(removed > 50, "{removed}");
+}
+
+/// A last segment of which nothing or a part of its head was left was taken for one that a crash had torn, and removed.
+#[test]
+fn a_last_segment_that_was_durable_is_not_taken_for_torn() {
+    for seed in 0..50 {
+        let mut dice = Dice::new(seed);
+        let mut owner = Owner::new(seed, Fsync::Always);
+        let mut life = owner.start(seed).expect("an empty disk can be opened");
+        life.live(&mut owner, &mut dice, 60);
+        life.drain(&mut owner);
+        drop(life);
+        let files = owner.disk.files();
+        let name = &files[files.len() - 1].0;
+        owner.disk.change(name, |bytes| bytes.truncate(dice.below(32) as usize));
+        let error = Journal::open_on(owner.disk.clone(), &owner.settings, seed, |_, _| Ok(()))
+            .map(drop)
+            .expect_err("refused");
+        assert!(
+            matches!(&error, OpenError::Damaged { path, byte: 0 } if *path == owner.disk.path(name)),
+            "seed {seed}: {error}"
+        );
+        assert_eq!(owner.disk.files().len(), files.len(), "nothing is removed");
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::super::disk::Disk;
+use super::super::manifest;
 use super::super::{
     AppendError, Failure, Fsync, Journal, Location, OpenError, ReadError, Settings, Ticket, Wait, Writer,
 };
@@ -175,6 +177,30 @@ impl Owner {
         // A place whose record was lost may be given to another.
         let entries = &self.entries;
         self.at.retain(|_, at| entries[*at].state != State::Lost);
+    }
+
+    /// Number of the last segment in which a record was acknowledged as synced.
+    pub(super) fn last_synced_segment(&self) -> Option<u32> {
+        let durable = self.entries.iter().filter(|entry| entry.state == State::Durable);
+        durable.map(|entry| entry.location.position.segment()).max()
+    }
+
+    /// Tries to open the journal without one of its segments: that it is missing must be said, and nothing changed.
+    pub(super) fn is_missed(&self, name: &str) {
+        let content = self.disk.take_away(name);
+        let before = self.disk.files();
+        let error =
+            Journal::open_on(self.disk.clone(), &self.settings, 0, |_, _| panic!("{name} is missing"))
+                .map(drop)
+                .expect_err(name);
+        match &error {
+            OpenError::Missing(path) => assert_eq!(*path, self.disk.path(name)),
+            // The newest slot of the manifest is torn, so that the older one may be meant.
+            OpenError::Damaged { path, .. } => assert_eq!(*path, self.disk.path(manifest::NAME)),
+            other => panic!("{name}: {other}"),
+        }
+        assert_eq!(self.disk.files(), before, "{name}: {error}");
+        self.disk.put_back(name, content);
     }
 
     /// The process or the machine stops.

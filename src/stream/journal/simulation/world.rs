@@ -148,10 +148,11 @@ impl Simulated {
         world.names.clone_from(&world.durable_names);
     }
 
-    /// Names and lengths, in order.
+    /// Names and lengths of the segments, in order.
     pub(super) fn files(&self) -> Vec<(String, usize)> {
         let world = self.world();
-        world.names.iter().map(|(name, content)| (name.clone(), world.contents[*content].now.len())).collect()
+        let segments = world.names.iter().filter(|(name, _)| name.ends_with(".segment"));
+        segments.map(|(name, content)| (name.clone(), world.contents[*content].now.len())).collect()
     }
 
     /// Damages what is durable.
@@ -164,10 +165,17 @@ impl Simulated {
         content.durable.clone_from(&content.now);
     }
 
-    pub(super) fn take_away(&self, name: &str) {
+    /// A file is lost; [`Simulated::put_back`] takes what this gives.
+    pub(super) fn take_away(&self, name: &str) -> usize {
         let world = &mut *self.world();
-        world.names.remove(name);
         world.durable_names.remove(name);
+        world.names.remove(name).expect("a file of that name")
+    }
+
+    pub(super) fn put_back(&self, name: &str, content: usize) {
+        let world = &mut *self.world();
+        world.durable_names.insert(name.to_owned(), content);
+        world.names.insert(name.to_owned(), content);
     }
 }
 
