@@ -325,7 +325,9 @@ impl File for Handle {
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
         let world = &mut *self.world.world();
-        let result = world.call(true).and_then(|()| world.take_room());
+        // What is written over takes no more room.
+        let needs_room = world.contents[self.content].now.len() < at as usize + bytes.len();
+        let result = world.call(true).and_then(|()| if needs_room { world.take_room() } else { Ok(()) });
         // A failed write has written something or nothing, a good one all or some.
         let short = result.is_err() || (bytes.len() > 1 && world.dice.chance(5));
         let count = if short { world.dice.below(bytes.len() as u64) as usize } else { bytes.len() };
