@@ -77,7 +77,8 @@ impl Told {
     }
 
     fn end(mut self) {
-        self.peer.send(LAST_CHUNK);
+        self.peer.send([chunk("data: [DONE]\n\n"), LAST_CHUNK.to_vec()].concat());
+        assert_eq!(self.client.read_chunk(), b"data: [DONE]\n\n");
         self.client.read_last_chunk();
     }
 }
