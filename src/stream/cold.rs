@@ -58,7 +58,7 @@ pub async fn bytes(streams: &Streams, pieces: &[Piece]) -> Result<Vec<Bytes>, Re
 /// The last bytes before a position, three at most.
 ///
 /// # Errors
-/// As [`bytes`].
+/// As [`bytes()`].
 pub async fn before(streams: &Streams, stream: &Stream, position: u64) -> Result<Before, ReadError> {
     let mut from = position.saturating_sub(3);
     while from < position {
