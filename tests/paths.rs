@@ -33,7 +33,7 @@ fn a_path_that_leads_elsewhere_is_refused() {
         "/v1/embeddings/..%5c..%5cinternal",
         "/v1/./chat/completions",
         "/v1/..",
-        "/v1/chat%2Fcompletions",
+        "/v1%2Fchat/completions",
         "/v1/models/a%2f..%2f..%2finternal",
         "/v1/stream/../models",
         "/v1/%zz",
