@@ -154,7 +154,10 @@ fn what_is_wrong_in_a_storm_changes_nothing() {
     assert_eq!(edge.ask(&get("/livez", &[])).0.status(), 200);
 
     let two = Upstream::serve(|_, _| ok(&[]));
+    // A part of a file may be a good one, and lead elsewhere: nothing is asked before the whole one is in force.
+    let taken = edge.metric(RELOADS, &["result=\"ok\""]);
     edge.rewrite_config(&config(&streamed, &two));
     edge.signal(Signal::HUP);
+    edge.wait_metric(RELOADS, &["result=\"ok\""], taken + 1.0);
     wait_until("a good one is taken", || edge.ask(&to("m")).1.text().contains("usage"));
 }
