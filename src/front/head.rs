@@ -85,12 +85,12 @@ fn bar(head: &RequestHead<'_>, request: &Request, config: &Config, door: Door) -
     hosts::check_origin(head, request.field_value("x-forwarded-host"), cors)
 }
 
-/// A client without a key, as a number. Only where upstreams are chosen by it has it to be the same in every process. An IPv6
-/// client has a whole network of addresses.
+/// A client without a key, as a number: a hash that is the same in every process where upstreams are chosen by it. An IPv6 client has a
+/// whole network of addresses.
 fn number(address: IpAddr, agreed: bool) -> u64 {
     match address {
         address if agreed => affinity::hash(address.to_string().as_bytes()),
-        IpAddr::V4(address) => affinity::hash(&address.octets()),
-        IpAddr::V6(address) => affinity::hash(&address.octets()[..8]),
+        IpAddr::V4(address) => address.to_bits().into(),
+        IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
     }
 }

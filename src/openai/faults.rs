@@ -14,17 +14,9 @@ use super::members::{Found, Members};
 /// Ends the key of every error, and the type of Anthropic's.
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"error\""));
 
-/// Ends the type, and is the status, of a response of the Responses API that failed.
-static FAILED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"failed\""));
-
 /// Whether `bytes` may hold a member that is an error, or a type that says so.
 pub(super) fn may_be_error(bytes: &[u8]) -> bool {
     ERROR.find(bytes).is_some()
-}
-
-/// Whether `bytes` may be a response of the Responses API that failed.
-pub(super) fn may_have_failed(bytes: &[u8]) -> bool {
-    FAILED.find(bytes).is_some()
 }
 
 /// Whether `piece` ends where an event does, so that nothing of it has to be known for the next.

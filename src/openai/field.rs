@@ -23,7 +23,7 @@ pub(super) enum Field {
 }
 
 /// The fields' names, by [`Field::index`].
-pub(super) const NAMES: [&str; 11] = [
+pub(super) static NAMES: [&str; 11] = [
     "model",
     "stream",
     "n",

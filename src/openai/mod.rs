@@ -13,6 +13,7 @@ pub mod first;
 pub mod fixed;
 mod form;
 mod key;
+mod keys;
 pub mod media;
 mod members;
 pub mod peek;

@@ -11,8 +11,9 @@
 use std::sync::LazyLock;
 
 use super::dialect::Api;
-use super::faults::{Faults, ends_event, may_be_error, may_have_failed};
+use super::faults::{Faults, ends_event, may_be_error};
 use super::key::Key;
+use super::keys::Keys;
 use super::members::{Found, Members};
 use super::usage::{Capture, Usage};
 
@@ -135,12 +136,16 @@ impl Sideband {
 
     /// Looks at the whole payload at once, where it is known that this is all.
     pub fn feed_whole(&mut self, piece: &[u8]) {
-        let may_fail = || may_be_error(piece) || self.api == Api::Responses && may_have_failed(piece);
-        if self.form == Form::Json && self.watch.is_none() && !may_fail() {
-            self.feed_usage(piece);
-            self.feed_reason(piece);
-        } else {
-            self.feed(piece);
+        if self.form != Form::Json || self.watch.is_some() || !self.between_keys() {
+            return self.feed(piece);
+        }
+        let keys = Keys::of(piece, self.api);
+        if let Some(first) = keys.first {
+            self.feed_usage(&piece[first..]);
+            self.feed_reason(&piece[first..]);
+        }
+        if keys.may_fail {
+            self.feed_json(piece);
         }
     }
 

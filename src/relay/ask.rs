@@ -2,7 +2,9 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::ops::Range;
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use super::client::Client;
@@ -17,7 +19,6 @@ use crate::shard::block::Block;
 use crate::shard::clock::Millis;
 use crate::stream::Stopped;
 use crate::upstream::dial::{DialError, Dialed, Step, Tried, dial};
-use crate::upstream::pool::Pooled;
 use crate::upstream::target::Target;
 
 /// What stands in the way of an answer.
@@ -81,17 +82,21 @@ pub async fn receive_more(client: &Client, core: &Core, upload: &mut Upload) -> 
 }
 
 /// Waits for `poll`, for a limit or for the client to leave, whichever comes first.
-pub async fn guarded<T>(client: &Client, poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Result<T, Stop> {
-    guarded_if(client, true, poll).await
+pub fn guarded<T>(
+    client: &Client,
+    poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> impl Future<Output = Result<T, Stop>> {
+    guarded_if(client, true, poll)
 }
 
 /// The same; a client that leaves counts only if `present` says that it has not left yet.
-pub async fn guarded_if<T>(
+pub fn guarded_if<T>(
     client: &Client,
     present: bool,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-) -> Result<T, Stop> {
-    poll_fn(|cx| {
+) -> impl Future<Output = Result<T, Stop>> {
+    // An async fn would keep what it is given twice.
+    poll_fn(move |cx| {
         if let Poll::Ready(timeout) = client.poll_expired(cx) {
             return Poll::Ready(Err(Stop::Timeout(timeout)));
         }
@@ -103,7 +108,6 @@ pub async fn guarded_if<T>(
         }
         client.poll_gone(cx).map(|()| Err(Stop::Gone))
     })
-    .await
 }
 
 /// A connection to an upstream.
@@ -114,25 +118,26 @@ pub struct Connected {
     pub reused: Option<Millis>,
 }
 
-/// A connection to `target`, within `limits`; one that was used before only if it `may_reuse` such. The addresses at which it failed
-/// are noted in `tried`. A client that leaves counts only if it is `present`.
-pub async fn connect(
-    client: &Client,
+/// A connection to `target` that was used before.
+///
+/// # Errors
+/// If there is none: with the address whose turn it is, if its name has several.
+pub fn pooled(core: &Core, target: &Target) -> Result<Connected, Option<SocketAddr>> {
+    let pooled = core.pool.take(target, core.shard.clock.millis())?;
+    core.metrics.upstream_reused.inc();
+    Ok(Connected { stream: pooled.stream, reused: Some(pooled.idle_for) })
+}
+
+/// A new connection to `target`, within `limits`, at the address `first` if that is known. The addresses at which it failed are noted
+/// in `tried`. A client that leaves counts only if it is `present`. To be boxed: its state is large, and a new connection is rare.
+pub async fn open(
+    (client, present): (&Client, bool),
     core: &Core,
     target: &Target,
+    first: Option<SocketAddr>,
     limits: &Timeouts,
-    may_reuse: bool,
-    present: bool,
     tried: &Tried,
 ) -> Result<Connected, Stop> {
-    let pooled = match may_reuse {
-        true => core.pool.take(target, core.shard.clock.millis()),
-        false => Err(None),
-    };
-    let first = match pooled {
-        Ok(pooled) => return Ok(reused(core, pooled)),
-        Err(first) => first,
-    };
     let step = |step| {
         let (timeout, limit) = match step {
             Step::Connect => (Timeout::Connect, limits.connect),
@@ -141,26 +146,20 @@ pub async fn connect(
         client.deadlines.phase(timeout, core.shard.clock.micros() / 1000, limit.as_millis() as u32);
         client.arm();
     };
-    // Boxed: a dial is rare and its state large, and it would be part of every connection's task for good.
-    let mut dialing = Box::pin(dial(target, first, core.dialer(tried), step));
+    let mut dialing = pin!(dial(target, first, core.dialer(tried), step));
     let dialed = guarded_if(client, present, |cx| dialing.as_mut().poll(cx)).await?.map_err(Stop::Dial)?;
     Ok(opened(core, target, dialed))
 }
 
 /// A connection to `target` for which somebody else keeps the time.
 pub async fn connect_alone(core: &Core, target: &Target, tried: &Tried) -> Result<Connected, DialError> {
-    match core.pool.take(target, core.shard.clock.millis()) {
-        Ok(pooled) => Ok(reused(core, pooled)),
+    match pooled(core, target) {
+        Ok(connected) => Ok(connected),
         Err(first) => {
             let dialed = Box::pin(dial(target, first, core.dialer(tried), |_| {})).await?;
             Ok(opened(core, target, dialed))
         }
     }
-}
-
-fn reused(core: &Core, pooled: Pooled) -> Connected {
-    core.metrics.upstream_reused.inc();
-    Connected { stream: pooled.stream, reused: Some(pooled.idle_for) }
 }
 
 fn opened(core: &Core, target: &Target, dialed: Dialed) -> Connected {

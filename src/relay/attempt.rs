@@ -1,12 +1,13 @@
 //! One attempt: a connection, the request on it, and the head of the answer or what came between; a stream that is begun early
 //! meanwhile, and a second upstream beside a slow one.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::answer;
-use super::ask::{Answered, Asking, Connected, Stop, connect, guarded_if};
+use super::ask::{Answered, Asking, Connected, Stop, guarded_if, open, pooled};
 use super::client::Client;
 use super::core::Core;
 use super::deadline::Timeout;
@@ -26,6 +27,7 @@ use crate::stream::Stopped;
 use crate::upstream::call::Call;
 use crate::upstream::choice::Pick;
 use crate::upstream::dial::Tried;
+use crate::upstream::target::Target;
 
 impl Exchange<'_> {
     /// One attempt: sends the request and waits for the head of its answer. A pooled connection that turns out to
@@ -46,14 +48,11 @@ impl Exchange<'_> {
         let mut fresh = false;
         loop {
             self.ledger.attempts += 1;
-            let present = !self.left && kept.is_none();
-            let tried = Tried::default();
-            let connected =
-                connect(client, &core, call.target(), &route.timeouts, !fresh, present, &tried).await;
-            if let Some(addresses) = tried.take() {
-                self.ledger.connect_failed(&addresses, &core);
-            }
-            let Connected { stream, reused } = connected?;
+            let pooled = if fresh { Err(None) } else { pooled(&core, call.target()) };
+            let Connected { stream, reused } = match pooled {
+                Ok(connected) => connected,
+                Err(first) => Box::pin(self.open(call.target(), first, route, kept.is_none())).await?,
+            };
             if reused.is_some() && !whole && !self.upload.is_kept() {
                 // An upstream may close what is idle at any moment.
                 self.keep_body(route, &Arc::clone(&self.settings));
@@ -94,7 +93,7 @@ impl Exchange<'_> {
                 });
                 match event.await {
                     Ok(Event::Stopped(by)) => break Stop::Stopped(by),
-                    Ok(Event::Early) => self.begin_early(route).await?,
+                    Ok(Event::Early) => Box::pin(self.begin_early(route)).await?,
                     Ok(Event::Hedge(Hedged::Due)) => {
                         hedge = self.second(route, asked, &head[body..]);
                     }
@@ -152,6 +151,22 @@ impl Exchange<'_> {
             fresh = true;
             core.metrics.retried(Again::Stale);
         }
+    }
+
+    /// A new connection; addresses that failed are told in the log.
+    async fn open(
+        &mut self,
+        target: &Target,
+        first: Option<SocketAddr>,
+        route: &Route,
+        is_for_client: bool,
+    ) -> Result<Connected, Stop> {
+        let (tried, present) = (Tried::default(), is_for_client && !self.left);
+        let opened = open((self.client, present), self.core, target, first, &route.timeouts, &tried).await;
+        if let Some(addresses) = tried.take() {
+            self.ledger.connect_failed(&addresses, self.core);
+        }
+        opened
     }
 
     /// An answer has begun, of an attempt that began at `since`. Errors come fast, and would have every good answer hedged.

@@ -9,7 +9,7 @@ use super::request::Request;
 use crate::http::fields::write_field;
 
 /// Fields that hold a key, beside `Authorization`: Anthropic's, Azure's, Google's and Azure API Management's.
-pub(super) const FIELDS: [&str; 4] = ["X-Api-Key", "Api-Key", "X-Goog-Api-Key", "Ocp-Apim-Subscription-Key"];
+pub(super) static FIELDS: [&str; 4] = ["X-Api-Key", "Api-Key", "X-Goog-Api-Key", "Ocp-Apim-Subscription-Key"];
 
 /// Query parameters that hold a key.
 const PARAMETERS: [&str; 6] = ["key", "api_key", "api-key", "apikey", "access_token", "subscription-key"];

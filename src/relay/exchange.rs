@@ -109,7 +109,8 @@ pub fn relay<'a>(
         // What it takes to get to an answer, and to tell of its end, is large and soon over, so it is boxed, and a failure as
         // well, for which the match keeps room. While the answer streams the task holds what the pump needs and no more, and
         // the pump is polled from here, without a layer between.
-        let (outcome, after) = match Box::pin(exchange.begin()).await.map_err(Box::new) {
+        let mut kept = None;
+        let (outcome, after) = match Box::pin(exchange.begin(&mut kept)).await.map_err(Box::new) {
             Ok(mut answer) => {
                 let streaming = exchange.start(&answer);
                 let ending = match answer.over.take() {
@@ -122,7 +123,10 @@ pub fn relay<'a>(
                     Err(open) => Box::pin(exchange.finish(open)).await,
                 }
             }
-            Err(failure) => Box::pin(exchange.refuse(*failure)).await,
+            Err(failure) => {
+                exchange.fail_kept(kept.take(), &failure);
+                Box::pin(exchange.refuse(*failure)).await
+            }
         };
         drop(open);
         core.metrics.heartbeats.add(client.take_beats().into());
@@ -147,36 +151,38 @@ impl Exchange<'_> {
         }
     }
 
-    async fn begin(&mut self) -> Result<Box<Answer>, Failure> {
-        let mut kept = None;
-        let (call, stream, answered, limits) = match self.ask(&mut kept).await {
-            Ok(asked) => asked,
-            Err(failure) => {
-                self.fail_kept(kept, &failure);
-                return Err(failure);
-            }
+    /// Up to the head of the answer, which is written. What `kept` holds when it fails has to be told of the failure.
+    async fn begin(&mut self, kept: &mut Option<Box<Tee>>) -> Result<Box<Answer>, Failure> {
+        self.receive().await?;
+        let settings = Arc::clone(&self.settings);
+        let (index, rewrite) = self.enter(&settings)?;
+        let core = Rc::clone(self.core);
+        if self.request.durable {
+            *kept = Box::pin(self.keep_early(&core)).await?;
+        }
+        let (index, call, stream, answered) =
+            self.attempt(index, rewrite, &settings, kept.as_deref()).await?;
+        let ticket = match self.request.durable {
+            true => Box::pin(self.keep_answer(&answered, kept)).await,
+            false => None,
         };
-        let (mut answer, (block, range)) = self.answer(call, stream, answered, limits, kept).await?;
-        if let Some(ticket) = answer.ticket.take() {
+        let limits = Limits::of(&settings.config.routes[index], &settings);
+        let (mut answer, (block, range)) = self.answer(call, stream, answered, limits, kept)?;
+        if let Some(ticket) = ticket {
             // Nobody is told where it is before a crash would leave it there. If the disk fails the tee finds out.
-            let _ = self.core.hub.durable(Some(ticket)).await;
+            let _ = Box::pin(core.hub.durable(Some(ticket))).await;
         }
         let (client, mut block) = (self.client, Some(block));
         let sent = poll_fn(|cx| Poll::Ready(client.send(cx, &mut block, range.clone()))).await;
         if sent.is_err() {
             answer.over = Some(Ending::Gone);
         }
-        Ok(Box::new(answer))
+        Ok(answer)
     }
 
-    /// Everything up to the head of the answer.
-    async fn ask(
-        &mut self,
-        kept: &mut Option<Box<Tee>>,
-    ) -> Result<(Call, Stream, Answered, Limits), Failure> {
-        self.receive().await?;
-        let settings = Arc::clone(&self.settings);
-        let (index, rewrite) = self.route(&settings)?;
+    /// Finds the route, and enters it if there is room. Says which, and what the model is called there.
+    fn enter(&mut self, settings: &Settings) -> Result<(usize, Option<String>), Failure> {
+        let (index, rewrite) = self.route(settings)?;
         let (route, label) = settings.route(index);
         self.ledger.route = label;
         self.admit(index)?;
@@ -192,23 +198,30 @@ impl Exchange<'_> {
         {
             self.client.deadlines.early(self.core.shard.clock.millis() + u64::from(millis(after)));
         }
+        Ok((index, rewrite))
+    }
+
+    /// Makes the stream that the answer to a durable request becomes, where none was made early.
+    async fn keep_answer(&mut self, answered: &Answered, kept: &mut Option<Box<Tee>>) -> Option<Ticket> {
+        // That it is not kept has been said.
+        if kept.is_some() || self.request.kept_at.is_some() || !is_keepable(&answered.head()) {
+            return None;
+        }
         let core = Rc::clone(self.core);
-        *kept = Box::pin(self.keep_early(&core)).await?;
-        let (index, call, stream, answered) =
-            self.attempt(index, rewrite, &settings, kept.as_deref()).await?;
-        let limits = Limits::of(&settings.config.routes[index], &settings);
-        Ok((call, stream, answered, limits))
+        let (tee, ticket) = self.keep(&core).await;
+        *kept = tee;
+        ticket
     }
 
     /// The answer's head, rewritten for the client, with the first bytes of its body behind it.
-    async fn answer(
+    fn answer(
         &mut self,
         call: Call,
         stream: Stream,
         answered: Answered,
         limits: Limits,
-        kept: Option<Box<Tee>>,
-    ) -> Result<(Answer, (Block, Range<usize>)), Failure> {
+        kept: &mut Option<Box<Tee>>,
+    ) -> Result<(Box<Answer>, (Block, Range<usize>)), Failure> {
         let (client, core) = (self.client, Rc::clone(self.core));
         let began = core.shard.clock.micros();
         self.ledger.first_byte = Some(began);
@@ -223,16 +236,11 @@ impl Exchange<'_> {
         let framing = self.early.unwrap_or_else(|| answer::framing(&head.body, &learnt, self.request));
         let keep = answer::keeps(self.request, framing, &core);
         let mut download = self.download((call, stream), &head, &learnt, framing, began);
-        let mut ticket = None;
-        let is_kept = self.request.durable && head.status == 200 && learnt.events && !learnt.encoded;
-        match kept {
-            Some(kept) if is_kept => download.tee = Some(kept),
-            Some(_) => self.fail_kept(kept, &durable_id::no_stream(head.status).into()),
-            // That it is not kept has been said.
-            None if is_kept && self.request.kept_at.is_none() => {
-                (download.tee, ticket) = Box::pin(self.keep(&core)).await;
+        if let Some(kept) = kept.take() {
+            match is_keepable(&head) {
+                true => download.tee = Some(kept),
+                false => self.fail_kept(Some(kept), &durable_id::no_stream(head.status).into()),
             }
-            None => {}
         }
         let out = match self.early {
             Some(_) => Vec::new(),
@@ -254,7 +262,7 @@ impl Exchange<'_> {
             learnt.keep_alive.map(|seconds| seconds.saturating_mul(1000).min(u32::MAX.into()) as u32);
         let events = learnt.events;
         self.ledger.upstream_request_id = learnt.request_id;
-        Ok((Answer { download, over, ticket, events, limits, keep, reusable, keep_alive }, first))
+        Ok((Box::new(Answer { download, over, events, limits, keep, reusable, keep_alive }), first))
     }
 
     fn download(
@@ -309,8 +317,6 @@ pub(super) struct Answer {
     pub(super) download: Download,
     /// It ended with its first bytes: they were broken, or the client had left when they were written.
     over: Option<Ending>,
-    /// To be waited for before the client is told where its stream is.
-    ticket: Option<Ticket>,
     /// It is an event stream.
     events: bool,
     pub(super) limits: Limits,
@@ -375,6 +381,12 @@ fn join(core: &Core, mut block: Block, head: &[u8], body: Range<usize>) -> (Bloc
     larger[..head.len()].copy_from_slice(head);
     larger[head.len()..length].copy_from_slice(&block[body]);
     (larger, 0..length)
+}
+
+/// Whether an answer is one that a stream can keep: events, and not compressed.
+fn is_keepable(head: &ResponseHead<'_>) -> bool {
+    let learnt = answer::learn(head);
+    head.status == 200 && learnt.events && !learnt.encoded
 }
 
 /// Whole milliseconds, for cells that hold them in 32 bits (49 days).

@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
-use std::rc::Rc;
 
 use super::ask::{Stop, receive_more};
 use super::exchange::{Exchange, millis};
@@ -27,17 +26,28 @@ impl Exchange<'_> {
     pub(super) async fn receive(&mut self) -> Result<(), Failure> {
         self.check_size(self.settings.config.limits.max_body)?;
         self.check_readable()?;
-        let (client, core) = (self.client, Rc::clone(self.core));
-        self.upload.receive(client, &core.shard).map_err(Stop::Upload)?;
+        self.upload.receive(self.client, &self.core.shard).map_err(Stop::Upload)?;
         // Before the rest is waited for: who may not come in does not hold anything meanwhile.
         self.enter_key()?;
-        if self.request.expect_continue && self.upload.received == 0 && !self.upload.ended {
+        if self.is_awaited() || self.wants_more()? {
+            Box::pin(self.receive_rest()).await?;
+        }
+        self.learn()
+    }
+
+    /// Whether the client sends its body when it is told to.
+    fn is_awaited(&self) -> bool {
+        self.request.expect_continue && self.upload.received == 0 && !self.upload.ended
+    }
+
+    async fn receive_rest(&mut self) -> Result<(), Failure> {
+        if self.is_awaited() {
             self.write(CONTINUE.to_vec()).await?;
         }
         while self.wants_more()? {
-            receive_more(client, &core, &mut self.upload).await?;
+            receive_more(self.client, self.core, &mut self.upload).await?;
         }
-        self.learn()
+        Ok(())
     }
 
     /// Whether a decision can rest on the body: readers must not disagree how it is read, and it must not be compressed.
