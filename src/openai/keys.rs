@@ -1,11 +1,26 @@
 //! The keys by which a whole JSON document tells of tokens, of why it ended and of an error, found in one pass.
 //!
-//! Three searches for three keys would read the document three times; its colons are few.
+//! Three searches for three keys would read the document three times. Its colons are few, and 64 bytes that have none take one branch.
 
-use memchr::memchr_iter;
+use wide::u8x16;
 
 use super::dialect::Api;
 use super::sideband::is_space;
+
+/// The bytes that are looked at together.
+const CHUNK_BYTES: usize = 64;
+
+/// How the keys that tell something end: usage, type, reason, error, status.
+const LAST: [u32; 5] = [last(b"ge\""), last(b"pe\""), last(b"on\""), last(b"or\""), last(b"us\"")];
+
+const fn last(bytes: &[u8; 3]) -> u32 {
+    u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]])
+}
+
+#[inline]
+fn found(part: &[u8; 16]) -> u8x16 {
+    u8x16::new(*part).simd_eq(u8x16::splat(b':'))
+}
 
 /// Keys that a document has, at any depth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,16 +35,43 @@ impl Keys {
     /// Those of `document`, which an endpoint of `api` gave.
     pub(super) fn of(document: &[u8], api: Api) -> Keys {
         let mut keys = Keys::default();
-        for colon in memchr_iter(b':', document) {
-            // Few keys end like one of these; a space is looked behind.
-            let last = document.get(colon.wrapping_sub(3)..colon).unwrap_or_default();
-            if matches!(last, [b'g' | b'p', b'e', b'"'] | [b'o', b'n' | b'r', b'"'] | [b'u', b's', b'"'])
-                || matches!(last, [.., b' ' | b'\t' | b'\n' | b'\r'])
-            {
-                keys.note(document, colon, api);
+        let (chunks, rest) = document.as_chunks();
+        let mut base = 0;
+        for chunk in chunks {
+            keys.take(document, base, chunk, api);
+            base += CHUNK_BYTES;
+        }
+        let mut chunk = [b' '; CHUNK_BYTES];
+        chunk[..rest.len()].copy_from_slice(rest);
+        keys.take(document, base, &chunk, api);
+        keys
+    }
+
+    /// Takes the keys whose colons stand in `chunk`, which begins at `base`.
+    #[inline]
+    fn take(&mut self, document: &[u8], base: usize, chunk: &[u8; CHUNK_BYTES], api: Api) {
+        let (parts, _) = chunk.as_chunks();
+        if (found(&parts[0]) | found(&parts[1]) | found(&parts[2]) | found(&parts[3])).to_bitmask() != 0 {
+            self.note_all(document, base, parts, api);
+        }
+    }
+
+    // Apart from the loop over chunks, which keeps its few registers so.
+    #[inline(never)]
+    fn note_all(&mut self, document: &[u8], base: usize, parts: &[[u8; 16]], api: Api) {
+        for (at, part) in parts.iter().enumerate() {
+            let mut colons = found(part).to_bitmask();
+            while colons != 0 {
+                let colon = base + at * 16 + colons.trailing_zeros() as usize;
+                colons &= colons - 1;
+                let Some(&[first, second, third]) = document[..colon].last_chunk() else { continue };
+                let last = u32::from_be_bytes([0, first, second, third]);
+                // Few keys end like one of these; a space is looked behind.
+                if LAST.contains(&last) || third <= b' ' {
+                    self.note(document, colon, api);
+                }
             }
         }
-        keys
     }
 
     /// Looks at what stands before the colon at `colon`.

@@ -221,7 +221,7 @@ impl Exchange<'_> {
         answered: Answered,
         limits: Limits,
         kept: &mut Option<Box<Tee>>,
-    ) -> Result<(Box<Answer>, (Block, Range<usize>)), Failure> {
+    ) -> Result<(Box<Answer>, Piece), Failure> {
         let (client, core) = (self.client, Rc::clone(self.core));
         let began = core.shard.clock.micros();
         self.ledger.first_byte = Some(began);
@@ -312,6 +312,9 @@ impl Exchange<'_> {
     }
 }
 
+/// Bytes of a block.
+type Piece = (Block, Range<usize>);
+
 /// An answer that has begun.
 pub(super) struct Answer {
     pub(super) download: Download,
@@ -370,7 +373,7 @@ impl Drop for Counted {
 
 /// Puts a head right before the first bytes of its body, so that both leave in one write. Nearly always there is room where
 /// the upstream's head was.
-fn join(core: &Core, mut block: Block, head: &[u8], body: Range<usize>) -> (Block, Range<usize>) {
+fn join(core: &Core, mut block: Block, head: &[u8], body: Range<usize>) -> Piece {
     if body.start >= head.len() {
         let start = body.start - head.len();
         block[start..body.start].copy_from_slice(head);

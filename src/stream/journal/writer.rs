@@ -166,6 +166,8 @@ impl<D: Disk> Writer<D> {
         self.shared.stats.batches.add(u64::from(!self.batch.bytes.is_empty()));
         self.batch.clear();
         self.done = self.taken;
+        // Who is answered now sees it counted.
+        self.publish();
         self.shared.progress.reached(self.taken);
         if std::mem::take(&mut self.full) {
             self.shared.progress.resume();
