@@ -11,23 +11,23 @@ use std::rc::Rc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
-use sedge::cli::{self, Command};
-use sedge::config;
-use sedge::guard::meters::Meters;
-use sedge::http::body::BodyDecoder;
-use sedge::http::chunked::ChunkDecoder;
-use sedge::http::request::{self, HeadScanner, RequestBody};
-use sedge::http::response;
-use sedge::observe::{Ids, Registry};
-use sedge::openai::{Peek, Sideband};
-use sedge::relay::framing::{self, HEAD_ROOM, TAIL_ROOM};
-use sedge::relay::request::Request;
-use sedge::relay::sending::Left;
-use sedge::relay::settings::Settings;
-use sedge::shard::block::{BLOCK_BYTES, Pool};
-use sedge::shard::wheel::{TICK_MS, Timed, Timer, Wheel};
-use sedge::sse::{Scanner, write_event};
-use sedge::upstream::health::Healths;
+use sedge::testing::cli::{self, Command};
+use sedge::testing::config;
+use sedge::testing::guard::meters::Meters;
+use sedge::testing::http::body::BodyDecoder;
+use sedge::testing::http::chunked::ChunkDecoder;
+use sedge::testing::http::request::{self, HeadScanner, RequestBody};
+use sedge::testing::http::response;
+use sedge::testing::observe::{Ids, Registry};
+use sedge::testing::openai::{Peek, Sideband};
+use sedge::testing::relay::framing::{self, HEAD_ROOM, TAIL_ROOM};
+use sedge::testing::relay::request::Request;
+use sedge::testing::relay::sending::Left;
+use sedge::testing::relay::settings::Settings;
+use sedge::testing::shard::block::{BLOCK_BYTES, Pool};
+use sedge::testing::shard::wheel::{TICK_MS, Timed, Timer, Wheel};
+use sedge::testing::sse::{Scanner, write_event};
+use sedge::testing::upstream::health::Healths;
 
 /// Timers of a core with as many streams.
 const TIMERS: u64 = 10_000;

@@ -14,7 +14,7 @@ use crate::import::ImportArgs;
 use crate::load::LoadArgs;
 
 /// What `--help` prints.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 sedge: an edge for streams of tokens, in front of every OpenAI-compatible API
 
 Usage:
@@ -127,32 +127,32 @@ pub enum Command {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServeArgs {
     /// `--listen`.
-    pub listen: Option<SocketAddr>,
+    pub(crate) listen: Option<SocketAddr>,
     /// `--upstream`, as often as it was given.
-    pub upstreams: Vec<UpstreamUrl>,
+    pub(crate) upstreams: Vec<UpstreamUrl>,
     /// `--config`.
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// `--admin`; `Some(None)` is `off`.
-    pub admin: Option<Option<SocketAddr>>,
+    pub(crate) admin: Option<Option<SocketAddr>>,
     /// `--data-dir`.
-    pub data_dir: Option<PathBuf>,
+    pub(crate) data_dir: Option<PathBuf>,
     /// `--open`.
-    pub open: bool,
+    pub(crate) open: bool,
     /// `--relay-all`.
-    pub relay_all: bool,
+    pub(crate) relay_all: bool,
     /// `--workers`; 0 stands for one per core.
-    pub workers: Option<usize>,
+    pub(crate) workers: Option<usize>,
     /// `--tls-cert` and `--tls-key`.
-    pub tls: Option<ServerTls>,
+    pub(crate) tls: Option<ServerTls>,
     /// `--upstream-ca`, as often as it was given.
-    pub upstream_ca: Vec<PathBuf>,
+    pub(crate) upstream_ca: Vec<PathBuf>,
 }
 
 /// What `sedge simulate` was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimulateArgs {
     /// Where it listens.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
 }
 
 /// What is wrong with a command line. The exit code is 2.
@@ -367,5 +367,6 @@ fn fault<T>(what: impl Into<String>) -> Result<T, CliError> {
 }
 
 mod load;
+pub(crate) mod run;
 #[cfg(test)]
 mod tests;

@@ -20,21 +20,26 @@
 
 mod tell;
 
-pub mod cli;
-pub mod config;
-pub mod front;
-pub mod guard;
-pub mod http;
-pub mod import;
-pub mod load;
-pub mod net;
-pub mod observe;
-pub mod openai;
-pub mod page;
-pub mod relay;
-pub mod serve;
-pub mod shard;
-pub mod simulator;
-pub mod sse;
-pub mod stream;
-pub mod upstream;
+pub(crate) mod cli;
+pub(crate) mod config;
+pub(crate) mod front;
+pub(crate) mod guard;
+pub(crate) mod http;
+pub(crate) mod import;
+pub(crate) mod load;
+pub(crate) mod net;
+pub(crate) mod observe;
+pub(crate) mod openai;
+pub(crate) mod page;
+pub(crate) mod relay;
+pub(crate) mod serve;
+pub(crate) mod shard;
+pub(crate) mod simulator;
+pub(crate) mod sse;
+pub(crate) mod stream;
+pub(crate) mod upstream;
+
+pub mod testing;
+
+pub use cli::run::main;
+pub use net::allocator::Allocator;

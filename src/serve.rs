@@ -40,8 +40,8 @@ use crate::stream::{self, Notes, Streams};
 use crate::tell;
 use crate::upstream::health::Healths;
 
-pub use preflight::check;
-pub use signals::EarlySignals;
+pub(crate) use preflight::check;
+pub(crate) use signals::EarlySignals;
 
 use signals::End;
 use successor::Estate;
@@ -52,7 +52,7 @@ const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// What is said of a port that is taken, or a certificate that does not fit.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum ServeError {
+pub(crate) enum ServeError {
     /// An address could not be listened on.
     Listen(SocketAddr, io::Error),
     /// A certificate or key could not be used.
@@ -81,7 +81,7 @@ impl std::error::Error for ServeError {}
 
 /// Serves until a signal ends it, on `inherited` sockets where they are those that are asked for. `reload` reads the
 /// configuration again.
-pub fn serve(
+pub(crate) fn serve(
     config: Config,
     inherited: Inherited,
     signals: EarlySignals,

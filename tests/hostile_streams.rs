@@ -13,7 +13,10 @@ const JSON: &str = "Content-Type: application/json";
 /// An edge with two keys, whose answers are kept as streams.
 fn with_keys(upstream: &Upstream, streams: &str) -> Edge {
     let key = |name: &str| {
-        format!("[[key]]\nname = \"{name}\"\nsha256 = \"{}\"\n\n", sedge::guard::sha256_hex(name.as_bytes()))
+        format!(
+            "[[key]]\nname = \"{name}\"\nsha256 = \"{}\"\n\n",
+            sedge::testing::guard::sha256_hex(name.as_bytes())
+        )
     };
     Edge::configured(&format!(
         "{streams}\n[[upstream]]\nname = \"a\"\nurl = \"{}\"\n\n[[route]]\ndurable = true\n\n{}{}",
@@ -303,7 +306,7 @@ fn shapes() -> Vec<(&'static str, String, Vec<String>, String, u16)> {
 
 /// Something to tell names apart by.
 fn shapes_key(text: &str) -> String {
-    sedge::guard::sha256_hex(text.as_bytes())
+    sedge::testing::guard::sha256_hex(text.as_bytes())
 }
 
 /// Each of them on a connection with the one before, so that whatever is left of one would be taken for the next.

@@ -9,7 +9,7 @@ use std::process::{Child, Output, Stdio};
 
 use rcgen::{CertificateParams, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
-use sedge::simulator::Simulator;
+use sedge::testing::simulator::Simulator;
 use serde_json::Value;
 use support::edge::{command, scratch};
 use support::{Edge, SSE_HEAD, Upstream, answer, chunk};

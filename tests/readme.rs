@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sedge::config::{Breaker, Limits, Timeouts};
+use sedge::testing::config::{Breaker, Limits, Timeouts};
 use support::edge::{command, scratch};
 
 const README: &str = include_str!("../README.md");

@@ -15,7 +15,7 @@ const ONE: &str = "Authorization: Bearer sk-one";
 const SOURCE: &str = "Accept: text/event-stream";
 
 fn key(name: &str) -> String {
-    let hash = sedge::guard::sha256_hex(format!("sk-{name}").as_bytes());
+    let hash = sedge::testing::guard::sha256_hex(format!("sk-{name}").as_bytes());
     format!("[[key]]\nname = \"{name}\"\nsha256 = \"{hash}\"\n\n")
 }
 

@@ -21,7 +21,7 @@ const KEY_VARIABLE: &str = "OPENAI_API_KEY";
 /// The longest of any of its times: whoever measures for longer has mistyped a unit.
 const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 
-pub(super) const OPTIONS: [&str; 15] = [
+pub(crate) const OPTIONS: [&str; 15] = [
     "steps",
     "rate",
     "duration",
@@ -61,7 +61,7 @@ struct Given {
 }
 
 /// Reads what follows `sedge load`.
-pub(super) fn parse(parser: &mut Parser, env: Env<'_>) -> Result<Command, CliError> {
+pub(crate) fn parse(parser: &mut Parser, env: Env<'_>) -> Result<Command, CliError> {
     let mut given = Given::default();
     while let Some(arg) = parser.next().map_err(told)?.map(Owned::from) {
         match arg {

@@ -26,11 +26,11 @@ pub(crate) fn parse_address_or_off(text: &str) -> Result<Option<SocketAddr>, Str
     }
 }
 
-pub(super) fn address(value: &Value<'_>) -> Result<SocketAddr, String> {
+pub(crate) fn address(value: &Value<'_>) -> Result<SocketAddr, String> {
     parse_address(value.plain()?)
 }
 
-pub(super) fn address_or_off(value: &Value<'_>) -> Result<Option<SocketAddr>, String> {
+pub(crate) fn address_or_off(value: &Value<'_>) -> Result<Option<SocketAddr>, String> {
     parse_address_or_off(value.plain()?)
 }
 

@@ -8,21 +8,21 @@ use crate::openai::MAX_MODEL_BYTES;
 
 /// A model's other name, or a pattern of such names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alias {
+pub(crate) struct Alias {
     /// What clients call it; a `*` stands for any text.
-    pub from: String,
+    pub(crate) from: String,
     /// What the upstream calls it; a `*` stands for the same text again.
-    pub to: String,
+    pub(crate) to: String,
 }
 
 impl Alias {
     /// Whether it stands for many names.
-    pub fn is_pattern(&self) -> bool {
+    pub(crate) fn is_pattern(&self) -> bool {
         self.from.contains('*')
     }
 
     /// What the upstream calls `model`, if this is an alias of it.
-    pub fn resolve(&self, model: &str) -> Option<Cow<'_, str>> {
+    pub(crate) fn resolve(&self, model: &str) -> Option<Cow<'_, str>> {
         let Some((before, behind)) = self.from.split_once('*') else {
             return (self.from == model).then_some(Cow::Borrowed(&self.to[..]));
         };
@@ -33,7 +33,7 @@ impl Alias {
     }
 
     /// What clients call the upstream's `model`, if this pattern is an alias of it.
-    pub fn offers(&self, model: &str) -> Option<String> {
+    pub(crate) fn offers(&self, model: &str) -> Option<String> {
         let (before, behind) = self.to.split_once('*')?;
         let matched = model.strip_prefix(before)?.strip_suffix(behind)?;
         (!matched.is_empty()).then(|| carried(&self.from, matched).into_owned())
@@ -56,7 +56,7 @@ fn carried<'a>(pattern: &'a str, matched: &str) -> Cow<'a, str> {
 }
 
 /// A route's `aliases`, in the order in which they are tried.
-pub(super) fn aliases(value: &Value<'_>) -> Result<Vec<Alias>, String> {
+pub(crate) fn aliases(value: &Value<'_>) -> Result<Vec<Alias>, String> {
     let mut aliases = Vec::new();
     for (from, to) in value.entries()? {
         if to.is_table() {

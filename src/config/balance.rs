@@ -7,25 +7,25 @@ const FIELD_MAX_BYTES: usize = 128;
 
 /// An upstream of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member {
+pub(crate) struct Member {
     /// Its index among the upstreams.
-    pub index: usize,
+    pub(crate) index: usize,
     /// Its share, or how much it can carry; 0 is never asked.
-    pub weight: u32,
+    pub(crate) weight: u32,
     /// Those of a higher number are asked when none of a lower one can be.
-    pub priority: u32,
+    pub(crate) priority: u32,
 }
 
 impl Member {
     /// One like all others.
-    pub const fn new(index: usize) -> Member {
+    pub(crate) const fn new(index: usize) -> Member {
         Member { index, weight: 1, priority: 0 }
     }
 }
 
 /// Who of those that can be asked is asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Balance {
+pub(crate) enum Balance {
     /// Of two that chance names, the one that is likely to answer sooner.
     #[default]
     P2c,
@@ -38,7 +38,7 @@ pub enum Balance {
 }
 
 /// From a route's `balance`.
-pub(super) fn balance(value: &Value<'_>) -> Result<Balance, String> {
+pub(crate) fn balance(value: &Value<'_>) -> Result<Balance, String> {
     if value.is_table() {
         let table = value.table("[[route]] balance.")?;
         let field = table

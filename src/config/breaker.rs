@@ -52,7 +52,7 @@ impl Default for Breaker {
 
 /// What an upstream says of its breaker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Breaking {
+pub(crate) enum Breaking {
     /// It is asked whatever it has answered.
     Off,
     /// Nothing: it has one, which holds where a route has somewhere else to go.
@@ -64,7 +64,7 @@ pub enum Breaking {
 
 impl Breaking {
     /// From `breaker`, a table or a word for all of it.
-    pub(super) fn read(value: &Value<'_>) -> Result<Breaking, String> {
+    pub(crate) fn read(value: &Value<'_>) -> Result<Breaking, String> {
         if !value.is_table() {
             return Ok(match value.boolean().map_err(|_| "must be a table, true or false".to_owned())? {
                 true => Breaking::Strict(Breaker::default()),

@@ -16,22 +16,22 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// An upstream's adaptive limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Concurrency {
+pub(crate) struct Concurrency {
     /// An answer that takes longer to begin says that there are too many at a time.
-    pub latency: Duration,
+    pub(crate) latency: Duration,
     /// The least that the limit becomes.
-    pub min: u32,
+    pub(crate) min: u32,
     /// The most.
-    pub max: u32,
+    pub(crate) max: u32,
     /// Requests that wait for a place.
-    pub queue: usize,
+    pub(crate) queue: usize,
     /// How long each waits at most.
-    pub queue_wait: Duration,
+    pub(crate) queue_wait: Duration,
 }
 
 impl Concurrency {
     /// From an upstream's `concurrency`.
-    pub(super) fn read(table: &Table<'_>) -> Option<Concurrency> {
+    pub(crate) fn read(table: &Table<'_>) -> Option<Concurrency> {
         let advice = "say how soon an answer should begin, as in { latency = \"2s\" }";
         let latency = table.require("latency", advice, |value| match duration(value)? {
             Duration::ZERO => Err("is no time: every answer takes longer".to_owned()),

@@ -17,20 +17,20 @@ const FIELD_NAME_MAX_BYTES: usize = 128;
 
 /// What is said to browsers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cors {
+pub(crate) struct Cors {
     /// The origins, as browsers send them; `None` is every one.
-    pub origins: Option<Vec<String>>,
+    pub(crate) origins: Option<Vec<String>>,
     /// Whether cookies and the browser's own credentials may come along. Never with every origin.
-    pub credentials: bool,
+    pub(crate) credentials: bool,
     /// The request fields that pages may set, as a list in one value; `None` is every one they ask for.
-    pub allow_headers: Option<String>,
+    pub(crate) allow_headers: Option<String>,
     /// How long a browser need not ask again.
-    pub max_age: Duration,
+    pub(crate) max_age: Duration,
 }
 
 impl Cors {
     /// Whether pages of `origin` may read the answers.
-    pub fn admits(&self, origin: &[u8]) -> bool {
+    pub(crate) fn admits(&self, origin: &[u8]) -> bool {
         match &self.origins {
             None => true,
             Some(origins) => origins.iter().any(|known| known.as_bytes() == origin),
@@ -38,7 +38,7 @@ impl Cors {
     }
 
     /// From `[cors]`; what cannot be read is reported.
-    pub(super) fn read(table: &Table<'_>) -> Cors {
+    pub(crate) fn read(table: &Table<'_>) -> Cors {
         let advice = "name those whose pages may read the answers, as in origins = [\"https://app.example\"]";
         let origins = table.require("origins", advice, origins).unwrap_or_default();
         let credentials = table.get("credentials", Value::boolean).unwrap_or_default();

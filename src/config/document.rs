@@ -19,19 +19,19 @@ const NO_VARIABLES: &str = "has ${...} in it, and variables are not replaced her
      SEDGE_LISTEN, SEDGE_CONFIG and OPENAI_BASE_URL are read from the environment";
 
 /// A file that is being read, and what was found wrong with it.
-pub(super) struct Document<'a> {
+pub(crate) struct Document<'a> {
     /// Its name, as the user gave it.
-    pub(super) file: &'a str,
+    pub(crate) file: &'a str,
     /// Where its relative paths begin.
-    pub(super) directory: &'a Path,
+    pub(crate) directory: &'a Path,
     /// The environment, for `env:` values.
-    pub(super) env: Env<'a>,
+    pub(crate) env: Env<'a>,
     text: &'a str,
     problems: RefCell<Vec<Problem>>,
 }
 
 /// One table of it.
-pub(super) struct Table<'a> {
+pub(crate) struct Table<'a> {
     document: &'a Document<'a>,
     entries: &'a DeTable<'a>,
     /// What its keys are called from outside: `""`, `"[tls] "`, `"[[route]] timeouts."`.
@@ -43,7 +43,7 @@ pub(super) struct Table<'a> {
 }
 
 /// One value of it.
-pub(super) struct Value<'a> {
+pub(crate) struct Value<'a> {
     document: &'a Document<'a>,
     value: &'a DeValue<'a>,
     key: String,
@@ -51,12 +51,12 @@ pub(super) struct Value<'a> {
 }
 
 impl<'a> Document<'a> {
-    pub(super) fn new(file: &'a str, directory: &'a Path, text: &'a str, env: Env<'a>) -> Document<'a> {
+    pub(crate) fn new(file: &'a str, directory: &'a Path, text: &'a str, env: Env<'a>) -> Document<'a> {
         Document { file, directory, env, text, problems: RefCell::default() }
     }
 
     /// The table of all tables. A text that is no TOML has none, for what a parser makes of the rest is a guess.
-    pub(super) fn parse(&self) -> Option<Spanned<DeTable<'a>>> {
+    pub(crate) fn parse(&self) -> Option<Spanned<DeTable<'a>>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         if let (Some(other), false) = (other_format(self.text), errors.is_empty()) {
             let what = format!("this is {other}, and the configuration is TOML: listen = \"127.0.0.1:8080\"");
@@ -82,15 +82,15 @@ impl<'a> Document<'a> {
         errors.is_empty().then_some(table)
     }
 
-    pub(super) fn root(&'a self, table: &'a Spanned<DeTable<'a>>) -> Table<'a> {
+    pub(crate) fn root(&'a self, table: &'a Spanned<DeTable<'a>>) -> Table<'a> {
         Table::new(self, table.get_ref(), String::new(), 0)
     }
 
-    pub(super) fn report(&self, problem: Problem) {
+    pub(crate) fn report(&self, problem: Problem) {
         self.problems.borrow_mut().push(problem);
     }
 
-    pub(super) fn into_problems(self) -> Vec<Problem> {
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
         self.problems.into_inner()
     }
 
@@ -108,13 +108,13 @@ impl<'a> Table<'a> {
     }
 
     /// The value of `key`, if it is there.
-    pub(super) fn value(&self, key: &'static str) -> Option<Value<'a>> {
+    pub(crate) fn value(&self, key: &'static str) -> Option<Value<'a>> {
         self.asked.borrow_mut().push(key);
         self.find(key)
     }
 
     /// What `read` makes of the value of `key`; a failure is reported.
-    pub(super) fn get<T>(
+    pub(crate) fn get<T>(
         &self,
         key: &'static str,
         read: impl FnOnce(&Value<'a>) -> Result<T, String>,
@@ -126,7 +126,7 @@ impl<'a> Table<'a> {
     }
 
     /// Likewise, to take the place of a default.
-    pub(super) fn set<T>(
+    pub(crate) fn set<T>(
         &self,
         key: &'static str,
         read: impl FnOnce(&Value<'a>) -> Result<T, String>,
@@ -138,7 +138,7 @@ impl<'a> Table<'a> {
     }
 
     /// Likewise, of a key that must be there; `advice` says what to write.
-    pub(super) fn require<T>(
+    pub(crate) fn require<T>(
         &self,
         key: &'static str,
         advice: &str,
@@ -151,7 +151,7 @@ impl<'a> Table<'a> {
     }
 
     /// Reports `key` if it is there: it is one that a user may look for here, and `what` tells where it is.
-    pub(super) fn refuse(&self, key: &'static str, what: &str) {
+    pub(crate) fn refuse(&self, key: &'static str, what: &str) {
         self.refused.borrow_mut().push(key);
         if let Some(value) = self.find(key) {
             value.fault(what);
@@ -159,12 +159,12 @@ impl<'a> Table<'a> {
     }
 
     /// The table below `key`, whose keys are called `name` with it, e.g. `"[tls] "`.
-    pub(super) fn table(&self, key: &'static str, name: &str) -> Option<Table<'a>> {
+    pub(crate) fn table(&self, key: &'static str, name: &str) -> Option<Table<'a>> {
         self.get(key, |value| value.table(name))
     }
 
     /// The tables of `[[key]]`.
-    pub(super) fn tables(&self, key: &'static str) -> Vec<Table<'a>> {
+    pub(crate) fn tables(&self, key: &'static str) -> Vec<Table<'a>> {
         let name = format!("[[{key}]] ");
         let Some(value) = self.value(key) else { return Vec::new() };
         match value.value {
@@ -181,25 +181,25 @@ impl<'a> Table<'a> {
     }
 
     /// Where `key` is, or would be.
-    pub(super) fn origin(&self, key: &str) -> Origin {
+    pub(crate) fn origin(&self, key: &str) -> Origin {
         let at = self.find(key).map_or(self.at, |value| value.at);
         self.document.origin(at, &format!("{}{key}", self.prefix))
     }
 
     /// Reports what is wrong with `key`.
-    pub(super) fn fault(&self, key: &str, what: impl Into<String>) {
+    pub(crate) fn fault(&self, key: &str, what: impl Into<String>) {
         self.sound.set(false);
         self.document.report(self.origin(key).problem(what));
     }
 
     /// Whether all that was asked for could be read.
-    pub(super) fn is_sound(&self) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         self.sound.get()
     }
 
     /// Reports every key that was not asked for, with what may have been meant. `elsewhere` says where it belongs, if the
     /// key is known but not here.
-    pub(super) fn finish(&self, elsewhere: impl Fn(&str) -> Option<String>) {
+    pub(crate) fn finish(&self, elsewhere: impl Fn(&str) -> Option<String>) {
         let (asked, refused) = (self.asked.borrow(), self.refused.borrow());
         for key in self.entries.keys() {
             let name = key.get_ref().as_ref();
@@ -225,28 +225,28 @@ impl<'a> Table<'a> {
 
 impl<'a> Value<'a> {
     /// Reports what is wrong with it.
-    pub(super) fn fault(&self, what: impl Into<String>) {
+    pub(crate) fn fault(&self, what: impl Into<String>) {
         self.document.report(self.origin().problem(what));
     }
 
-    pub(super) fn origin(&self) -> Origin {
+    pub(crate) fn origin(&self) -> Origin {
         self.document.origin(self.at, &self.key)
     }
 
     /// The document that it is part of.
-    pub(super) fn document(&self) -> &'a Document<'a> {
+    pub(crate) fn document(&self) -> &'a Document<'a> {
         self.document
     }
 
     /// A string in which somebody may expect variables to be replaced.
-    pub(super) fn plain(&self) -> Result<&'a str, String> {
+    pub(crate) fn plain(&self) -> Result<&'a str, String> {
         match self.string()? {
             text if refers_to_a_variable(text) => Err(NO_VARIABLES.to_owned()),
             text => Ok(text),
         }
     }
 
-    pub(super) fn string(&self) -> Result<&'a str, String> {
+    pub(crate) fn string(&self) -> Result<&'a str, String> {
         match self.value {
             DeValue::String(text) => Ok(text),
             _ => Err(self.wrong_type("a string in quotes")),
@@ -254,7 +254,7 @@ impl<'a> Value<'a> {
     }
 
     /// A string with something in it, which can be printed on one line.
-    pub(super) fn name(&self, max_bytes: usize) -> Result<String, String> {
+    pub(crate) fn name(&self, max_bytes: usize) -> Result<String, String> {
         match self.string()? {
             "" => Err("is empty".to_owned()),
             name if name.len() > max_bytes => Err(format!("is longer than {max_bytes} bytes")),
@@ -265,7 +265,7 @@ impl<'a> Value<'a> {
     }
 
     /// A path; a relative one begins where the file is.
-    pub(super) fn path(&self) -> Result<PathBuf, String> {
+    pub(crate) fn path(&self) -> Result<PathBuf, String> {
         match self.string()? {
             "" => Err("is empty; give the path of a file".to_owned()),
             path if refers_to_a_variable(path) => Err(NO_VARIABLES.to_owned()),
@@ -273,14 +273,14 @@ impl<'a> Value<'a> {
         }
     }
 
-    pub(super) fn boolean(&self) -> Result<bool, String> {
+    pub(crate) fn boolean(&self) -> Result<bool, String> {
         match self.value {
             DeValue::Boolean(value) => Ok(*value),
             _ => Err(self.wrong_type("true or false")),
         }
     }
 
-    pub(super) fn integer(&self, range: RangeInclusive<u64>) -> Result<u64, String> {
+    pub(crate) fn integer(&self, range: RangeInclusive<u64>) -> Result<u64, String> {
         let DeValue::Integer(digits) = self.value else { return Err(self.wrong_type("a whole number")) };
         let number = u64::from_str_radix(digits.as_str(), digits.radix()).ok();
         number.filter(|number| range.contains(number)).ok_or_else(|| match *range.end() {
@@ -289,23 +289,23 @@ impl<'a> Value<'a> {
         })
     }
 
-    pub(super) fn is_integer(&self) -> bool {
+    pub(crate) fn is_integer(&self) -> bool {
         matches!(self.value, DeValue::Integer(_))
     }
 
-    pub(super) fn table(&self, name: &str) -> Result<Table<'a>, String> {
+    pub(crate) fn table(&self, name: &str) -> Result<Table<'a>, String> {
         match self.value {
             DeValue::Table(entries) => Ok(Table::new(self.document, entries, name.to_owned(), self.at)),
             _ => Err(self.wrong_type("a table")),
         }
     }
 
-    pub(super) fn is_table(&self) -> bool {
+    pub(crate) fn is_table(&self) -> bool {
         matches!(self.value, DeValue::Table(_))
     }
 
     /// The items of an array, each on its own line; of anything else, that itself.
-    pub(super) fn items(&self) -> Vec<Value<'a>> {
+    pub(crate) fn items(&self) -> Vec<Value<'a>> {
         let item =
             |value: &'a DeValue<'a>, at| Value { document: self.document, value, key: self.key.clone(), at };
         match self.value {
@@ -317,12 +317,12 @@ impl<'a> Value<'a> {
     }
 
     /// What `read` makes of each item; failures are reported.
-    pub(super) fn each<T>(&self, read: impl Fn(&Value<'a>) -> Result<T, String>) -> Vec<T> {
+    pub(crate) fn each<T>(&self, read: impl Fn(&Value<'a>) -> Result<T, String>) -> Vec<T> {
         self.items().iter().filter_map(|item| read(item).map_err(|what| item.fault(what)).ok()).collect()
     }
 
     /// The entries of a table whose keys are the user's own.
-    pub(super) fn entries(&self) -> Result<Vec<(&'a str, Value<'a>)>, String> {
+    pub(crate) fn entries(&self) -> Result<Vec<(&'a str, Value<'a>)>, String> {
         let DeValue::Table(entries) = self.value else { return Err(self.wrong_type("a table")) };
         let entry = |(key, value): (&'a Spanned<_>, &'a Spanned<_>)| self.entry(key, value);
         Ok(entries.iter().map(entry).collect())

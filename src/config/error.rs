@@ -5,23 +5,23 @@ use std::fmt;
 /// Where a setting comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
-pub struct Origin {
+pub(crate) struct Origin {
     /// The file, if it is in one.
-    pub file: Option<String>,
+    pub(crate) file: Option<String>,
     /// The line, from 1, if it is on one.
-    pub line: Option<usize>,
+    pub(crate) line: Option<usize>,
     /// The key with its table, the option or the variable; empty if it is none of these.
-    pub key: String,
+    pub(crate) key: String,
 }
 
 /// One problem: where it is, what is wrong, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
-pub struct Problem {
+pub(crate) struct Problem {
     /// Where.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// What is wrong, and what to do.
-    pub what: String,
+    pub(crate) what: String,
 }
 
 /// All the problems of a configuration, by file and line; never none. Its `Display` is one line for each.
@@ -30,33 +30,28 @@ pub struct ConfigErrors(Vec<Problem>);
 
 impl Origin {
     /// An option or a variable.
-    pub(super) fn of(key: &str) -> Origin {
+    pub(crate) fn of(key: &str) -> Origin {
         Origin { key: key.to_owned(), ..Origin::default() }
     }
 
     /// A whole file.
-    pub(super) fn file(file: &str) -> Origin {
+    pub(crate) fn file(file: &str) -> Origin {
         Origin { file: Some(file.to_owned()), ..Origin::default() }
     }
 
     /// What is wrong with it.
-    pub(super) fn problem(&self, what: impl Into<String>) -> Problem {
+    pub(crate) fn problem(&self, what: impl Into<String>) -> Problem {
         Problem { origin: self.clone(), what: what.into() }
     }
 }
 
 impl ConfigErrors {
     /// Of one problem or more. The same one is told once.
-    pub(super) fn new(mut problems: Vec<Problem>) -> ConfigErrors {
+    pub(crate) fn new(mut problems: Vec<Problem>) -> ConfigErrors {
         debug_assert!(!problems.is_empty());
         problems.sort();
         problems.dedup();
         ConfigErrors(problems)
-    }
-
-    /// The problems.
-    pub fn problems(&self) -> &[Problem] {
-        &self.0
     }
 }
 

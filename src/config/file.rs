@@ -46,37 +46,37 @@ const TOP_KEYS: &[&str] = &[
 
 /// What a file says. `None` is what it does not speak of.
 #[derive(Default)]
-pub(super) struct FileSettings {
-    pub(super) listen: Option<(SocketAddr, Origin)>,
-    pub(super) admin: Option<(Option<SocketAddr>, Origin)>,
-    pub(super) admin_token: Option<Secret>,
-    pub(super) trusted_proxies: Vec<Network>,
-    pub(super) cors: Option<Cors>,
-    pub(super) open: bool,
-    pub(super) hosts: Vec<String>,
-    pub(super) relay_all: bool,
-    pub(super) workers: Option<usize>,
-    pub(super) tls: Option<ServerTls>,
-    pub(super) upstream_ca: Vec<PathBuf>,
-    pub(super) playground: Option<bool>,
-    pub(super) access_log: Option<AccessLog>,
-    pub(super) heartbeat: Option<Duration>,
-    pub(super) drain_timeout: Option<Duration>,
-    pub(super) drain_delay: Option<Duration>,
-    pub(super) timeouts: Timeouts,
-    pub(super) limits: Limits,
-    pub(super) streams: Streams,
-    pub(super) data_dir: Option<PathBuf>,
+pub(crate) struct FileSettings {
+    pub(crate) listen: Option<(SocketAddr, Origin)>,
+    pub(crate) admin: Option<(Option<SocketAddr>, Origin)>,
+    pub(crate) admin_token: Option<Secret>,
+    pub(crate) trusted_proxies: Vec<Network>,
+    pub(crate) cors: Option<Cors>,
+    pub(crate) open: bool,
+    pub(crate) hosts: Vec<String>,
+    pub(crate) relay_all: bool,
+    pub(crate) workers: Option<usize>,
+    pub(crate) tls: Option<ServerTls>,
+    pub(crate) upstream_ca: Vec<PathBuf>,
+    pub(crate) playground: Option<bool>,
+    pub(crate) access_log: Option<AccessLog>,
+    pub(crate) heartbeat: Option<Duration>,
+    pub(crate) drain_timeout: Option<Duration>,
+    pub(crate) drain_delay: Option<Duration>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) limits: Limits,
+    pub(crate) streams: Streams,
+    pub(crate) data_dir: Option<PathBuf>,
     /// Each with where its URL stands.
-    pub(super) upstreams: Vec<(Upstream, Origin)>,
-    pub(super) routes: Vec<Route>,
-    pub(super) keys: Vec<ClientKey>,
+    pub(crate) upstreams: Vec<(Upstream, Origin)>,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) keys: Vec<ClientKey>,
     /// How many upstreams and routes were passed over, because the command line or the environment names others.
-    pub(super) replaced: (usize, usize),
+    pub(crate) replaced: (usize, usize),
 }
 
 /// Reads the text of the file at `path`. With `upstreams_replaced`, its upstreams and routes are passed over.
-pub(super) fn read(
+pub(crate) fn read(
     path: &Path,
     text: &str,
     upstreams_replaced: bool,
@@ -189,7 +189,7 @@ fn read_upstreams(upstreams: &[Table<'_>], routes: &[Table<'_>], settings: &mut 
 }
 
 /// Where a key belongs that stands outside of all tables.
-pub(super) fn outside(key: &str) -> Option<String> {
+pub(crate) fn outside(key: &str) -> Option<String> {
     let known = TOP_KEYS.contains(&key);
     known.then(|| "it belongs at the top of the file, above the first line in brackets".to_owned())
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 const FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The whole of a text.
-pub(super) fn read_text(path: &Path) -> Result<String, String> {
+pub(crate) fn read_text(path: &Path) -> Result<String, String> {
     let mut text = String::new();
     let file = open(path)?;
     let read =
@@ -20,12 +20,12 @@ pub(super) fn read_text(path: &Path) -> Result<String, String> {
 }
 
 /// Whether a file can be read when it is wanted.
-pub(super) fn check_readable(path: &Path) -> Result<(), String> {
+pub(crate) fn check_readable(path: &Path) -> Result<(), String> {
     open(path)?.read(&mut [0]).map(drop).map_err(|error| describe(path, &error))
 }
 
 /// Whether there is a directory for a file that is going to be written.
-pub(super) fn check_parent(path: &Path) -> Result<(), String> {
+pub(crate) fn check_parent(path: &Path) -> Result<(), String> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match parent.is_dir() {
         true => Ok(()),

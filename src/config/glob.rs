@@ -7,11 +7,11 @@ use crate::openai::MAX_MODEL_BYTES;
 
 /// A pattern in which each `*` stands for any text, even none; all else stands for itself, and case matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Glob(String);
+pub(crate) struct Glob(String);
 
 impl Glob {
     /// Every text is a pattern.
-    pub fn new(pattern: impl Into<String>) -> Glob {
+    pub(crate) fn new(pattern: impl Into<String>) -> Glob {
         Glob(pattern.into())
     }
 
@@ -19,7 +19,7 @@ impl Glob {
     ///
     /// # Errors
     /// If it is a regular expression, which would match nothing here.
-    pub(super) fn parse(pattern: String) -> Result<Glob, String> {
+    pub(crate) fn parse(pattern: String) -> Result<Glob, String> {
         if !is_regex(&pattern) {
             return Ok(Glob(pattern));
         }
@@ -35,18 +35,13 @@ impl Glob {
     }
 
     /// Whether every text matches.
-    pub fn is_any(&self) -> bool {
+    pub(crate) fn is_any(&self) -> bool {
         !self.0.is_empty() && self.0.bytes().all(|byte| byte == b'*')
-    }
-
-    /// The pattern as it was written.
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 
     /// Whether `text` matches. Taking the first place at which each piece between two stars is found leaves the most room for
     /// the pieces after it, so no place is ever tried twice: the time is linear in both.
-    pub fn matches(&self, text: &str) -> bool {
+    pub(crate) fn matches(&self, text: &str) -> bool {
         if self.0 == "*" {
             return true;
         }
@@ -73,14 +68,14 @@ impl fmt::Display for Glob {
 }
 
 /// Whether a pattern is meant as a regular expression. `gpt-4.*` may be either, and is taken as a pattern.
-pub(super) fn is_regex(pattern: &str) -> bool {
+pub(crate) fn is_regex(pattern: &str) -> bool {
     pattern.contains(['^', '$', '(', ')', '|', '[', ']', '{', '}', '?', '\\'])
         || pattern.contains(".+")
         || pattern.starts_with(".*")
 }
 
 /// Patterns of models; where there are none, `empty` says what that means and what to do.
-pub(super) fn models(value: &Value<'_>, empty: &str) -> Result<Vec<Glob>, String> {
+pub(crate) fn models(value: &Value<'_>, empty: &str) -> Result<Vec<Glob>, String> {
     match value.items().is_empty() {
         true => Err(empty.to_owned()),
         false => Ok(value.each(|item| item.name(MAX_MODEL_BYTES).and_then(Glob::parse))),

@@ -6,7 +6,7 @@ use super::document::Value;
 const HOST_MAX_BYTES: usize = 255;
 
 /// From an item of `hosts`: a name, `*.` and a name for all below it, an IP address, or `*`. In lower case.
-pub(super) fn host(value: &Value<'_>) -> Result<String, String> {
+pub(crate) fn host(value: &Value<'_>) -> Result<String, String> {
     let text = value.name(HOST_MAX_BYTES)?;
     if let Some((_, rest)) = text.split_once("://") {
         let host = rest.split(['/', '?', '#']).next().unwrap_or_default();

@@ -18,15 +18,15 @@ const HOW: &str = "64 hexadecimal digits, as printf %s \"$KEY\" | sha256sum prin
 
 /// A client that may come in.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ClientKey {
+pub(crate) struct ClientKey {
     /// What it is called in logs. May belong to several keys, so that one can take the place of another.
-    pub name: String,
+    pub(crate) name: String,
     /// The SHA-256 of its key.
-    pub sha256: [u8; 32],
+    pub(crate) sha256: [u8; 32],
     /// The models that it may ask; empty is all.
-    pub models: Vec<Glob>,
+    pub(crate) models: Vec<Glob>,
     /// How much it may ask. Keys of one name have it together.
-    pub quota: Quota,
+    pub(crate) quota: Quota,
 }
 
 impl fmt::Debug for ClientKey {
@@ -36,7 +36,7 @@ impl fmt::Debug for ClientKey {
 }
 
 /// The keys of all `[[key]]`; what cannot be read is given to `report`.
-pub(super) fn read(tables: &[Table<'_>], report: impl Fn(Problem)) -> Vec<ClientKey> {
+pub(crate) fn read(tables: &[Table<'_>], report: impl Fn(Problem)) -> Vec<ClientKey> {
     let mut keys: Vec<ClientKey> = Vec::new();
     for table in tables {
         for (key, origin) in read_one(table, &report) {
@@ -64,7 +64,7 @@ pub(super) fn read(tables: &[Table<'_>], report: impl Fn(Problem)) -> Vec<Client
 }
 
 /// Bytes that the streams of each key may hold, by its name, where that is said.
-pub(super) fn quotas(keys: &[ClientKey]) -> HashMap<String, u64> {
+pub(crate) fn quotas(keys: &[ClientKey]) -> HashMap<String, u64> {
     keys.iter().filter_map(|key| Some((key.name.clone(), key.quota.stream_bytes?))).collect()
 }
 

@@ -47,7 +47,7 @@ impl Default for Limits {
 
 impl Limits {
     /// These, but for what `[limits]` says.
-    pub(super) fn read(mut self, table: &Table<'_>) -> Limits {
+    pub(crate) fn read(mut self, table: &Table<'_>) -> Limits {
         table.set(
             "max_connections",
             |value| value.integer(1..=CONNECTIONS_MAX).map(|n| n as usize),

@@ -30,11 +30,11 @@ pub fn load(args: &ServeArgs, env: Env<'_>) -> Result<Config, ConfigErrors> {
 }
 
 /// Likewise, but there must be a file; what it amounts to, on one line.
-pub fn check(args: &ServeArgs, env: Env<'_>) -> Result<(Config, String), ConfigErrors> {
+pub(crate) fn check(args: &ServeArgs, env: Env<'_>) -> Result<(Config, String), ConfigErrors> {
     check_in(Path::new(""), args, env)
 }
 
-pub(super) fn check_in(
+pub(crate) fn check_in(
     directory: &Path,
     args: &ServeArgs,
     env: Env<'_>,
@@ -52,7 +52,7 @@ pub(super) fn check_in(
 }
 
 /// The configuration, and the name of its file if it has one. `directory` is where the default file is looked for.
-pub(super) fn load_in(
+pub(crate) fn load_in(
     directory: &Path,
     args: &ServeArgs,
     env: Env<'_>,

@@ -58,103 +58,103 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use address::{parse_address, parse_address_or_off};
-pub use alias::Alias;
-pub use balance::{Balance, Member};
-pub use breaker::{Breaker, Breaking};
-pub use concurrency::Concurrency;
-pub use cors::Cors;
-pub use error::{ConfigErrors, Origin, Problem};
+pub(crate) use balance::{Balance, Member};
+pub use breaker::Breaker;
+pub(crate) use breaker::Breaking;
+pub(crate) use concurrency::Concurrency;
+pub(crate) use cors::Cors;
 pub(crate) use file::WORKERS_MAX;
-pub use glob::Glob;
-pub use keys::ClientKey;
+pub(crate) use glob::Glob;
+pub(crate) use keys::ClientKey;
 pub use limits::Limits;
-pub use load::{check, load};
+pub(crate) use load::check;
+pub use load::load;
 pub(crate) use nearest::did_you_mean;
-pub use network::Network;
-pub use probe::Probe;
-pub use quota::Quota;
-pub use reload::{describe_unreloadable, keep_unreloadable};
-pub use retry::{HedgeAfter, Retry};
-pub use route::Route;
-pub use secret::{NotASecret, Secret};
-pub use streams::{Compress, Streams};
+pub(crate) use network::Network;
+pub(crate) use probe::Probe;
+pub(crate) use quota::Quota;
+pub(crate) use reload::{describe_unreloadable, keep_unreloadable};
+pub(crate) use retry::{HedgeAfter, Retry};
+pub(crate) use route::Route;
+pub(crate) use secret::Secret;
+pub(crate) use streams::{Compress, Streams};
 pub use timeouts::Timeouts;
 pub(crate) use units::parse_duration;
-pub use upstream::Upstream;
-pub use url::{NotAUrl, UpstreamUrl};
+pub(crate) use upstream::Upstream;
+pub(crate) use url::{NotAUrl, UpstreamUrl};
 
 /// The environment: a variable's value by its name. A variable that is set to nothing counts as not set.
-pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Everything that was set, resolved and checked.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where clients are served.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// Where metrics and health are served, if at all.
-    pub admin: Option<SocketAddr>,
+    pub(crate) admin: Option<SocketAddr>,
     /// Nobody has said where: another port will do.
-    pub admin_by_default: bool,
+    pub(crate) admin_by_default: bool,
     /// What opens the metrics there, if not everyone may see them.
-    pub admin_token: Option<Secret>,
+    pub(crate) admin_token: Option<Secret>,
     /// Anyone who can connect may use it, although it listens beyond loopback.
-    pub open: bool,
+    pub(crate) open: bool,
     /// Names that this server is reached by; where there are no keys, no others are served beside loopback's.
-    pub hosts: Vec<String>,
+    pub(crate) hosts: Vec<String>,
     /// Relay every path, not only those below `/v1/`.
-    pub relay_all: bool,
+    pub(crate) relay_all: bool,
     /// Worker threads; 0 stands for one per core.
-    pub workers: usize,
+    pub(crate) workers: usize,
     /// What TLS is served with, if it is.
-    pub tls: Option<ServerTls>,
+    pub(crate) tls: Option<ServerTls>,
     /// Certificate authorities that upstreams may use, beside the system's.
-    pub upstream_ca: Vec<PathBuf>,
+    pub(crate) upstream_ca: Vec<PathBuf>,
     /// Whether `GET /` shows the playground.
-    pub playground: bool,
+    pub(crate) playground: bool,
     /// Where a line for each request goes.
-    pub access_log: AccessLog,
+    pub(crate) access_log: AccessLog,
     /// The upstreams. Empty only if `simulator`.
-    pub upstreams: Vec<Upstream>,
+    pub(crate) upstreams: Vec<Upstream>,
     /// The routes, in the order in which they are tried. Empty only if `simulator`.
-    pub routes: Vec<Route>,
+    pub(crate) routes: Vec<Route>,
     /// Who may come in. Empty: everyone.
-    pub keys: Vec<ClientKey>,
+    pub(crate) keys: Vec<ClientKey>,
     /// Proxies before this one, whose word for a client's address is believed.
-    pub trusted_proxies: Vec<Network>,
+    pub(crate) trusted_proxies: Vec<Network>,
     /// Which pages of other origins may read the answers, if any.
-    pub cors: Option<Cors>,
+    pub(crate) cors: Option<Cors>,
     /// Timeouts, where a route has no others.
-    pub timeouts: Timeouts,
+    pub(crate) timeouts: Timeouts,
     /// Limits on what is held and accepted.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
     /// Durable streams.
-    pub streams: Streams,
+    pub(crate) streams: Streams,
     /// Where they are kept; `None` is in memory.
-    pub data_dir: Option<PathBuf>,
+    pub(crate) data_dir: Option<PathBuf>,
     /// How long a stream may be silent towards the client before a heartbeat is sent; 0 turns them off.
-    pub heartbeat: Duration,
+    pub(crate) heartbeat: Duration,
     /// How long new connections are still served once the process was told to stop; load balancers notice meanwhile.
-    pub drain_delay: Duration,
+    pub(crate) drain_delay: Duration,
     /// How long requests in flight may take to finish once the process was told to stop.
-    pub drain_timeout: Duration,
+    pub(crate) drain_timeout: Duration,
     /// Nothing is configured: the built-in simulator answers.
-    pub simulator: bool,
+    pub(crate) simulator: bool,
     /// What a user should be told at the start although it is no error, a sentence each.
-    pub notices: Vec<String>,
+    pub(crate) notices: Vec<String>,
 }
 
 /// The files that TLS is served with, both PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerTls {
+pub(crate) struct ServerTls {
     /// The certificate, and those that lead up to its authority.
-    pub cert: PathBuf,
+    pub(crate) cert: PathBuf,
     /// Its private key.
-    pub key: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 /// Where the access log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AccessLog {
+pub(crate) enum AccessLog {
     /// Nowhere.
     Off,
     /// To the standard output.
@@ -168,18 +168,18 @@ pub enum AccessLog {
 impl Config {
     /// The first route that takes a request, by its index, and the model's other name if the route gives it one. A request
     /// that names no model is taken only by routes that take any.
-    pub fn route(&self, model: Option<&str>, path: &str) -> Option<(usize, Option<Cow<'_, str>>)> {
+    pub(crate) fn route(&self, model: Option<&str>, path: &str) -> Option<(usize, Option<Cow<'_, str>>)> {
         self.routes.iter().enumerate().find_map(|(index, route)| Some((index, route.take(model, path)?)))
     }
 
     /// Whether the path of a relayed request decides what it may do: where it goes, whose right it needs, which limit it meets.
-    pub fn decides_by_path(&self) -> bool {
+    pub(crate) fn decides_by_path(&self) -> bool {
         let is_limited = |route: &Route| !route.paths.is_empty() || !route.quota.is_unlimited();
         !self.keys.is_empty() || self.routes.iter().any(is_limited) || self.limits_tokens()
     }
 
     /// Whether the model of a request decides where it goes.
-    pub fn decides_by_model(&self) -> bool {
+    pub(crate) fn decides_by_model(&self) -> bool {
         match &self.routes[..] {
             [] => false,
             // A fallback may be to another model.
@@ -189,18 +189,18 @@ impl Config {
     }
 
     /// Whether it matters that a request asks for a stream: for an early heartbeat, or for the form of a fixed answer.
-    pub fn decides_by_stream(&self) -> bool {
+    pub(crate) fn decides_by_stream(&self) -> bool {
         self.routes.iter().any(|route| route.early_heartbeat.is_some() || route.degraded.is_some())
     }
 
     /// Whether a route or an upstream limits or counts the tokens that a request asks for.
-    pub fn limits_tokens(&self) -> bool {
+    pub(crate) fn limits_tokens(&self) -> bool {
         let routes = self.routes.iter().map(|route| &route.quota);
         routes.chain(self.upstreams.iter().map(|upstream| &upstream.quota)).any(Quota::limits_tokens)
     }
 
     /// Makes the simulator that listens at `address` the only upstream.
-    pub fn lead_to_simulator(&mut self, address: SocketAddr) {
+    pub(crate) fn lead_to_simulator(&mut self, address: SocketAddr) {
         let url = UpstreamUrl::of_address(address);
         self.upstreams = vec![Upstream::new("simulator".to_owned(), url)];
         self.routes = vec![Route::everything(1, &self.timeouts, self.limits.max_body)];

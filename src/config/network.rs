@@ -6,14 +6,14 @@ use super::document::Value;
 
 /// The addresses that begin with the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
+pub(crate) struct Network {
     address: IpAddr,
     prefix: u32,
 }
 
 impl Network {
     /// Whether `address` is one of them. An IPv4 address counts as such, though a dual-stack socket calls it an IPv6 one.
-    pub fn contains(&self, address: IpAddr) -> bool {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
                 shared(u128::from(ours.to_bits()) << 96, u128::from(theirs.to_bits()) << 96) >= self.prefix
@@ -59,7 +59,7 @@ impl Network {
 }
 
 /// From an item of the list.
-pub(super) fn network(value: &Value<'_>) -> Result<Network, String> {
+pub(crate) fn network(value: &Value<'_>) -> Result<Network, String> {
     Network::parse(value.string()?)
 }
 

@@ -13,18 +13,18 @@ const PATH_MAX_BYTES: usize = 1024;
 
 /// An upstream's active probes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// What is asked for: a path from the upstream's root, whatever its URL says.
-    pub path: String,
+    pub(crate) path: String,
     /// How often.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
     /// How long an answer may take.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 impl Probe {
     /// From an upstream's `probe`.
-    pub(super) fn read(table: &Table<'_>) -> Option<Probe> {
+    pub(crate) fn read(table: &Table<'_>) -> Option<Probe> {
         let path = table.require("path", "say what is asked for, as in { path = \"/health\" }", path);
         let mut probe = Probe {
             path: path.clone().unwrap_or_default(),

@@ -20,19 +20,19 @@ const ASSUMED_TOKENS: u64 = 1024;
 
 /// The limits of one key, route or upstream; `None` is no limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quota {
+pub(crate) struct Quota {
     /// Requests in a minute. As many may come at once.
-    pub requests_per_minute: Option<u64>,
+    pub(crate) requests_per_minute: Option<u64>,
     /// Tokens in a minute, of prompts and answers together. As many may come at once.
-    pub tokens_per_minute: Option<u64>,
+    pub(crate) tokens_per_minute: Option<u64>,
     /// Requests whose answer has not ended, streams or not.
-    pub streams: Option<u64>,
+    pub(crate) streams: Option<u64>,
     /// Tokens that a request may ask for.
-    pub max_tokens: Option<u64>,
+    pub(crate) max_tokens: Option<u64>,
     /// Bytes that durable streams of a key may hold.
-    pub stream_bytes: Option<u64>,
+    pub(crate) stream_bytes: Option<u64>,
     /// Tokens of an answer whose request names no most, as far as they have to be guessed.
-    pub assumed_tokens: u64,
+    pub(crate) assumed_tokens: u64,
 }
 
 impl Default for Quota {
@@ -50,7 +50,7 @@ impl Default for Quota {
 
 impl Quota {
     /// The `limits` of `table`, whose keys are called `name` with it.
-    pub(super) fn read(table: &Table<'_>, name: &str) -> Quota {
+    pub(crate) fn read(table: &Table<'_>, name: &str) -> Quota {
         let mut quota = Quota::default();
         let Some(limits) = table.table("limits", name) else { return quota };
         let number = |key, max| {
@@ -77,12 +77,12 @@ impl Quota {
     }
 
     /// Whether it matters how many tokens a request asks for.
-    pub fn limits_tokens(&self) -> bool {
+    pub(crate) fn limits_tokens(&self) -> bool {
         self.max_tokens.is_some() || self.tokens_per_minute.is_some()
     }
 
     /// Whether no request is limited; what streams may hold is not the requests' business.
-    pub fn is_unlimited(&self) -> bool {
+    pub(crate) fn is_unlimited(&self) -> bool {
         let Quota {
             requests_per_minute,
             tokens_per_minute,

@@ -3,7 +3,7 @@
 use super::Config;
 
 /// The settings that differ and take effect at the next start alone, because sockets, threads and files were made by them.
-pub fn describe_unreloadable(old: &Config, new: &Config) -> Vec<String> {
+pub(crate) fn describe_unreloadable(old: &Config, new: &Config) -> Vec<String> {
     let mut settings = Vec::new();
     let mut compare = |differs: bool, what: String| {
         if differs {
@@ -23,7 +23,7 @@ pub fn describe_unreloadable(old: &Config, new: &Config) -> Vec<String> {
 
 /// Puts back into `new` what the process goes on with, so that the settings in force never tell of a listener that is not
 /// there. What protects a listener that stays cannot be taken away from it: that is refused.
-pub fn keep_unreloadable(old: &Config, new: &mut Config) -> Result<(), String> {
+pub(crate) fn keep_unreloadable(old: &Config, new: &mut Config) -> Result<(), String> {
     let is_reachable = !old.listen.ip().is_loopback();
     if is_reachable && new.keys.is_empty() && !new.open {
         return Err(format!(

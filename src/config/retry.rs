@@ -19,7 +19,7 @@ const MAX_BODY_BYTES: u64 = 16 << 20;
 
 /// When a second upstream is asked beside the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HedgeAfter {
+pub(crate) enum HedgeAfter {
     /// After so many milliseconds.
     Millis(u32),
     /// After the time in which 95 of 100 of the route's answers have begun.
@@ -28,7 +28,7 @@ pub enum HedgeAfter {
 
 impl HedgeAfter {
     /// From a route's `hedge`.
-    pub(super) fn read(table: &Table<'_>) -> Option<HedgeAfter> {
+    pub(crate) fn read(table: &Table<'_>) -> Option<HedgeAfter> {
         let after =
             table.require("after", "say when, as in { after = \"800ms\" } or { after = \"p95\" }", |value| {
                 if value.string() == Ok("p95") {
@@ -46,34 +46,34 @@ impl HedgeAfter {
 
 /// When and how a request is sent again. It never is once a byte of an answer is committed to the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retry {
+pub(crate) struct Retry {
     /// The most upstreams asked for one request, the first included.
-    pub attempts: u32,
+    pub(crate) attempts: u32,
     /// The answers that are not passed on while another attempt is left.
-    pub on: Vec<u16>,
+    pub(crate) on: Vec<u16>,
     /// A request that an upstream may have acted upon without an answer (it closed, or fell silent) is sent again, too, whatever
     /// its method. Without it only those are whose repetition is harmless (RFC 9110, 9.2.2).
-    pub repeat: bool,
+    pub(crate) repeat: bool,
     /// An upstream that has failed is asked again if there is no other.
-    pub same: bool,
+    pub(crate) same: bool,
     /// The mean of the first wait is half of this; each next one is twice as long.
-    pub backoff: Duration,
+    pub(crate) backoff: Duration,
     /// The longest wait, an upstream's own `Retry-After` included.
-    pub max_backoff: Duration,
+    pub(crate) max_backoff: Duration,
     /// The share of a route's requests, in percent, that may be sent again.
-    pub budget: u32,
+    pub(crate) budget: u32,
     /// Bytes of a request's body that are kept until its answer begins, so that it can be sent again.
-    pub max_body: u64,
+    pub(crate) max_body: u64,
 }
 
 impl Retry {
     /// For a route that says nothing: what has certainly not been acted upon goes to another upstream, once each.
-    pub(super) fn failover() -> Retry {
+    pub(crate) fn failover() -> Retry {
         Retry { on: Vec::new(), same: false, ..Retry::asked_for() }
     }
 
     /// Likewise, but an answer that says "not now" is no answer to pass on: for a route that has something to fall back to.
-    pub(super) fn failover_on_statuses() -> Retry {
+    pub(crate) fn failover_on_statuses() -> Retry {
         Retry { on: STATUSES.to_vec(), ..Retry::failover() }
     }
 
@@ -92,7 +92,7 @@ impl Retry {
     }
 
     /// From a route's `retry`, in a process that may hold `memory` bytes for all requests.
-    pub(super) fn read(table: &Table<'_>, memory: u64) -> Retry {
+    pub(crate) fn read(table: &Table<'_>, memory: u64) -> Retry {
         let mut retry = Retry::asked_for();
         let millis = |value: &Value<'_>| value.integer(1..=BACKOFF_MAX_MS).map(Duration::from_millis);
         table.set("attempts", |value| Ok(value.integer(1..=ATTEMPTS_MAX)? as u32), &mut retry.attempts);

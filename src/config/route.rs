@@ -38,60 +38,60 @@ const READ_ON: Duration = Duration::from_secs(60);
 
 /// Requests that are alike in where they may go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub(crate) struct Route {
     /// What it is called in metrics and logs.
-    pub name: String,
+    pub(crate) name: String,
     /// The models that it takes.
-    pub models: Vec<Glob>,
+    pub(crate) models: Vec<Glob>,
     /// Models that it takes by another name, in the order in which they are tried.
-    pub aliases: Vec<Alias>,
+    pub(crate) aliases: Vec<Alias>,
     /// The paths that it takes; empty takes every one.
-    pub paths: Vec<Glob>,
+    pub(crate) paths: Vec<Glob>,
     /// Where it leads, the lowest numbers of priority first. The weights' sum is never 0.
-    pub upstreams: Vec<Member>,
+    pub(crate) upstreams: Vec<Member>,
     /// Who of them is asked.
-    pub balance: Balance,
+    pub(crate) balance: Balance,
     /// How long a stream may be waited for before its head and a heartbeat are sent without it.
-    pub early_heartbeat: Option<Duration>,
+    pub(crate) early_heartbeat: Option<Duration>,
     /// Its own heartbeat, if it has one.
-    pub heartbeat: Option<Duration>,
+    pub(crate) heartbeat: Option<Duration>,
     /// Its timeouts: its own, and for the rest those of all.
-    pub timeouts: Timeouts,
+    pub(crate) timeouts: Timeouts,
     /// Bytes of a request's body.
-    pub max_body: u64,
+    pub(crate) max_body: u64,
     /// When a request is sent again.
-    pub retry: Retry,
+    pub(crate) retry: Retry,
     /// A stream is not passed on before it says something; until then it can fail over.
-    pub first_content: bool,
+    pub(crate) first_content: bool,
     /// When a second upstream is asked beside the first.
-    pub hedge: Option<HedgeAfter>,
+    pub(crate) hedge: Option<HedgeAfter>,
     /// How long an upstream is read on after the client has left, so that its usage is known; `None` cancels it at once.
-    pub read_on: Option<Duration>,
+    pub(crate) read_on: Option<Duration>,
     /// Streamed answers become durable streams.
-    pub durable: bool,
+    pub(crate) durable: bool,
     /// Where a request goes when none of the upstreams answers it: another route's name, or else a model's.
-    pub fallback: Option<String>,
+    pub(crate) fallback: Option<String>,
     /// The text of the answer when nobody else has one.
-    pub degraded: Option<String>,
+    pub(crate) degraded: Option<String>,
     /// How much may be asked of it.
-    pub quota: Quota,
+    pub(crate) quota: Quota,
 }
 
 /// The upstreams' names.
 #[derive(Clone, Copy)]
-pub(super) struct Names<'a> {
-    pub(super) names: &'a [String],
+pub(crate) struct Names<'a> {
+    pub(crate) names: &'a [String],
     /// None is missing because something else is wrong with it: only then is an unknown name a problem of its own.
-    pub(super) all: bool,
+    pub(crate) all: bool,
 }
 
 /// What a route may refer to.
-pub(super) struct Surroundings<'a> {
-    pub(super) upstreams: Names<'a>,
-    pub(super) timeouts: &'a Timeouts,
-    pub(super) max_body: u64,
-    pub(super) stream_memory: u64,
-    pub(super) before: &'a [Route],
+pub(crate) struct Surroundings<'a> {
+    pub(crate) upstreams: Names<'a>,
+    pub(crate) timeouts: &'a Timeouts,
+    pub(crate) max_body: u64,
+    pub(crate) stream_memory: u64,
+    pub(crate) before: &'a [Route],
 }
 
 impl Route {
@@ -120,7 +120,7 @@ impl Route {
     }
 
     /// Whether it takes a request; and if so, the name that the model must be given.
-    pub fn take(&self, model: Option<&str>, path: &str) -> Option<Option<Cow<'_, str>>> {
+    pub(crate) fn take(&self, model: Option<&str>, path: &str) -> Option<Option<Cow<'_, str>>> {
         if !self.paths.is_empty() && !self.paths.iter().any(|glob| glob.matches(path)) {
             return None;
         }
@@ -134,14 +134,14 @@ impl Route {
     }
 
     /// Whether a request has somewhere to go when one of its upstreams cannot be asked.
-    pub fn has_elsewhere(&self) -> bool {
+    pub(crate) fn has_elsewhere(&self) -> bool {
         self.fallback.is_some()
             || self.degraded.is_some()
             || self.upstreams.iter().filter(|member| member.weight > 0).count() > 1
     }
 
     /// Whether there is no request that it does not take.
-    pub fn takes_everything(&self) -> bool {
+    pub(crate) fn takes_everything(&self) -> bool {
         self.takes_any_model() && (self.paths.is_empty() || self.paths.iter().any(Glob::is_any))
     }
 
@@ -150,7 +150,7 @@ impl Route {
     }
 
     /// From its `[[route]]`; what cannot be read is reported.
-    pub(super) fn read(table: &Table<'_>, around: &Surroundings<'_>) -> Route {
+    pub(crate) fn read(table: &Table<'_>, around: &Surroundings<'_>) -> Route {
         let number = around.before.len() + 1;
         let mut route = Route::everything(around.upstreams.names.len(), around.timeouts, around.max_body);
         route.name = format!("route-{number}");
@@ -212,7 +212,7 @@ impl Route {
     }
 
     /// Reports a fallback that leads nowhere.
-    pub(super) fn check_fallback(&self, table: &Table<'_>, routes: &[Route]) {
+    pub(crate) fn check_fallback(&self, table: &Table<'_>, routes: &[Route]) {
         let Some(fallback) = &self.fallback else { return };
         let others = || routes.iter().filter(|route| route.name != self.name);
         if others().any(|route| route.name == *fallback || route.models.is_empty()) || self.models.is_empty()

@@ -11,12 +11,12 @@ const SECRET_MAX_BYTES: usize = 8 * 1024;
 
 /// An API key. It can be put into a header as it is (visible ASCII only), and neither `Debug` nor any error shows it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub(crate) struct Secret(String);
 
 /// Why a text is no secret. Says nothing of the text itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum NotASecret {
+pub(crate) enum NotASecret {
     /// There is nothing in it.
     Empty,
     /// It has a space, a line break, a control character or something beyond ASCII in it.
@@ -27,7 +27,7 @@ pub enum NotASecret {
 
 impl Secret {
     /// Takes `text` without the white space around it, which files end with.
-    pub fn new(text: &str) -> Result<Secret, NotASecret> {
+    pub(crate) fn new(text: &str) -> Result<Secret, NotASecret> {
         let text = text.trim();
         match text {
             "" => Err(NotASecret::Empty),
@@ -38,7 +38,7 @@ impl Secret {
     }
 
     /// The value, to be sent.
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -64,7 +64,7 @@ impl fmt::Display for NotASecret {
 impl std::error::Error for NotASecret {}
 
 /// What `env:NAME` or `file:PATH` leads to. Anything else may be a secret, so it is not repeated.
-pub(super) fn secret(value: &Value<'_>) -> Result<Secret, String> {
+pub(crate) fn secret(value: &Value<'_>) -> Result<Secret, String> {
     let text = value.string()?;
     if let Some(name) = text.strip_prefix("env:") {
         let found = (value.document().env)(name).filter(|found| !found.is_empty());

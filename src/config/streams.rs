@@ -18,26 +18,26 @@ const COUNT_MAX: u64 = 1_000_000_000;
 
 /// What `[streams]` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Streams {
+pub(crate) struct Streams {
     /// Bounds for all of them.
-    pub bounds: Bounds,
+    pub(crate) bounds: Bounds,
     /// When an append on disk counts as durable.
-    pub fsync: Fsync,
+    pub(crate) fsync: Fsync,
     /// What addresses are signed with that need no key.
-    pub sign_key: Option<Secret>,
+    pub(crate) sign_key: Option<Secret>,
     /// How long an answer is kept that nobody reads.
-    pub keep_answers: Duration,
+    pub(crate) keep_answers: Duration,
     /// How long a long-poll waits.
-    pub long_poll: Duration,
+    pub(crate) long_poll: Duration,
     /// What is compressed for clients that ask.
-    pub compress: Compress,
+    pub(crate) compress: Compress,
     /// The Redis that they are in, if they are not in this process alone.
-    pub redis: Option<Secret>,
+    pub(crate) redis: Option<Secret>,
 }
 
 /// What is compressed for clients that ask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compress {
+pub(crate) enum Compress {
     /// Nothing.
     Never,
     /// What is read at once.
@@ -63,7 +63,7 @@ impl Default for Streams {
 
 impl Streams {
     /// These, but for what `[streams]` says.
-    pub(super) fn read(mut self, table: &Table<'_>) -> Streams {
+    pub(crate) fn read(mut self, table: &Table<'_>) -> Streams {
         let count = |value: &Value<'_>| value.integer(0..=COUNT_MAX).map(|n| n as usize);
         let some = |value: &Value<'_>| value.integer(1..=COUNT_MAX).map(|n| n as usize);
         let append = |value: &Value<'_>| match size(1)(value)? {

@@ -11,10 +11,10 @@ use super::{AccessLog, Config, Glob, Member};
 use crate::cli::ServeArgs;
 
 /// A directory of its own, with a `sedge.toml` in it.
-pub(super) struct Place(PathBuf);
+pub(crate) struct Place(PathBuf);
 
 impl Place {
-    pub(super) fn new(text: &str) -> Place {
+    pub(crate) fn new(text: &str) -> Place {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("sedge-config-{}-{number}", std::process::id()));
@@ -24,22 +24,22 @@ impl Place {
         place
     }
 
-    pub(super) fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.join(name);
         std::fs::write(&path, text).unwrap();
         path
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    pub(super) fn load(&self, args: &ServeArgs, env: &[(&str, &str)]) -> Result<Config, String> {
+    pub(crate) fn load(&self, args: &ServeArgs, env: &[(&str, &str)]) -> Result<Config, String> {
         let loaded = load_in(&self.0, args, &|name| variable(env, name));
         loaded.map(|(config, _)| config).map_err(|errors| self.without_directory(&errors.to_string()))
     }
 
-    pub(super) fn check(&self, args: &ServeArgs) -> Result<String, String> {
+    pub(crate) fn check(&self, args: &ServeArgs) -> Result<String, String> {
         let plain = |text: String| self.without_directory(&text);
         check_in(&self.0, args, &|_| None)
             .map(|(_, summary)| plain(summary))
@@ -62,9 +62,9 @@ fn variable(env: &[(&str, &str)], name: &str) -> Option<OsString> {
 }
 
 /// An upstream, on four lines, for files whose problem is another one.
-pub(super) const UPSTREAM: &str = "[[upstream]]\nname = \"openai\"\nurl = \"https://api.openai.com/v1\"\n\n";
+pub(crate) const UPSTREAM: &str = "[[upstream]]\nname = \"openai\"\nurl = \"https://api.openai.com/v1\"\n\n";
 
-pub(super) fn loaded(text: &str) -> Config {
+pub(crate) fn loaded(text: &str) -> Config {
     Place::new(text).load(&ServeArgs::default(), &[]).unwrap_or_else(|errors| panic!("{errors}"))
 }
 

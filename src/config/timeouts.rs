@@ -54,14 +54,14 @@ const IDLE_WITHOUT_HEARTBEATS: Duration = Duration::from_secs(110);
 
 impl Timeouts {
     /// Takes the default for clients that get no heartbeats, if they get none.
-    pub(super) fn for_heartbeat(&mut self, heartbeat: Duration) {
+    pub(crate) fn for_heartbeat(&mut self, heartbeat: Duration) {
         if heartbeat.is_zero() && !self.idle_is_set {
             self.idle = IDLE_WITHOUT_HEARTBEATS;
         }
     }
 
     /// These, but for what `[timeouts]` says.
-    pub(super) fn read(mut self, table: &Table<'_>) -> Timeouts {
+    pub(crate) fn read(mut self, table: &Table<'_>) -> Timeouts {
         table.set("request_head", duration, &mut self.request_head);
         table.set("request_body", duration, &mut self.request_body);
         table.set("client_stall", duration, &mut self.client_stall);
@@ -70,7 +70,7 @@ impl Timeouts {
     }
 
     /// These, but for what a route's `timeouts` say.
-    pub(super) fn read_route(self, table: &Table<'_>) -> Timeouts {
+    pub(crate) fn read_route(self, table: &Table<'_>) -> Timeouts {
         for key in ["request_head", "request_body", "client_stall", "keep_alive"] {
             table.refuse(
                 key,

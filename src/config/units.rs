@@ -11,7 +11,7 @@ const DURATION_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 const SIZE_MAX_BYTES: u64 = i64::MAX as u64;
 
 /// A time: `"250ms"`, `"15s"`, `"5m"`, `"1h"`, or `"0"`.
-pub(super) fn duration(value: &Value<'_>) -> Result<Duration, String> {
+pub(crate) fn duration(value: &Value<'_>) -> Result<Duration, String> {
     if value.is_integer() {
         let number = value.integer(0..=u64::MAX)?;
         return match number {
@@ -23,7 +23,7 @@ pub(super) fn duration(value: &Value<'_>) -> Result<Duration, String> {
 }
 
 /// A size of `least` bytes at least: a number of bytes, or a text such as `"64KiB"`.
-pub(super) fn size(least: u64) -> impl Fn(&Value<'_>) -> Result<u64, String> {
+pub(crate) fn size(least: u64) -> impl Fn(&Value<'_>) -> Result<u64, String> {
     move |value| {
         if value.is_integer() {
             return value.integer(least..=SIZE_MAX_BYTES);

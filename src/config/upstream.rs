@@ -12,7 +12,7 @@ use super::units::duration;
 use super::url::UpstreamUrl;
 
 /// The longest name of an upstream, a route or a key: it is a label in metrics and a field in each line of the log.
-pub(super) const NAME_MAX_BYTES: usize = 64;
+pub(crate) const NAME_MAX_BYTES: usize = 64;
 
 /// Idle connections that a core keeps to an upstream, if nothing else is said.
 const MAX_IDLE: usize = 64;
@@ -26,27 +26,27 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A server that speaks OpenAI's protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     /// What it is called in routes, metrics and logs.
-    pub name: String,
+    pub(crate) name: String,
     /// Where it is.
-    pub url: UpstreamUrl,
+    pub(crate) url: UpstreamUrl,
     /// The key that it is asked with.
-    pub key: Option<Secret>,
+    pub(crate) key: Option<Secret>,
     /// Whether the key is only for requests that carry none; else it takes the place of the client's.
-    pub key_if_absent: bool,
+    pub(crate) key_if_absent: bool,
     /// Idle connections that each core keeps.
-    pub max_idle: usize,
+    pub(crate) max_idle: usize,
     /// How long it keeps them.
-    pub pool_idle_timeout: Duration,
+    pub(crate) pool_idle_timeout: Duration,
     /// How much it may be asked.
-    pub quota: Quota,
+    pub(crate) quota: Quota,
     /// When it is left alone.
-    pub breaker: Breaking,
+    pub(crate) breaker: Breaking,
     /// How many requests at a time it takes, if that is limited.
-    pub concurrency: Option<Concurrency>,
+    pub(crate) concurrency: Option<Concurrency>,
     /// How it is asked how it is, if it is.
-    pub probe: Option<Probe>,
+    pub(crate) probe: Option<Probe>,
 }
 
 impl Upstream {
@@ -69,7 +69,7 @@ impl Upstream {
     }
 
     /// One for each URL, named after its host.
-    pub(super) fn of_urls(urls: &[UpstreamUrl]) -> Vec<Upstream> {
+    pub(crate) fn of_urls(urls: &[UpstreamUrl]) -> Vec<Upstream> {
         let mut upstreams: Vec<Upstream> = Vec::new();
         for url in urls {
             let name = unused_name(&url.host, |name| upstreams.iter().any(|upstream| upstream.name == name));
@@ -79,7 +79,7 @@ impl Upstream {
     }
 
     /// From its `[[upstream]]`. What cannot be read is reported, and left as if it were not there.
-    pub(super) fn read(table: &Table<'_>) -> (Option<String>, Option<Upstream>) {
+    pub(crate) fn read(table: &Table<'_>) -> (Option<String>, Option<Upstream>) {
         let name = table.get("name", |value| value.name(NAME_MAX_BYTES));
         let url =
             table.require("url", "write the API's base, as in url = \"https://api.openai.com/v1\"", url);
@@ -114,7 +114,7 @@ impl Upstream {
 }
 
 /// `name`, or with a number after it if it is taken.
-pub(super) fn unused_name(name: &str, taken: impl Fn(&str) -> bool) -> String {
+pub(crate) fn unused_name(name: &str, taken: impl Fn(&str) -> bool) -> String {
     let name: String = name.chars().take(NAME_MAX_BYTES - 8).collect();
     let numbered = (2..).map(|number| format!("{name}-{number}"));
     // Some number is free, since only so many names can be taken.

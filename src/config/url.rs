@@ -8,24 +8,24 @@ const URL_MAX_BYTES: usize = 2048;
 
 /// The base URL of an API, in its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamUrl {
+pub(crate) struct UpstreamUrl {
     /// `https`, or else `http`.
-    pub tls: bool,
+    pub(crate) tls: bool,
     /// A DNS name in lower case, or an address; IPv6 without its brackets.
-    pub host: String,
+    pub(crate) host: String,
     /// Its port, given or the scheme's.
-    pub port: u16,
+    pub(crate) port: u16,
     /// Empty, or from its first slash without the last one, as in `/v1`.
-    pub path: String,
+    pub(crate) path: String,
 }
 
 /// Why a text is no such URL, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotAUrl(String);
+pub(crate) struct NotAUrl(String);
 
 impl UpstreamUrl {
     /// Reads a URL of RFC 3986, section 3, as far as an API's base has use for it: neither user, query nor fragment.
-    pub fn parse(text: &str) -> Result<UpstreamUrl, NotAUrl> {
+    pub(crate) fn parse(text: &str) -> Result<UpstreamUrl, NotAUrl> {
         if text.len() > URL_MAX_BYTES {
             return fault(format!("is longer than {URL_MAX_BYTES} bytes"));
         }
@@ -48,7 +48,7 @@ impl UpstreamUrl {
     }
 
     /// The value of `Host`: the port is left out if it is the scheme's.
-    pub fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         let default = if self.tls { 443 } else { 80 };
         let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
         match self.port {
@@ -58,12 +58,12 @@ impl UpstreamUrl {
     }
 
     /// Of a server at an address, in the clear.
-    pub fn of_address(address: SocketAddr) -> UpstreamUrl {
+    pub(crate) fn of_address(address: SocketAddr) -> UpstreamUrl {
         UpstreamUrl { tls: false, host: address.ip().to_string(), port: address.port(), path: String::new() }
     }
 
     /// Whether it leads to whoever listens at `address` on this machine, as far as can be told without asking DNS.
-    pub(super) fn leads_to(&self, address: SocketAddr) -> bool {
+    pub(crate) fn leads_to(&self, address: SocketAddr) -> bool {
         let same_host = match self.host.parse::<IpAddr>() {
             Ok(host) => host == address.ip() || (address.ip().is_unspecified() && host.is_loopback()),
             Err(_) => {

@@ -22,7 +22,7 @@ use crate::relay::writing::write_all;
 use crate::shard::block::Block;
 
 /// Why a request is not answered as it was meant.
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// Its client is told.
     Error(ApiError),
     /// It has left, or a limit has passed.
@@ -36,7 +36,7 @@ impl From<ApiError> for Failure {
 }
 
 /// The whole body, which may have `max` bytes.
-pub(super) async fn receive(
+pub(crate) async fn receive(
     client: &Client,
     core: &Rc<Core>,
     request: &Request,
@@ -92,7 +92,7 @@ async fn all(
 }
 
 /// Answers with an error, or not at all. `read` says that all of the request's body was read.
-pub(super) async fn refuse(
+pub(crate) async fn refuse(
     client: &Client,
     core: &Rc<Core>,
     request: &Request,

@@ -87,7 +87,7 @@ enum Next {
     clippy::manual_async_fn,
     reason = "an async fn keeps its arguments twice, and this one is kept by every connection"
 )]
-pub fn run<'a>(
+pub(crate) fn run<'a>(
     client: &'a Client,
     core: &'a Rc<Core>,
     peer: IpAddr,

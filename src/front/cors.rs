@@ -16,15 +16,15 @@ const EXPOSED: &[u8] = b"x-request-id, retry-after, retry-after-ms, x-should-ret
     stream-ttl, stream-expires-at, producer-epoch, producer-seq, producer-expected-seq, producer-received-seq, etag, location";
 
 /// What is said of one request.
-pub struct Said {
+pub(crate) struct Said {
     /// Lines for its answer.
-    pub fields: Box<[u8]>,
+    pub(crate) fields: Box<[u8]>,
     /// The request is a preflight: these fields are all there is to say.
-    pub preflight: bool,
+    pub(crate) preflight: bool,
 }
 
 /// What is said of a request with this head; nothing if no page sent it.
-pub fn answer(head: &RequestHead<'_>, cors: &Cors) -> Option<Said> {
+pub(crate) fn answer(head: &RequestHead<'_>, cors: &Cors) -> Option<Said> {
     let origin = head.origin?;
     let method = head.field("access-control-request-method").filter(|_| head.method == "OPTIONS");
     let mut out = Vec::with_capacity(512);

@@ -16,7 +16,7 @@ use crate::relay::settings::Settings;
 use crate::upstream::affinity;
 
 /// Reads a head. From here on its path has one spelling, and that is what is decided on and sent.
-pub(super) fn parse<'b>(bytes: &'b [u8], config: &Config) -> Result<RequestHead<'b>, Reject> {
+pub(crate) fn parse<'b>(bytes: &'b [u8], config: &Config) -> Result<RequestHead<'b>, Reject> {
     let mut head = request::parse(bytes)?;
     if let Some(canonical) = path::canonical(&head.target, || config.decides_by_path())? {
         head.target = canonical.into();
@@ -25,16 +25,16 @@ pub(super) fn parse<'b>(bytes: &'b [u8], config: &Config) -> Result<RequestHead<
 }
 
 /// A request whose head has been read.
-pub(super) struct Taken {
-    pub(super) request: Box<Request>,
+pub(crate) struct Taken {
+    pub(crate) request: Box<Request>,
     /// It is a preflight.
-    pub(super) preflight: bool,
+    pub(crate) preflight: bool,
     /// Its host is not served, or a page of another site has sent it.
-    pub(super) barred: Option<ApiError>,
+    pub(crate) barred: Option<ApiError>,
 }
 
 /// Takes what is needed out of a head.
-pub(super) fn take(
+pub(crate) fn take(
     head: &RequestHead<'_>,
     core: &Core,
     settings: &Settings,

@@ -11,19 +11,19 @@ use crate::relay::request::Request;
 use crate::upstream;
 
 /// An answer of our own.
-pub struct Found {
+pub(crate) struct Found {
     /// Its status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// Its type.
-    pub content_type: &'static str,
+    pub(crate) content_type: &'static str,
     /// Its body.
-    pub body: Cow<'static, [u8]>,
+    pub(crate) body: Cow<'static, [u8]>,
     /// Further fields.
-    pub fields: &'static [(&'static str, &'static str)],
+    pub(crate) fields: &'static [(&'static str, &'static str)],
     /// It is an error, with this code.
-    pub error: Option<&'static str>,
+    pub(crate) error: Option<&'static str>,
     /// It is neither logged nor counted: probes come every second and tell nothing.
-    pub quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -32,12 +32,12 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const FRESH: &[(&str, &str)] = &[("Cache-Control", "no-store")];
 
 /// Whether a path tells of the process's health.
-pub fn is_health(path: &str) -> bool {
+pub(crate) fn is_health(path: &str) -> bool {
     matches!(path, "/livez" | "/readyz" | "/healthz")
 }
 
 /// The answer of our own to `request`, if there is one.
-pub fn find(request: &Request, core: &Core, door: Door) -> Option<Found> {
+pub(crate) fn find(request: &Request, core: &Core, door: Door) -> Option<Found> {
     let found = match (request.path(), door) {
         ("/livez", _) => stuck(core).unwrap_or_else(|| text(200, "alive\n")),
         ("/readyz" | "/healthz", _) => ready(core),
@@ -105,7 +105,7 @@ fn ready(core: &Core) -> Found {
 }
 
 /// The answer to a browser's question what a page may ask for; all that it says stands in its fields.
-pub fn preflight() -> Found {
+pub(crate) fn preflight() -> Found {
     Found { fields: &[], quiet: false, ..text(204, "") }
 }
 

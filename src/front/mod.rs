@@ -4,14 +4,14 @@
 //! A door is public, where requests are relayed, or the admin's, where only answers of our own are given; the admin's has a
 //! core of its own, so that it answers when the others are busy.
 
-pub mod batch;
+pub(crate) mod batch;
 mod body;
-pub mod connection;
-pub mod cors;
+pub(crate) mod connection;
+pub(crate) mod cors;
 mod head;
-pub mod local;
+pub(crate) mod local;
 mod path;
-pub mod streams;
+pub(crate) mod streams;
 
 use std::future::poll_fn;
 use std::io;
@@ -46,7 +46,7 @@ const SERVICE_REST_MS: Millis = 1000;
 
 /// Who is let in, and to what.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Door {
+pub(crate) enum Door {
     /// Everyone the configuration admits; requests are relayed.
     Public,
     /// Operators: health and metrics.
@@ -63,7 +63,7 @@ enum Visit {
 }
 
 /// Accepts on all of `bound` until the process goes down and the last client has left, or its time is over.
-pub async fn serve(core: Rc<Core>, bound: Vec<Bound>, door: Door) -> io::Result<()> {
+pub(crate) async fn serve(core: Rc<Core>, bound: Vec<Bound>, door: Door) -> io::Result<()> {
     if core.shard.index == 0 && door == Door::Public {
         keep_up(&core, "the health checker", probing::run);
         keep_up(&core, "the subscription worker", desk::run);
@@ -286,7 +286,7 @@ fn welcome(
 }
 
 /// A connection's place in the books and among those that may be open, for as long as it is, whichever task has it.
-struct Lodging {
+pub(crate) struct Lodging {
     _present: Present,
     _seat: Option<Seat>,
 }

@@ -42,7 +42,7 @@ const fn bad(message: &'static str) -> Reject {
 ///
 /// # Errors
 /// If the path could be read in two ways.
-pub(super) fn canonical(target: &str, decides: impl FnOnce() -> bool) -> Result<Option<String>, Reject> {
+pub(crate) fn canonical(target: &str, decides: impl FnOnce() -> bool) -> Result<Option<String>, Reject> {
     if matches!(target, "/v1/chat/completions" | "/v1/responses" | "/v1/messages" | "/v1/embeddings") {
         // Nearly every request, for one comparison.
         return Ok(None);

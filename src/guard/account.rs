@@ -11,26 +11,26 @@ use crate::openai::ApiError;
 
 /// A request's limits.
 #[derive(Default)]
-pub struct Account {
+pub(crate) struct Account {
     /// Whose key it came with, where keys are asked for.
-    pub holder: Option<Arc<Holder>>,
+    pub(crate) holder: Option<Arc<Holder>>,
     /// What was taken for it.
-    pub pass: Option<Pass>,
+    pub(crate) pass: Option<Pass>,
     /// Lines for the answer that tell what is left.
-    pub fields: Option<Box<[u8]>>,
+    pub(crate) fields: Option<Box<[u8]>>,
     /// The limit that it was refused for: whose, and what.
-    pub limited: Option<Box<str>>,
+    pub(crate) limited: Option<Box<str>>,
 }
 
 impl Account {
     /// It is refused for a limit, which is counted.
-    pub fn note_refused(&mut self, by: &Limited, limit: Limit) {
+    pub(crate) fn note_refused(&mut self, by: &Limited, limit: Limit) {
         by.count_refused(limit);
         self.limited = Some(format!("{} {}: {}", by.scope.label(), by.name, limit.label()).into());
     }
 
     /// It is refused because there is nothing left; what the client is told. `others` are the request's other limits.
-    pub fn refuse(&mut self, exhausted: &Exhausted, others: &[&Arc<Limited>], now: Nanos) -> ApiError {
+    pub(crate) fn refuse(&mut self, exhausted: &Exhausted, others: &[&Arc<Limited>], now: Nanos) -> ApiError {
         self.note_refused(&exhausted.limited, exhausted.limit);
         let (error, fields) = refusal(exhausted, others, now);
         self.fields = Some(fields.into_boxed_slice());

@@ -8,21 +8,21 @@ use super::meters::Meters;
 use crate::config::{ClientKey, Glob};
 
 /// The holder of a key.
-pub struct Holder {
+pub(crate) struct Holder {
     /// What it is called.
-    pub name: String,
+    pub(crate) name: String,
     /// The same as a number.
-    pub number: u64,
+    pub(crate) number: u64,
     /// The key itself, as a number that is not 0 and that no other key has, by all likelihood.
-    pub authority: u64,
+    pub(crate) authority: u64,
     /// Its limits, if it has any.
-    pub limited: Option<Arc<Limited>>,
+    pub(crate) limited: Option<Arc<Limited>>,
     models: Vec<Glob>,
 }
 
 impl Holder {
     /// As it was configured, with what it has used so far.
-    pub fn new(key: &ClientKey, number: u64, meters: &Meters) -> Arc<Holder> {
+    pub(crate) fn new(key: &ClientKey, number: u64, meters: &Meters) -> Arc<Holder> {
         // What it is refused is counted, be it for a model alone.
         let counts = !key.quota.is_unlimited() || !key.models.is_empty();
         let limited = || Limited::new(Scope::Key, &key.name, &key.quota, meters.of(Scope::Key, &key.name));
@@ -38,17 +38,17 @@ impl Holder {
     }
 
     /// Whether it may not ask every model.
-    pub fn is_restricted(&self) -> bool {
+    pub(crate) fn is_restricted(&self) -> bool {
         !self.models.is_empty()
     }
 
     /// Whether it may ask `model`.
-    pub fn may_ask(&self, model: &str) -> bool {
+    pub(crate) fn may_ask(&self, model: &str) -> bool {
         self.models.is_empty() || self.models.iter().any(|glob| glob.matches(model))
     }
 
     /// Whether it matters how many tokens a request of its asks for.
-    pub fn limits_tokens(&self) -> bool {
+    pub(crate) fn limits_tokens(&self) -> bool {
         self.limited.as_ref().is_some_and(|limited| limited.quota.limits_tokens())
     }
 }

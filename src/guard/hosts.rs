@@ -20,7 +20,7 @@ const REPEATED_BYTES_MAX: usize = 255;
 
 /// The listener that a request came to, and whether a credential is needed there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listener {
+pub(crate) enum Listener {
     /// Where clients are served.
     Public,
     /// Where operators are.
@@ -31,7 +31,11 @@ pub enum Listener {
 ///
 /// # Errors
 /// 421, if it is not one that is served there.
-pub fn check_host(head: &RequestHead<'_>, listener: Listener, config: &Config) -> Result<(), ApiError> {
+pub(crate) fn check_host(
+    head: &RequestHead<'_>,
+    listener: Listener,
+    config: &Config,
+) -> Result<(), ApiError> {
     let (address, anyone) = match listener {
         Listener::Public => {
             // A relay of every path stands for whatever names its upstream has, which nobody has written down here.
@@ -63,7 +67,7 @@ pub fn check_host(head: &RequestHead<'_>, listener: Listener, config: &Config) -
 ///
 /// # Errors
 /// 403, if one did and `cors` does not admit it.
-pub fn check_origin(
+pub(crate) fn check_origin(
     head: &RequestHead<'_>,
     forwarded: Option<&[u8]>,
     cors: Option<&Cors>,
@@ -115,7 +119,7 @@ fn is_origin_of(origin: &[u8], host: &[u8]) -> bool {
 }
 
 /// Whether a `Host` can only mean the machine itself, whatever a name server says (RFC 6761, 6.3).
-pub fn is_loopback(host: &[u8]) -> bool {
+pub(crate) fn is_loopback(host: &[u8]) -> bool {
     let name = name_of(host);
     name == b"127.0.0.1" || name.eq_ignore_ascii_case(b"localhost") || {
         const SUFFIX: &[u8] = b".localhost";

@@ -17,7 +17,7 @@ const SEAT_WAIT_NS: Nanos = 1_000_000_000;
 
 /// Whose limits they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// A client's key.
     Key,
     /// A route.
@@ -28,7 +28,7 @@ pub enum Scope {
 
 impl Scope {
     /// The word for it in metrics, logs and messages.
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Scope::Key => "key",
             Scope::Route => "route",
@@ -40,7 +40,7 @@ impl Scope {
 /// What is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Limit {
+pub(crate) enum Limit {
     /// Requests in a minute.
     Requests,
     /// Tokens in a minute.
@@ -55,11 +55,11 @@ pub enum Limit {
 
 impl Limit {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Limit; 5] =
+    pub(crate) const ALL: [Limit; 5] =
         [Limit::Requests, Limit::Tokens, Limit::Streams, Limit::MaxTokens, Limit::Models];
 
     /// The word for it in metrics and logs.
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Limit::Requests => "requests",
             Limit::Tokens => "tokens",
@@ -72,7 +72,7 @@ impl Limit {
 
 /// What is used, shared by all cores.
 #[derive(Debug, Default)]
-pub struct Meter {
+pub(crate) struct Meter {
     requests: Arrivals,
     tokens: Arrivals,
     streams: AtomicU64,
@@ -86,29 +86,29 @@ pub struct Meter {
 }
 
 /// A key, a route or an upstream with limits.
-pub struct Limited {
+pub(crate) struct Limited {
     /// What it is.
-    pub scope: Scope,
+    pub(crate) scope: Scope,
     /// What it is called.
-    pub name: String,
+    pub(crate) name: String,
     /// What it may use.
-    pub quota: Quota,
+    pub(crate) quota: Quota,
     meter: Arc<Meter>,
 }
 
 /// Why it has nothing left.
 #[derive(Clone, Debug)]
-pub struct Exhausted {
+pub(crate) struct Exhausted {
     /// Who.
-    pub limited: Arc<Limited>,
+    pub(crate) limited: Arc<Limited>,
     /// Of what.
-    pub limit: Limit,
+    pub(crate) limit: Limit,
     /// When to come again.
-    pub wait: Nanos,
+    pub(crate) wait: Nanos,
 }
 
 /// What was let in: a request, its tokens, its seat.
-pub struct Taken {
+pub(crate) struct Taken {
     limited: Arc<Limited>,
     tokens: u64,
     /// Since when.
@@ -117,12 +117,12 @@ pub struct Taken {
 
 impl Limited {
     /// With what has been used so far.
-    pub fn new(scope: Scope, name: &str, quota: &Quota, meter: Arc<Meter>) -> Arc<Limited> {
+    pub(crate) fn new(scope: Scope, name: &str, quota: &Quota, meter: Arc<Meter>) -> Arc<Limited> {
         Arc::new(Limited { scope, name: name.to_owned(), quota: quota.clone(), meter })
     }
 
     /// Lets a request in that will take so many tokens as far as is known, all of it or nothing.
-    pub fn take(self: &Arc<Self>, tokens: u64, now: Nanos) -> Result<Taken, Exhausted> {
+    pub(crate) fn take(self: &Arc<Self>, tokens: u64, now: Nanos) -> Result<Taken, Exhausted> {
         let mut taken = self.enter(now)?;
         match taken.charge(tokens, now) {
             Ok(()) => Ok(taken),
@@ -134,7 +134,7 @@ impl Limited {
     }
 
     /// Lets a request in whose tokens are charged later, when it is known how many it asks for.
-    pub fn enter(self: &Arc<Self>, now: Nanos) -> Result<Taken, Exhausted> {
+    pub(crate) fn enter(self: &Arc<Self>, now: Nanos) -> Result<Taken, Exhausted> {
         let exhausted = |limit, wait| Exhausted { limited: Arc::clone(self), limit, wait };
         if !self.take_seat() {
             return Err(exhausted(Limit::Streams, SEAT_WAIT_NS));
@@ -147,7 +147,7 @@ impl Limited {
     }
 
     /// What would keep such a request out now; nothing is taken.
-    pub fn exhausted(self: &Arc<Self>, tokens: u64, now: Nanos) -> Option<Exhausted> {
+    pub(crate) fn exhausted(self: &Arc<Self>, tokens: u64, now: Nanos) -> Option<Exhausted> {
         let exhausted = |limit, wait| Exhausted { limited: Arc::clone(self), limit, wait };
         if self.quota.streams.is_some_and(|most| self.meter.streams.load(Relaxed) >= most) {
             return Some(exhausted(Limit::Streams, SEAT_WAIT_NS));
@@ -163,39 +163,40 @@ impl Limited {
     }
 
     /// Requests in a minute.
-    pub fn requests_standing(&self, now: Nanos) -> Option<Standing> {
+    pub(crate) fn requests_standing(&self, now: Nanos) -> Option<Standing> {
         self.requests().map(|rate| self.meter.requests.standing(rate, now))
     }
 
     /// Tokens in a minute.
-    pub fn tokens_standing(&self, now: Nanos) -> Option<Standing> {
+    pub(crate) fn tokens_standing(&self, now: Nanos) -> Option<Standing> {
         self.tokens().map(|rate| self.meter.tokens.standing(rate, now))
     }
 
     /// Requests under way.
-    pub fn streams_standing(&self) -> Option<Standing> {
+    pub(crate) fn streams_standing(&self) -> Option<Standing> {
         let limit = self.quota.streams?;
         let remaining = limit.saturating_sub(self.meter.streams.load(Relaxed));
         Some(Standing { limit, remaining, reset: if remaining == 0 { SEAT_WAIT_NS } else { 0 } })
     }
 
     /// Counts a request that was refused for it.
-    pub fn count_refused(&self, limit: Limit) {
+    pub(crate) fn count_refused(&self, limit: Limit) {
         self.meter.refused[limit as usize].fetch_add(1, Relaxed);
     }
 
     /// The requests refused for `limit`.
-    pub fn refused(&self, limit: Limit) -> u64 {
+    pub(crate) fn refused(&self, limit: Limit) -> u64 {
         self.meter.refused[limit as usize].load(Relaxed)
     }
 
     /// Whether both count the same.
-    pub fn shares_meter(&self, meter: &Arc<Meter>) -> bool {
+    #[cfg(test)]
+    pub(crate) fn shares_meter(&self, meter: &Arc<Meter>) -> bool {
         Arc::ptr_eq(&self.meter, meter)
     }
 
     /// What it has used.
-    pub fn meter(&self) -> &Arc<Meter> {
+    pub(crate) fn meter(&self) -> &Arc<Meter> {
         &self.meter
     }
 
@@ -241,12 +242,12 @@ impl fmt::Debug for Limited {
 
 impl Taken {
     /// Whose it is.
-    pub fn limited(&self) -> &Arc<Limited> {
+    pub(crate) fn limited(&self) -> &Arc<Limited> {
         &self.limited
     }
 
     /// It takes so many tokens, as far as is known.
-    pub fn charge(&mut self, tokens: u64, now: Nanos) -> Result<(), Exhausted> {
+    pub(crate) fn charge(&mut self, tokens: u64, now: Nanos) -> Result<(), Exhausted> {
         let Some(rate) = self.limited.tokens() else { return Ok(()) };
         let tokens = rate.clamp(tokens);
         let limited = &self.limited;
@@ -261,7 +262,7 @@ impl Taken {
     }
 
     /// It has used so many tokens, and is over.
-    pub fn settle(self, used: u64, now: Nanos) {
+    pub(crate) fn settle(self, used: u64, now: Nanos) {
         let meter = &self.limited.meter;
         if let Some(share) = used.min(self.tokens).saturating_mul(1000).checked_div(self.tokens) {
             // Two at once may lose one of both: these are estimates.
@@ -280,7 +281,7 @@ impl Taken {
     }
 
     /// It was not let in after all: nothing of it counts.
-    pub fn undo(self, now: Nanos) {
+    pub(crate) fn undo(self, now: Nanos) {
         self.limited.return_request(now);
         self.give_back(0, now);
     }

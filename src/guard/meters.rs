@@ -17,18 +17,18 @@ pub struct Meters(Mutex<HashMap<(Scope, String), Arc<Meter>>>);
 
 impl Meters {
     /// What has been used under this name so far.
-    pub fn of(&self, scope: Scope, name: &str) -> Arc<Meter> {
+    pub(crate) fn of(&self, scope: Scope, name: &str) -> Arc<Meter> {
         let mut meters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(meters.entry((scope, name.to_owned())).or_default())
     }
 
     /// Whoever has such limits, if there are any.
-    pub fn limited(&self, scope: Scope, name: &str, quota: &Quota) -> Option<Arc<Limited>> {
+    pub(crate) fn limited(&self, scope: Scope, name: &str, quota: &Quota) -> Option<Arc<Limited>> {
         (!quota.is_unlimited()).then(|| Limited::new(scope, name, quota, self.of(scope, name)))
     }
 
     /// Forgets all but those that are limited now.
-    pub fn keep<'a>(&self, limited: impl Iterator<Item = &'a Arc<Limited>>) {
+    pub(crate) fn keep<'a>(&self, limited: impl Iterator<Item = &'a Arc<Limited>>) {
         let kept: HashMap<_, _> = limited
             .map(|limited| ((limited.scope, limited.name.clone()), Arc::clone(limited.meter())))
             .collect();
@@ -37,7 +37,7 @@ impl Meters {
 }
 
 /// Appends what is left and what was refused.
-pub fn render<'a>(all: impl Iterator<Item = &'a Arc<Limited>>, now: Nanos, out: &mut String) {
+pub(crate) fn render<'a>(all: impl Iterator<Item = &'a Arc<Limited>>, now: Nanos, out: &mut String) {
     // Keys of the same name share a meter.
     let all: BTreeMap<(Scope, &str), &Arc<Limited>> =
         all.map(|limited| ((limited.scope, &limited.name[..]), limited)).collect();

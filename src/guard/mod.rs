@@ -6,16 +6,16 @@
 //! Every known key is compared, in constant time, whether or not one has matched: how long it takes tells nothing about the
 //! keys there are.
 
-pub mod account;
-pub mod holder;
-pub mod hosts;
-pub mod meter;
-pub mod meters;
-pub mod pass;
-pub mod proxies;
-pub mod rate;
-pub mod rate_fields;
-pub mod seats;
+pub(crate) mod account;
+pub(crate) mod holder;
+pub(crate) mod hosts;
+pub(crate) mod meter;
+pub(crate) mod meters;
+pub(crate) mod pass;
+pub(crate) mod proxies;
+pub(crate) mod rate;
+pub(crate) mod rate_fields;
+pub(crate) mod seats;
 
 use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
@@ -24,7 +24,7 @@ use crate::config::{ClientKey, Secret};
 use crate::openai::ApiError;
 
 /// The key that a request presents, by its index: the one in `authorization`, or, if there is no such field, `api_key`.
-pub fn check(
+pub(crate) fn check(
     keys: &[ClientKey],
     authorization: Option<&[u8]>,
     api_key: Option<&[u8]>,
@@ -45,7 +45,7 @@ pub fn check(
 }
 
 /// Whether `authorization` presents the operators' token. Hashed first, so that not even its length can be measured.
-pub fn opens(token: &Secret, authorization: Option<&[u8]>) -> bool {
+pub(crate) fn opens(token: &Secret, authorization: Option<&[u8]>) -> bool {
     let sha256 = |bytes: &[u8]| digest(&SHA256, bytes);
     let known = sha256(token.expose().as_bytes());
     let theirs = authorization.and_then(bearer).map(sha256);

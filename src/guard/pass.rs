@@ -26,15 +26,15 @@ const BYTES_A_TOKEN: u64 = 4;
 
 /// What a request will use, as far as is known when it comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Estimate {
+pub(crate) struct Estimate {
     /// Tokens of the prompt.
-    pub prompt: u64,
+    pub(crate) prompt: u64,
     /// The most tokens that the request wants of each answer, if it says so.
-    pub most: Option<u64>,
+    pub(crate) most: Option<u64>,
     /// How many answers it wants: `n` or `best_of` for each of its prompts.
-    pub answers: u64,
+    pub(crate) answers: u64,
     /// The answer is made of tokens.
-    pub generates: bool,
+    pub(crate) generates: bool,
 }
 
 impl Default for Estimate {
@@ -45,7 +45,7 @@ impl Default for Estimate {
 
 impl Estimate {
     /// Of a JSON body with so many bytes, for one answer. Of `media`, the letters are no text, and the tokens are estimated.
-    pub fn of_json(bytes: u64, media: (u64, u64), most: Option<u64>, generates: bool) -> Estimate {
+    pub(crate) fn of_json(bytes: u64, media: (u64, u64), most: Option<u64>, generates: bool) -> Estimate {
         let text = bytes.saturating_sub(media.0).div_ceil(BYTES_A_TOKEN);
         Estimate { prompt: text.saturating_add(media.1), most, generates, ..Estimate::default() }
     }
@@ -58,7 +58,7 @@ impl Estimate {
     }
 
     /// What it asks for of each answer, if all of them together are more than these limits let one request have.
-    pub fn exceeds(self, quota: &Quota) -> Option<u64> {
+    pub(crate) fn exceeds(self, quota: &Quota) -> Option<u64> {
         let (asked, max) = (self.most?, quota.max_tokens?);
         (asked.saturating_mul(self.answers) > max).then_some(asked)
     }
@@ -66,7 +66,7 @@ impl Estimate {
 
 /// What was taken for a request.
 #[derive(Default)]
-pub struct Pass {
+pub(crate) struct Pass {
     estimate: Estimate,
     taken: Vec<Taken>,
     /// Of the upstreams that are being asked, by their index: two at most, where one is asked beside a slow one.
@@ -75,18 +75,18 @@ pub struct Pass {
 
 impl Pass {
     /// For a request that has been let in nowhere yet.
-    pub fn new(estimate: Estimate) -> Pass {
+    pub(crate) fn new(estimate: Estimate) -> Pass {
         Pass { estimate, ..Pass::default() }
     }
 
     /// Lets it in at `limited`, before it is known what it asks for.
-    pub fn begin(&mut self, limited: &Arc<Limited>, now: Nanos) -> Result<(), Exhausted> {
+    pub(crate) fn begin(&mut self, limited: &Arc<Limited>, now: Nanos) -> Result<(), Exhausted> {
         self.taken.push(limited.enter(now)?);
         Ok(())
     }
 
     /// It is known what it asks for: that is charged where it has been let in, or it has been let in nowhere.
-    pub fn charge(&mut self, estimate: Estimate, now: Nanos) -> Result<(), Exhausted> {
+    pub(crate) fn charge(&mut self, estimate: Estimate, now: Nanos) -> Result<(), Exhausted> {
         self.estimate = estimate;
         for taken in &mut self.taken {
             let tokens = estimate.tokens(&taken.limited().quota);
@@ -99,12 +99,12 @@ impl Pass {
     }
 
     /// It is refused: it was let in nowhere.
-    pub fn undo(&mut self, now: Nanos) {
+    pub(crate) fn undo(&mut self, now: Nanos) {
         self.taken.drain(..).for_each(|taken| taken.undo(now));
     }
 
     /// Lets it in at `limited`, or nowhere.
-    pub fn enter(&mut self, limited: &Arc<Limited>, now: Nanos) -> Result<(), Exhausted> {
+    pub(crate) fn enter(&mut self, limited: &Arc<Limited>, now: Nanos) -> Result<(), Exhausted> {
         match limited.take(self.estimate.tokens(&limited.quota), now) {
             Ok(taken) => {
                 self.taken.push(taken);
@@ -118,49 +118,49 @@ impl Pass {
     }
 
     /// What would keep it out of an upstream.
-    pub fn is_kept_out(&self, limited: &Arc<Limited>, now: Nanos) -> Option<Exhausted> {
+    pub(crate) fn is_kept_out(&self, limited: &Arc<Limited>, now: Nanos) -> Option<Exhausted> {
         limited.exhausted(self.estimate.tokens(&limited.quota), now)
     }
 
     /// The upstream at `index` is asked.
-    pub fn ask(&mut self, index: usize, limited: &Arc<Limited>, now: Nanos) -> Result<(), Exhausted> {
+    pub(crate) fn ask(&mut self, index: usize, limited: &Arc<Limited>, now: Nanos) -> Result<(), Exhausted> {
         let taken = limited.take(self.estimate.tokens(&limited.quota), now)?;
         self.asked.push((index, taken));
         Ok(())
     }
 
     /// Those upstreams that are being asked are left, all but `stays`, and have used so many tokens each.
-    pub fn leave(&mut self, stays: Option<usize>, used: u64, now: Nanos) {
+    pub(crate) fn leave(&mut self, stays: Option<usize>, used: u64, now: Nanos) {
         let (stay, left) = self.asked.drain(..).partition(|(index, _)| Some(*index) == stays);
         self.asked = stay;
         left.into_iter().for_each(|(_, taken): (_, Taken)| taken.settle(used, now));
     }
 
     /// Whether more than one upstream is being asked.
-    pub fn asks_several(&self) -> bool {
+    pub(crate) fn asks_several(&self) -> bool {
         self.asked.len() > 1
     }
 
     /// It is over, and has used so many tokens.
-    pub fn settle(&mut self, used: u64, now: Nanos) {
+    pub(crate) fn settle(&mut self, used: u64, now: Nanos) {
         let asked = self.asked.drain(..).map(|(_, taken)| taken);
         self.taken.drain(..).chain(asked).for_each(|taken| taken.settle(used, now));
     }
 
     /// What it is taken for.
-    pub fn estimate(&self) -> Estimate {
+    pub(crate) fn estimate(&self) -> Estimate {
         self.estimate
     }
 
     /// The fields that tell a client what is left, as lines; none where nothing is limited by the minute. Upstreams' limits are
     /// not the client's business.
-    pub fn fields(&self, now: Nanos) -> Option<Vec<u8>> {
+    pub(crate) fn fields(&self, now: Nanos) -> Option<Vec<u8>> {
         let standings = self.standings(now);
         standings.iter().any(Option::is_some).then(|| rate_fields::lines(standings))
     }
 
     /// How much is left of the requests and of the tokens where least is.
-    pub fn standings(&self, now: Nanos) -> Standings {
+    pub(crate) fn standings(&self, now: Nanos) -> Standings {
         let all = || self.taken.iter().map(Taken::limited);
         let requests = all().filter_map(|limited| limited.requests_standing(now)).min_by(scarcer);
         let tokens = all().filter_map(|limited| limited.tokens_standing(now)).min_by(scarcer);
@@ -170,7 +170,7 @@ impl Pass {
 
 /// What is told to a client whose request was refused: the error, and its fields as lines. Both of the rates are always told,
 /// since clients read all six fields; `others` are the request's other limits.
-pub fn refusal(exhausted: &Exhausted, others: &[&Arc<Limited>], now: Nanos) -> (ApiError, Vec<u8>) {
+pub(crate) fn refusal(exhausted: &Exhausted, others: &[&Arc<Limited>], now: Nanos) -> (ApiError, Vec<u8>) {
     let Exhausted { limited, limit, wait } = exhausted;
     let all = || std::iter::once(limited).chain(others.iter().copied());
     let scarcest =

@@ -9,13 +9,13 @@ use crate::config::Network;
 use crate::http::fields::Field;
 
 /// Whether `peer` is a proxy of ours.
-pub fn is_trusted(trusted: &[Network], peer: IpAddr) -> bool {
+pub(crate) fn is_trusted(trusted: &[Network], peer: IpAddr) -> bool {
     trusted.iter().any(|network| network.contains(peer))
 }
 
 /// The client behind a trusted `peer`, by the fields of its request. Where the list ends, or cannot be read any further, it
 /// is the last address that was believed.
-pub fn client(trusted: &[Network], peer: IpAddr, fields: &[Field<'_>]) -> IpAddr {
+pub(crate) fn client(trusted: &[Network], peer: IpAddr, fields: &[Field<'_>]) -> IpAddr {
     let mut client = peer;
     let lists = fields.iter().rev().filter(|field| field.is("x-forwarded-for"));
     for element in lists.flat_map(|field| field.value.rsplit(|&byte| byte == b',')) {

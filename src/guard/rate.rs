@@ -15,43 +15,43 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Nanoseconds of the monotonic clock.
-pub type Nanos = u64;
+pub(crate) type Nanos = u64;
 
 /// The time in which the limit is earned, and how far ahead of the rate one may be.
-pub const MINUTE_NS: Nanos = 60_000_000_000;
+pub(crate) const MINUTE_NS: Nanos = 60_000_000_000;
 
 /// The longest debt. Without a bound, one answer that was guessed far too small could close a door for days.
-pub const DEBT_MAX_NS: Nanos = 60 * MINUTE_NS;
+pub(crate) const DEBT_MAX_NS: Nanos = 60 * MINUTE_NS;
 
 /// How many units come in a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate(u64);
+pub(crate) struct Rate(u64);
 
 /// How much of a rate is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// Units in a minute.
-    pub limit: u64,
+    pub(crate) limit: u64,
     /// Units that could come now.
-    pub remaining: u64,
+    pub(crate) remaining: u64,
     /// How long until all could.
-    pub reset: Nanos,
+    pub(crate) reset: Nanos,
 }
 
 impl Rate {
     /// `per_minute` units, one at least.
-    pub fn new(per_minute: u64) -> Rate {
+    pub(crate) fn new(per_minute: u64) -> Rate {
         Rate(per_minute.max(1))
     }
 
     /// What `units` are taken for: more than ever can come at once are as many as can. They are guessed mostly, and what can
     /// never come in would be refused for a guess.
-    pub fn clamp(self, units: u64) -> u64 {
+    pub(crate) fn clamp(self, units: u64) -> u64 {
         units.min(self.0)
     }
 
     /// The time in which `units` are earned.
-    pub fn cost(self, units: u64) -> Nanos {
+    pub(crate) fn cost(self, units: u64) -> Nanos {
         let ns = u128::from(units) * u128::from(MINUTE_NS) / u128::from(self.0);
         ns.try_into().unwrap_or(Nanos::MAX)
     }
@@ -88,28 +88,28 @@ impl Rate {
 
 /// What all cores know of one rate: the time by which all that was let in will have been earned.
 #[derive(Debug, Default)]
-pub struct Arrivals(AtomicU64);
+pub(crate) struct Arrivals(AtomicU64);
 
 impl Arrivals {
     /// Lets `units` in at `now`, or says how long they would have to wait.
-    pub fn take(&self, rate: Rate, now: Nanos, units: u64) -> Result<(), Nanos> {
+    pub(crate) fn take(&self, rate: Rate, now: Nanos, units: u64) -> Result<(), Nanos> {
         self.change(|at| rate.take(at, now, units))
     }
 
     /// How long `units` would have to wait at `now`; nothing is changed.
-    pub fn wait(&self, rate: Rate, now: Nanos, units: u64) -> Option<Nanos> {
+    pub(crate) fn wait(&self, rate: Rate, now: Nanos, units: u64) -> Option<Nanos> {
         rate.take(self.0.load(Relaxed), now, units).err()
     }
 
     /// `taken` units were let in, and turn out to be `used`.
-    pub fn settle(&self, rate: Rate, now: Nanos, taken: u64, used: u64) {
+    pub(crate) fn settle(&self, rate: Rate, now: Nanos, taken: u64, used: u64) {
         if taken != used {
             let _ = self.change(|at| Ok::<_, ()>(rate.settle(at, now, taken, used)));
         }
     }
 
     /// How much is used at `now`.
-    pub fn standing(&self, rate: Rate, now: Nanos) -> Standing {
+    pub(crate) fn standing(&self, rate: Rate, now: Nanos) -> Standing {
         rate.standing(self.0.load(Relaxed), now)
     }
 

@@ -15,13 +15,13 @@ const NAMES: [[&str; 3]; 2] = [
 ];
 
 /// How much is left of the requests and of the tokens, where they are limited.
-pub type Standings = [Option<Standing>; 2];
+pub(crate) type Standings = [Option<Standing>; 2];
 
 /// Which of the two are told in place of an upstream's.
-pub type Replaced = [bool; 2];
+pub(crate) type Replaced = [bool; 2];
 
 /// All six fields, as lines.
-pub fn lines(standings: Standings) -> Vec<u8> {
+pub(crate) fn lines(standings: Standings) -> Vec<u8> {
     let mut lines = Vec::with_capacity(256);
     for (names, standing) in NAMES.iter().zip(standings) {
         write(
@@ -34,12 +34,12 @@ pub fn lines(standings: Standings) -> Vec<u8> {
 }
 
 /// Whether an upstream tells of its rates itself.
-pub fn tells(head: &ResponseHead<'_>) -> bool {
+pub(crate) fn tells(head: &ResponseHead<'_>) -> bool {
     head.fields.iter().any(|field| is_of_a_rate(field.name))
 }
 
 /// Which of `ours` are tighter than what an upstream tells in `head`, and the lines for those.
-pub fn tighter(head: &ResponseHead<'_>, ours: Standings) -> (Replaced, Vec<u8>) {
+pub(crate) fn tighter(head: &ResponseHead<'_>, ours: Standings) -> (Replaced, Vec<u8>) {
     let (mut replaced, mut lines) = ([false; 2], Vec::new());
     for (kind, names) in NAMES.iter().enumerate() {
         let Some(standing) = ours[kind] else { continue };
@@ -54,7 +54,7 @@ pub fn tighter(head: &ResponseHead<'_>, ours: Standings) -> (Replaced, Vec<u8>) 
 }
 
 /// Whether the field of an upstream's answer has been replaced.
-pub fn is_replaced(name: &str, replaced: Replaced) -> bool {
+pub(crate) fn is_replaced(name: &str, replaced: Replaced) -> bool {
     is_of_a_rate(name)
         && NAMES
             .iter()

@@ -18,7 +18,7 @@ use crate::config::Limits;
 const CLEARLY_FEWER: usize = 2;
 
 /// Who sits where.
-pub struct Seats {
+pub(crate) struct Seats {
     taken: AtomicUsize,
     by_core: Box<[Load]>,
     /// Only while there is a limit for one address.
@@ -31,7 +31,7 @@ pub struct Seats {
 struct Load(AtomicUsize);
 
 /// One connection's place, until it is dropped.
-pub struct Seat {
+pub(crate) struct Seat {
     seats: Arc<Seats>,
     address: Option<IpAddr>,
     counted: bool,
@@ -40,13 +40,13 @@ pub struct Seat {
 
 impl Seats {
     /// For so many cores.
-    pub fn new(cores: usize) -> Arc<Seats> {
+    pub(crate) fn new(cores: usize) -> Arc<Seats> {
         let by_core = (0..cores).map(|_| Load::default()).collect();
         Arc::new(Seats { taken: AtomicUsize::default(), by_core, by_address: Mutex::default() })
     }
 
     /// The core that is to serve what `own` has accepted; `chance` is any number.
-    pub fn lighter(&self, own: usize, chance: u64) -> usize {
+    pub(crate) fn lighter(&self, own: usize, chance: u64) -> usize {
         let others = self.by_core.len().saturating_sub(1);
         if others == 0 {
             return own;
@@ -61,7 +61,7 @@ impl Seats {
     }
 
     /// A place for a connection from `address`, if there is one left. An operator always gets one, and takes none from others.
-    pub fn take(self: &Arc<Self>, address: IpAddr, limits: &Limits, operator: bool) -> Option<Seat> {
+    pub(crate) fn take(self: &Arc<Self>, address: IpAddr, limits: &Limits, operator: bool) -> Option<Seat> {
         let mut seat = Seat { seats: Arc::clone(self), address: None, counted: false, core: None };
         if operator {
             return Some(seat);
@@ -83,14 +83,15 @@ impl Seats {
     }
 
     /// Connections that are open.
-    pub fn taken(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }
 }
 
 impl Seat {
     /// It is at `core`, from now on.
-    pub fn at(&mut self, core: usize) {
+    pub(crate) fn at(&mut self, core: usize) {
         self.leave();
         self.seats.by_core[core].0.fetch_add(1, Ordering::Relaxed);
         self.core = Some(core as u16);

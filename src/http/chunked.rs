@@ -20,15 +20,15 @@ use super::line::is_token_byte;
 use super::{Reject, line};
 
 /// The most digits of a chunk size, leading zeros included.
-pub const SIZE_DIGITS: u8 = 16;
+pub(crate) const SIZE_DIGITS: u8 = 16;
 /// Chunk sizes stay below 2 to this power.
-pub const SIZE_BITS: u32 = 60;
+pub(crate) const SIZE_BITS: u32 = 60;
 /// The most bytes of extensions on one chunk.
-pub const EXTENSION_LINE_BYTES: u32 = 4096;
+pub(crate) const EXTENSION_LINE_BYTES: u32 = 4096;
 /// How many more bytes of extensions than of payload a body may have brought at any time.
-pub const EXTENSION_EXCESS_BYTES: u32 = 262_144;
+pub(crate) const EXTENSION_EXCESS_BYTES: u32 = 262_144;
 /// The longest trailer section.
-pub const TRAILER_SECTION_BYTES: u32 = 65_536;
+pub(crate) const TRAILER_SECTION_BYTES: u32 = 65_536;
 
 /// Why a chunked body was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +156,7 @@ impl ChunkDecoder {
 
     /// Whether the next byte is the first of a chunk: all that was read so far were complete ones.
     #[inline]
-    pub fn at_chunk_start(&self) -> bool {
+    pub(crate) fn at_chunk_start(&self) -> bool {
         self.state == State::Size && self.digits == 0
     }
 

@@ -53,7 +53,7 @@ impl Coding {
 /// assert_eq!(negotiate([&b"gzip;q=1.0, *;q=0.5"[..]]), Coding::Gzip);
 /// assert_eq!(negotiate([]), Coding::Identity);
 /// ```
-pub fn negotiate<'v>(values: impl IntoIterator<Item = &'v [u8]>) -> Coding {
+pub(crate) fn negotiate<'v>(values: impl IntoIterator<Item = &'v [u8]>) -> Coding {
     let mut named: [Option<Weight>; Coding::ALL.len()] = [None; Coding::ALL.len()];
     let mut others: Option<Weight> = None;
     for element in values.into_iter().flat_map(elements).filter(|element| !element.is_empty()) {

@@ -9,7 +9,7 @@ const MONTHS: [&[u8; 3]; 12] =
 const LAST_SECOND: u64 = 253_402_300_799;
 
 /// Seconds since 1970 as `Sun, 06 Nov 1994 08:49:37 GMT`.
-pub fn imf_fixdate(unix_seconds: u64) -> [u8; 29] {
+pub(crate) fn imf_fixdate(unix_seconds: u64) -> [u8; 29] {
     let seconds = unix_seconds.min(LAST_SECOND);
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
@@ -26,7 +26,7 @@ pub fn imf_fixdate(unix_seconds: u64) -> [u8; 29] {
 }
 
 /// Milliseconds since 1970 as `1994-11-06T08:49:37.250Z`.
-pub fn rfc3339(unix_ms: u64) -> String {
+pub(crate) fn rfc3339(unix_ms: u64) -> String {
     let ms = unix_ms.min(LAST_SECOND * 1000 + 999);
     let (days, second) = (ms / 86_400_000, ms / 1000 % 86_400);
     let (year, month, day) = civil(days);

@@ -17,7 +17,7 @@ pub struct Field<'b> {
 impl Field<'_> {
     /// Whether the field is called `name`, whatever the case.
     #[inline]
-    pub fn is(&self, name: &str) -> bool {
+    pub(crate) fn is(&self, name: &str) -> bool {
         is_called(self.name, name)
     }
 }
@@ -31,7 +31,7 @@ impl Field<'_> {
     reason = "measured: with the length of `known` at hand it is a few compares, and a loop otherwise"
 )]
 #[inline(always)]
-pub fn is_called(name: &str, known: &str) -> bool {
+pub(crate) fn is_called(name: &str, known: &str) -> bool {
     const SMALL: u64 = 0x2020_2020_2020_2020;
     debug_assert!(
         known.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)),
@@ -51,18 +51,18 @@ pub fn is_called(name: &str, known: &str) -> bool {
 }
 
 /// The value of the first field called `name`.
-pub fn find<'b>(fields: &[Field<'b>], name: &str) -> Option<&'b [u8]> {
+pub(crate) fn find<'b>(fields: &[Field<'b>], name: &str) -> Option<&'b [u8]> {
     fields.iter().find(|field| field.is(name)).map(|field| field.value)
 }
 
 /// Whether `bytes` are a token (RFC 9110, 5.6.2): what names of fields and methods are.
-pub fn is_token(bytes: &[u8]) -> bool {
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| line::is_token_byte(byte))
 }
 
 /// Whether `name` says through which proxies a request came, and for whom: a claim that only a proxy can make. Underscores
 /// count as hyphens, since many servers make them the same.
-pub fn is_of_a_proxy(name: &str) -> bool {
+pub(crate) fn is_of_a_proxy(name: &str) -> bool {
     const FAMILY: &[u8] = b"x-forwarded-";
     let same = |name: &[u8], known: &[u8]| {
         let like =
@@ -79,7 +79,7 @@ pub fn is_of_a_proxy(name: &str) -> bool {
 
 /// Whether `name` is of this hop alone, whatever `Connection` says (RFC 9110, 7.6.1): such a field is never forwarded.
 #[inline]
-pub fn is_hop_by_hop(name: &str) -> bool {
+pub(crate) fn is_hop_by_hop(name: &str) -> bool {
     let is = |known: &str| is_called(name, known);
     match name.len() {
         2 => is("te"),
@@ -115,18 +115,18 @@ fn is_protected(name: &str) -> bool {
 /// What the `Connection` fields of a head ask for. Nearly always nothing but `close` or `keep-alive`, and then asking
 /// whether a field was nominated costs one test.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ConnectionTokens {
+pub(crate) struct ConnectionTokens {
     /// `close` was among the options.
-    pub close: bool,
+    pub(crate) close: bool,
     /// `keep-alive` was among the options.
-    pub keep_alive: bool,
+    pub(crate) keep_alive: bool,
     /// How many other options there were: each may be the name of a field.
-    pub(super) others: u16,
+    pub(crate) others: u16,
 }
 
 impl ConnectionTokens {
     /// Takes in one `Connection` value.
-    pub(super) fn read(&mut self, value: &[u8]) {
+    pub(crate) fn read(&mut self, value: &[u8]) {
         for option in elements(value) {
             if option.eq_ignore_ascii_case(b"close") {
                 self.close = true;
@@ -140,7 +140,7 @@ impl ConnectionTokens {
 
     /// Whether `Connection` of the head `fields` nominates `name`, so that it ends at this hop.
     #[inline]
-    pub fn nominates(&self, fields: &[Field<'_>], name: &str) -> bool {
+    pub(crate) fn nominates(&self, fields: &[Field<'_>], name: &str) -> bool {
         self.others > 0 && nominated(fields, name)
     }
 }
@@ -153,13 +153,13 @@ fn nominated(fields: &[Field<'_>], name: &str) -> bool {
 }
 
 /// The elements of a comma-separated list, trimmed; empty ones are kept (RFC 9110, 5.6.1).
-pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(<[u8]>::trim_ascii)
 }
 
 /// The fields to pass on: all but those of this hop, those that `Connection` nominates, and what the writer of the
 /// new head states itself, `Content-Length` and `Expect`.
-pub fn end_to_end<'s, 'b>(
+pub(crate) fn end_to_end<'s, 'b>(
     fields: &'s [Field<'b>],
     tokens: ConnectionTokens,
 ) -> impl Iterator<Item = Field<'b>> + 's {
@@ -188,7 +188,7 @@ pub fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 /// Copies fields of one head as lines. What the sender wrote as it would be written here, `name: value` CRLF, is copied as it
 /// stands, and lines that follow each other in one piece: most of what SDKs send is passed on whole.
 #[derive(Debug)]
-pub struct Lines<'b> {
+pub(crate) struct Lines<'b> {
     head: &'b [u8],
     /// Lines to be copied.
     run: Range<usize>,
@@ -196,13 +196,13 @@ pub struct Lines<'b> {
 
 impl<'b> Lines<'b> {
     /// For fields that stand in `head`.
-    pub fn of(head: &'b [u8]) -> Lines<'b> {
+    pub(crate) fn of(head: &'b [u8]) -> Lines<'b> {
         Lines { head, run: 0..0 }
     }
 
     /// Appends a field, now or with the next ones.
     #[inline]
-    pub fn push(&mut self, out: &mut Vec<u8>, field: Field<'b>) {
+    pub(crate) fn push(&mut self, out: &mut Vec<u8>, field: Field<'b>) {
         match self.line(field) {
             Some(line) if line.start == self.run.end => self.run.end = line.end,
             Some(line) => {
@@ -218,7 +218,7 @@ impl<'b> Lines<'b> {
 
     /// Appends what is still to be appended.
     #[inline]
-    pub fn flush(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn flush(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.head[std::mem::take(&mut self.run)]);
     }
 
@@ -236,7 +236,7 @@ impl<'b> Lines<'b> {
 }
 
 /// Appends `name: number` CRLF.
-pub fn write_number(out: &mut Vec<u8>, name: &str, number: u64) {
+pub(crate) fn write_number(out: &mut Vec<u8>, name: &str, number: u64) {
     write_field(out, name, itoa::Buffer::new().format(number).as_bytes());
 }
 

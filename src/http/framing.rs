@@ -17,13 +17,13 @@ const CODING_UNKNOWN: Reject =
 
 /// The framing fields of a head as they are come across.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Framing {
-    pub(super) length: Option<u64>,
-    pub(super) chunked: bool,
+pub(crate) struct Framing {
+    pub(crate) length: Option<u64>,
+    pub(crate) chunked: bool,
 }
 
 impl Framing {
-    pub(super) fn content_length(&mut self, value: &[u8]) -> Result<(), Reject> {
+    pub(crate) fn content_length(&mut self, value: &[u8]) -> Result<(), Reject> {
         if self.length.is_some() {
             return Err(LENGTH_REPEATED);
         }
@@ -42,7 +42,7 @@ impl Framing {
         Ok(())
     }
 
-    pub(super) fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Reject> {
+    pub(crate) fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Reject> {
         if self.chunked {
             return Err(CODING_REPEATED);
         }
@@ -54,7 +54,7 @@ impl Framing {
     }
 
     /// To be asked when all fields were seen.
-    pub(super) fn check(&self, version: Version) -> Result<(), Reject> {
+    pub(crate) fn check(&self, version: Version) -> Result<(), Reject> {
         match (self.chunked, self.length, version) {
             (true, Some(_), _) => Err(BOTH),
             (true, None, Version::Http10) => Err(CODING_IN_HTTP10),

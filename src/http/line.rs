@@ -14,7 +14,7 @@ const fn word(b: u8) -> u64 {
 const HIGH: u64 = word(0x80);
 
 const BARE_CR: Reject = Reject::bad("a carriage return in the head is not followed by a line feed");
-pub(super) const BARE_LF: Reject =
+pub(crate) const BARE_LF: Reject =
     Reject::bad("a line of the head ends in a line feed without a carriage return");
 const CONTROL: Reject = Reject::bad("the head contains a control character");
 const FOLDED: Reject = Reject::bad("a field line starts with whitespace; folded fields are not accepted");
@@ -27,7 +27,7 @@ const NOT_ENDED: Reject = Reject::bad("the head ends within a line");
 /// Checks the field line that starts at `at` (RFC 9112, 5): a token, a colon at once after it, a value without control
 /// bytes, CRLF. Returns where the next line starts.
 #[inline]
-pub(super) fn field(buf: &[u8], at: usize) -> Result<usize, Reject> {
+pub(crate) fn field(buf: &[u8], at: usize) -> Result<usize, Reject> {
     let name_end = token_end(buf, at);
     if name_end == at || buf.get(name_end) != Some(&b':') {
         return Err(bad_name(buf, at, name_end));
@@ -37,7 +37,7 @@ pub(super) fn field(buf: &[u8], at: usize) -> Result<usize, Reject> {
 
 /// Past the CRLF that must stand at `at`, where [`text_end`] stopped.
 #[inline]
-pub(super) fn crlf(buf: &[u8], at: usize) -> Result<usize, Reject> {
+pub(crate) fn crlf(buf: &[u8], at: usize) -> Result<usize, Reject> {
     match (buf.get(at), buf.get(at + 1)) {
         (Some(b'\r'), Some(b'\n')) => Ok(at + 2),
         (Some(b'\r'), Some(_)) => Err(BARE_CR),
@@ -48,7 +48,7 @@ pub(super) fn crlf(buf: &[u8], at: usize) -> Result<usize, Reject> {
 }
 
 /// Whether the field line starting with `first` is a folded one: known before its end is.
-pub(super) fn folded(first: u8) -> Option<Reject> {
+pub(crate) fn folded(first: u8) -> Option<Reject> {
     matches!(first, b' ' | b'\t').then_some(FOLDED)
 }
 
@@ -69,7 +69,7 @@ fn bad_name(buf: &[u8], at: usize, end: usize) -> Reject {
 
 /// Whether `b` may stand in a token (RFC 9110, 5.6.2).
 #[inline]
-pub(super) const fn is_token_byte(b: u8) -> bool {
+pub(crate) const fn is_token_byte(b: u8) -> bool {
     TOKEN[b as usize]
 }
 
@@ -91,14 +91,14 @@ const TOKEN: [bool; 256] = {
 
 /// Whether `b` may stand in a field value: anything but control bytes, HTAB excepted, and DEL.
 #[inline]
-pub(super) const fn is_text_byte(b: u8) -> bool {
+pub(crate) const fn is_text_byte(b: u8) -> bool {
     b == b'\t' || !b.is_ascii_control()
 }
 
 /// The first position from `at` on that is no token byte. Letters, digits and hyphens, of which nearly all names
 /// consist, are tested eight at once.
 #[inline]
-pub(super) fn token_end(buf: &[u8], mut at: usize) -> usize {
+pub(crate) fn token_end(buf: &[u8], mut at: usize) -> usize {
     while let Some(&bytes) = buf.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let odd = not_alnum_or_hyphen(u64::from_le_bytes(bytes));
         if odd == 0 {
@@ -120,7 +120,7 @@ pub(super) fn token_end(buf: &[u8], mut at: usize) -> usize {
 /// The first position from `at` on that no field value may contain: a control byte other than HTAB, or DEL. In a
 /// well-formed head that is the line's CR.
 #[inline]
-pub(super) fn text_end(buf: &[u8], mut at: usize) -> usize {
+pub(crate) fn text_end(buf: &[u8], mut at: usize) -> usize {
     while let Some(&bytes) = buf.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let odd = controls(u64::from_le_bytes(bytes));
         if odd == 0 {

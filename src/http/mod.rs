@@ -11,15 +11,15 @@
 use std::error::Error;
 use std::fmt;
 
-pub mod body;
-pub mod chunked;
-pub mod coding;
-pub mod date;
-pub mod fields;
+pub(crate) mod body;
+pub(crate) mod chunked;
+pub(crate) mod coding;
+pub(crate) mod date;
+pub(crate) mod fields;
 mod framing;
 mod line;
-pub mod request;
-pub mod response;
+pub(crate) mod request;
+pub(crate) mod response;
 mod scan;
 mod target;
 
@@ -41,9 +41,9 @@ pub enum Version {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reject {
     /// The status to answer with.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The kind of error in one word, for programs.
-    pub code: &'static str,
+    pub(crate) code: &'static str,
     /// What is wrong with the message, for people.
     pub message: &'static str,
 }

@@ -13,30 +13,30 @@ use super::{Reject, Version, line, target};
 pub use super::scan::HeadScanner;
 
 /// The longest request line, without its CRLF.
-pub const REQUEST_LINE_BYTES: usize = 8192;
+pub(crate) const REQUEST_LINE_BYTES: usize = 8192;
 /// The longest method; the longest registered one has 17.
-pub const METHOD_BYTES: usize = 32;
+pub(crate) const METHOD_BYTES: usize = 32;
 /// The longest field line, without its CRLF.
-pub const FIELD_LINE_BYTES: usize = 8190;
+pub(crate) const FIELD_LINE_BYTES: usize = 8190;
 /// The longest field section, from the first field to the closing empty line.
-pub const FIELD_SECTION_BYTES: usize = 32_768;
+pub(crate) const FIELD_SECTION_BYTES: usize = 32_768;
 /// The most fields in a head.
 pub const FIELD_COUNT: usize = 100;
 /// The most options in `Connection` beside `close` and `keep-alive`: each is sought among all fields.
-pub const CONNECTION_OPTIONS: u16 = 32;
+pub(crate) const CONNECTION_OPTIONS: u16 = 32;
 /// What lets a client go on that waits before it sends its body (RFC 9110, 10.1.1).
-pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-pub(super) const TARGET_TOO_LONG: Reject =
+pub(crate) const TARGET_TOO_LONG: Reject =
     Reject::new(414, "uri_too_long", "the request line is longer than 8192 bytes");
-pub(super) const FIELDS_TOO_LARGE: Reject = Reject::new(
+pub(crate) const FIELDS_TOO_LARGE: Reject = Reject::new(
     431,
     "headers_too_large",
     "a field line is longer than 8190 bytes, or all together than 32768",
 );
-pub(super) const TOO_MANY_FIELDS: Reject =
+pub(crate) const TOO_MANY_FIELDS: Reject =
     Reject::new(431, "headers_too_large", "the request has more than 100 fields");
-pub(super) const METHOD_TOO_LONG: Reject =
+pub(crate) const METHOD_TOO_LONG: Reject =
     Reject::new(501, "not_implemented", "the request's method is longer than 32 bytes");
 const REQUEST_LINE: Reject =
     Reject::bad("the request line is not a method, a target and a version with one space between each");
@@ -74,28 +74,28 @@ pub struct RequestHead<'b> {
     /// The sender's version.
     pub version: Version,
     /// The value of `Host`; none only in HTTP/1.0.
-    pub host: Option<&'b [u8]>,
+    pub(crate) host: Option<&'b [u8]>,
     /// The value of `Origin`: the site of the page that sent the request.
-    pub origin: Option<&'b [u8]>,
+    pub(crate) origin: Option<&'b [u8]>,
     /// The value of `Sec-Fetch-Site`: how that site is related to this one.
-    pub fetch_site: Option<&'b [u8]>,
+    pub(crate) fetch_site: Option<&'b [u8]>,
     /// All fields in order, those of this hop included.
     pub fields: Vec<Field<'b>>,
     /// The bytes they stand in.
-    pub bytes: &'b [u8],
+    pub(crate) bytes: &'b [u8],
     /// How long the body is.
     pub body: RequestBody,
     /// Whether the sender means to send another request after this one (RFC 9112, 9.3).
     pub keep_alive: bool,
     /// Whether the sender waits for a 100 before it sends the body (RFC 9110, 10.1.1).
-    pub expect_continue: bool,
+    pub(crate) expect_continue: bool,
     /// What `Connection` said.
-    pub connection: ConnectionTokens,
+    pub(crate) connection: ConnectionTokens,
 }
 
 impl<'b> RequestHead<'b> {
     /// The value of the first field called `name`.
-    pub fn field(&self, name: &str) -> Option<&'b [u8]> {
+    pub(crate) fn field(&self, name: &str) -> Option<&'b [u8]> {
         fields::find(&self.fields, name)
     }
 
@@ -282,7 +282,7 @@ fn check_host(host: Option<&[u8]>, version: Version, authority: Option<&str>) ->
 }
 
 /// Checks the request line at `at` (RFC 9112, 3): single spaces, a token for a method, CRLF. Returns where the next line starts.
-pub(super) fn request_line(buf: &[u8], at: usize) -> Result<usize, Reject> {
+pub(crate) fn request_line(buf: &[u8], at: usize) -> Result<usize, Reject> {
     let end = line::text_end(buf, at);
     let next = line::crlf(buf, end)?;
     if end - at > REQUEST_LINE_BYTES {

@@ -14,11 +14,11 @@ use super::framing::Framing;
 use super::{Reject, Version, line};
 
 /// The longest response head.
-pub const HEAD_BYTES: usize = 65_536;
+pub(crate) const HEAD_BYTES: usize = 65_536;
 /// The most fields in a response head.
 pub const FIELD_COUNT: usize = 128;
 /// The most options in `Connection` beside `close` and `keep-alive`: each is sought among all fields.
-pub const CONNECTION_OPTIONS: u16 = 32;
+pub(crate) const CONNECTION_OPTIONS: u16 = 32;
 
 const TOO_LARGE: Reject = bad("the upstream's response head is longer than 65536 bytes");
 const TOO_MANY_FIELDS: Reject = bad("the upstream's response has more than 128 fields");
@@ -56,20 +56,20 @@ pub struct ResponseHead<'b> {
     /// All fields in order, those of this hop included.
     pub fields: Vec<Field<'b>>,
     /// The bytes they stand in.
-    pub bytes: &'b [u8],
+    pub(crate) bytes: &'b [u8],
     /// How long the body is.
     pub body: ResponseBody,
     /// Whether the connection can carry another request once the body has ended.
-    pub keep_alive: bool,
+    pub(crate) keep_alive: bool,
     /// What `Connection` said.
-    pub connection: ConnectionTokens,
+    pub(crate) connection: ConnectionTokens,
     /// `Content-Length` as sent: to be told to a HEAD, whose answer has no body.
-    pub content_length: Option<u64>,
+    pub(crate) content_length: Option<u64>,
 }
 
 impl<'b> ResponseHead<'b> {
     /// The value of the first field called `name`.
-    pub fn field(&self, name: &str) -> Option<&'b [u8]> {
+    pub(crate) fn field(&self, name: &str) -> Option<&'b [u8]> {
         fields::find(&self.fields, name)
     }
 
@@ -102,7 +102,7 @@ pub fn find_head_end(buf: &[u8], from: usize) -> Result<Option<usize>, Reject> {
 #[derive(Clone, Debug)]
 pub struct CheckedHead {
     /// 100 to 999.
-    pub status: u16,
+    pub(crate) status: u16,
     version: Version,
     body: ResponseBody,
     keep_alive: bool,
@@ -164,7 +164,7 @@ pub fn parse(head: &[u8], to_head: bool) -> Result<ResponseHead<'_>, Reject> {
 }
 
 /// The same, for a head whose bytes have a way to go before it is read.
-pub fn check(head: &[u8], to_head: bool) -> Result<CheckedHead, Reject> {
+pub(crate) fn check(head: &[u8], to_head: bool) -> Result<CheckedHead, Reject> {
     read(head, to_head).map_err(|reject| bad(reject.message))
 }
 

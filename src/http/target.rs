@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::Reject;
 
-pub(super) const TARGET_BYTES: Reject =
+pub(crate) const TARGET_BYTES: Reject =
     Reject::bad("the request target contains a control, non-ASCII or `#` character; percent-encode it");
 const TARGET_FORM: Reject =
     Reject::bad("the request target is neither a path, nor an http or https URL, nor `*` with OPTIONS");
@@ -13,16 +13,16 @@ const USERINFO: Reject =
 const AUTHORITY: Reject = Reject::bad("the request target's authority is not a valid host");
 
 /// A request target, reduced to what an origin server is sent.
-pub(super) struct Target<'b> {
+pub(crate) struct Target<'b> {
     /// Path and query, or `*`.
-    pub(super) origin: Cow<'b, str>,
+    pub(crate) origin: Cow<'b, str>,
     /// The authority, if the target was in absolute form.
-    pub(super) authority: Option<&'b str>,
+    pub(crate) authority: Option<&'b str>,
 }
 
 /// Reads a request target: origin form, absolute form of http or https, or `*` with OPTIONS. CONNECT, whose target is
 /// an authority, is not for here.
-pub(super) fn read<'b>(method: &str, target: &'b str) -> Result<Target<'b>, Reject> {
+pub(crate) fn read<'b>(method: &str, target: &'b str) -> Result<Target<'b>, Reject> {
     if !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
         return Err(TARGET_BYTES);
     }
@@ -55,7 +55,7 @@ fn absolute(target: &str) -> Result<Target<'_>, Reject> {
 
 /// Whether `value` is `uri-host [":" port]` with a host in it, as http has it (RFC 9110, 4.2.1 and 7.2; RFC 3986, 3.2.2). A comma, which RFC 3986
 /// allows in a name, is not taken: it is what two joined Host fields look like.
-pub(super) fn is_host(value: &[u8]) -> bool {
+pub(crate) fn is_host(value: &[u8]) -> bool {
     let (host, port) = if value.first() == Some(&b'[') {
         let Some(end) = value.iter().position(|&b| b == b']') else { return false };
         let (literal, port) = value.split_at(end + 1);

@@ -32,7 +32,7 @@ impl Size {
 ///
 /// # Errors
 /// What is wrong with it, with its line.
-pub(super) fn check(text: &str) -> Result<(), String> {
+pub(crate) fn check(text: &str) -> Result<(), String> {
     let mut anchors: HashMap<usize, Size> = HashMap::new();
     // Of each collection that is open: its anchor, and its size so far. The outermost holds all documents.
     let mut open: Vec<(usize, Size)> = vec![(0, Size::default())];

@@ -6,50 +6,50 @@ use std::path::Path;
 use super::toml::{inline, string, strings};
 
 /// A deployment: somewhere that a model can be asked.
-pub(super) struct Deployment {
+pub(crate) struct Deployment {
     /// Its upstream, by index.
-    pub(super) upstream: usize,
+    pub(crate) upstream: usize,
     /// What the model is called there.
-    pub(super) model: String,
-    pub(super) weight: u64,
-    pub(super) priority: u64,
-    pub(super) timeout: Option<u64>,
+    pub(crate) model: String,
+    pub(crate) weight: u64,
+    pub(crate) priority: u64,
+    pub(crate) timeout: Option<u64>,
     /// Its line and path in LiteLLM's file.
-    pub(super) node: (usize, String),
+    pub(crate) node: (usize, String),
 }
 
 /// An upstream as it is written.
 #[derive(PartialEq, Eq)]
-pub(super) struct Upstream {
-    pub(super) name: String,
-    pub(super) url: String,
-    pub(super) key: Option<String>,
+pub(crate) struct Upstream {
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) key: Option<String>,
     /// Requests and tokens a minute, streams at once.
-    pub(super) limits: [Option<u64>; 3],
+    pub(crate) limits: [Option<u64>; 3],
 }
 
 /// All deployments of one name.
-pub(super) struct Group {
-    pub(super) name: String,
-    pub(super) deployments: Vec<Deployment>,
-    pub(super) aliases: Vec<String>,
-    pub(super) fallback: Option<String>,
+pub(crate) struct Group {
+    pub(crate) name: String,
+    pub(crate) deployments: Vec<Deployment>,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) fallback: Option<String>,
 }
 
 /// All that is carried over.
 #[derive(Default)]
-pub(super) struct Gateway {
-    pub(super) upstreams: Vec<Upstream>,
-    pub(super) groups: Vec<Group>,
-    pub(super) master_key: Option<String>,
-    pub(super) retries: Option<u64>,
-    pub(super) timeout: Option<u64>,
-    pub(super) balance: Option<&'static str>,
+pub(crate) struct Gateway {
+    pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) master_key: Option<String>,
+    pub(crate) retries: Option<u64>,
+    pub(crate) timeout: Option<u64>,
+    pub(crate) balance: Option<&'static str>,
 }
 
 impl Gateway {
     /// As a `sedge.toml`, which says that it is from `file`.
-    pub(super) fn write(&self, file: &Path) -> String {
+    pub(crate) fn write(&self, file: &Path) -> String {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let mut out = format!("# From {}.\n", name.escape_default());
         if let Some(hash) = &self.master_key {

@@ -18,7 +18,7 @@ const CHANGES_NOTHING: &str =
     "not carried over: sedge relays requests and answers as they are, and sets nothing in them";
 
 /// Makes a configuration of LiteLLM's `root`, which stands in `file`.
-pub(super) fn import(root: &Node<'_>, file: &Path) -> Imported {
+pub(crate) fn import(root: &Node<'_>, file: &Path) -> Imported {
     let mut import = Import::default();
     for (name, node) in root.members() {
         match name.as_str() {

@@ -24,37 +24,37 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportArgs {
     /// LiteLLM's file.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// `--output`: where the result goes; standard output if nowhere.
-    pub output: Option<PathBuf>,
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// What came of it.
 #[derive(Debug)]
-pub struct Imported {
+pub(crate) struct Imported {
     /// The new configuration.
-    pub toml: String,
+    pub(crate) toml: String,
     /// What was not carried over, or differently, in the order of the file.
-    pub remarks: Vec<Remark>,
+    pub(crate) remarks: Vec<Remark>,
     /// How many of the file's models can be asked for.
-    pub models: usize,
+    pub(crate) models: usize,
 }
 
 /// One thing that was not carried over, or differently.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Remark {
+pub(crate) struct Remark {
     /// Its line in LiteLLM's file, from 1.
-    pub line: usize,
+    pub(crate) line: usize,
     /// Where it stands in it.
-    pub path: String,
+    pub(crate) path: String,
     /// What became of it, and why.
-    pub what: String,
+    pub(crate) what: String,
 }
 
 /// Why there is nothing.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum ImportError {
+pub(crate) enum ImportError {
     /// The file cannot be read.
     Read(PathBuf, io::Error),
     /// It is not YAML, or more of it than can be read.
@@ -91,7 +91,7 @@ impl fmt::Display for ImportError {
 impl std::error::Error for ImportError {}
 
 /// Reads `args.file` and makes a configuration of it.
-pub fn run(args: &ImportArgs) -> Result<Imported, ImportError> {
+pub(crate) fn run(args: &ImportArgs) -> Result<Imported, ImportError> {
     let file = &args.file;
     let text = read(file).map_err(|error| ImportError::Read(file.clone(), error))?;
     expansion::check(&text).map_err(|error| ImportError::Yaml(file.clone(), error))?;
@@ -120,7 +120,7 @@ fn read(file: &Path) -> io::Result<String> {
 }
 
 /// The remarks, a line each.
-pub fn told(file: &Path, remarks: &[Remark]) -> String {
+pub(crate) fn told(file: &Path, remarks: &[Remark]) -> String {
     let line =
         |remark: &Remark| format!("{}:{}: {}: {}", file.display(), remark.line, remark.path, remark.what);
     remarks.iter().map(line).collect::<Vec<_>>().join("\n")

@@ -1,15 +1,15 @@
 //! Which of LiteLLM's providers speak OpenAI's API themselves, and where: the others it translates, and sedge does not.
 
 /// A provider that can be asked directly.
-pub(super) struct Provider {
+pub(crate) struct Provider {
     /// LiteLLM's prefix, before the slash.
-    pub(super) prefix: &'static str,
+    pub(crate) prefix: &'static str,
     /// Where it is, if nothing else is said; none for what runs anywhere.
-    pub(super) base: Option<&'static str>,
+    pub(crate) base: Option<&'static str>,
     /// The variable with its key, if nothing else is said.
-    pub(super) key: Option<&'static str>,
+    pub(crate) key: Option<&'static str>,
     /// What stands behind an `api_base` that has no path.
-    pub(super) path: &'static str,
+    pub(crate) path: &'static str,
 }
 
 const fn hosted(prefix: &'static str, base: &'static str, key: &'static str) -> Provider {
@@ -41,7 +41,7 @@ const PROVIDERS: [Provider; 15] = [
 ];
 
 /// The provider of `model`, and the model's name there. A name without a prefix is OpenAI's.
-pub(super) fn of(model: &str) -> Option<(&'static Provider, &str)> {
+pub(crate) fn of(model: &str) -> Option<(&'static Provider, &str)> {
     let (prefix, name) = model.split_once('/').unwrap_or(("openai", model));
     PROVIDERS.iter().find(|provider| provider.prefix == prefix).map(|provider| (provider, name))
 }

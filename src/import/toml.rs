@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// A basic string.
-pub(super) fn string(text: &str) -> String {
+pub(crate) fn string(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {
@@ -19,12 +19,12 @@ pub(super) fn string(text: &str) -> String {
 }
 
 /// An array of strings.
-pub(super) fn strings<'a>(texts: impl IntoIterator<Item = &'a String>) -> String {
+pub(crate) fn strings<'a>(texts: impl IntoIterator<Item = &'a String>) -> String {
     format!("[{}]", texts.into_iter().map(|text| string(text)).collect::<Vec<_>>().join(", "))
 }
 
 /// `key = { a = 1, b = 2 }`, or nothing if nothing is in it.
-pub(super) fn inline(key: &str, members: &[(&str, Option<u64>)]) -> String {
+pub(crate) fn inline(key: &str, members: &[(&str, Option<u64>)]) -> String {
     let members: Vec<String> =
         members.iter().filter_map(|(name, value)| value.map(|value| format!("{name} = {value}"))).collect();
     if members.is_empty() { String::new() } else { format!("{key} = {{ {} }}\n", members.join(", ")) }

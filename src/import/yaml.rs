@@ -4,27 +4,27 @@ use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 
 /// A value in its place.
 #[derive(Clone)]
-pub(super) struct Node<'a> {
+pub(crate) struct Node<'a> {
     yaml: &'a MarkedYaml<'a>,
     /// Where it stands: `model_list[0].litellm_params.model`.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// The line of its key, or its own in a list; from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
 }
 
 /// Reads the first document of `text`.
-pub(super) fn parse(text: &str) -> Result<Vec<MarkedYaml<'_>>, String> {
+pub(crate) fn parse(text: &str) -> Result<Vec<MarkedYaml<'_>>, String> {
     MarkedYaml::load_from_str(text).map_err(|error| error.to_string())
 }
 
 impl<'a> Node<'a> {
     /// The document itself.
-    pub(super) fn root(yaml: &'a MarkedYaml<'a>) -> Node<'a> {
+    pub(crate) fn root(yaml: &'a MarkedYaml<'a>) -> Node<'a> {
         Node { yaml, path: String::new(), line: yaml.span.start.line() }
     }
 
     /// The members of a mapping, in order; of anything else, none.
-    pub(super) fn members(&self) -> Vec<(String, Node<'a>)> {
+    pub(crate) fn members(&self) -> Vec<(String, Node<'a>)> {
         let YamlData::Mapping(mapping) = &self.yaml.data else { return Vec::new() };
         let member = |(key, value): (&'a MarkedYaml<'a>, &'a MarkedYaml<'a>)| {
             let name = scalar(key).unwrap_or_default();
@@ -35,12 +35,12 @@ impl<'a> Node<'a> {
     }
 
     /// The member of that name.
-    pub(super) fn get(&self, name: &str) -> Option<Node<'a>> {
+    pub(crate) fn get(&self, name: &str) -> Option<Node<'a>> {
         self.members().into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
     /// The items of a list; of anything else, none.
-    pub(super) fn items(&self) -> Vec<Node<'a>> {
+    pub(crate) fn items(&self) -> Vec<Node<'a>> {
         let YamlData::Sequence(items) = &self.yaml.data else { return Vec::new() };
         let item = |(index, yaml): (usize, &'a MarkedYaml<'a>)| Node {
             yaml,
@@ -51,12 +51,12 @@ impl<'a> Node<'a> {
     }
 
     /// A scalar as it would be read as text; `null` is none.
-    pub(super) fn text(&self) -> Option<String> {
+    pub(crate) fn text(&self) -> Option<String> {
         scalar(self.yaml)
     }
 
     /// A number that is not negative.
-    pub(super) fn number(&self) -> Option<f64> {
+    pub(crate) fn number(&self) -> Option<f64> {
         self.text()?.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0)
     }
 }

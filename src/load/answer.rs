@@ -21,17 +21,17 @@ const EXAMPLE_BYTES_MAX: usize = 1024;
 
 /// What the last bytes brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Brought {
+pub(crate) struct Brought {
     /// Bytes of a body that was without fault until then.
-    pub payload: bool,
+    pub(crate) payload: bool,
     /// Events they completed.
-    pub events: u32,
+    pub(crate) events: u32,
     /// The answer is over: [`Answer::verdict`] tells how it went.
-    pub ended: bool,
+    pub(crate) ended: bool,
 }
 
 /// An answer that arrives.
-pub struct Answer {
+pub(crate) struct Answer {
     streamed: bool,
     state: State,
     /// The head so far; later the answer itself, where it is not checked as it passes.
@@ -51,7 +51,7 @@ enum State {
 
 impl Answer {
     /// An answer to a request that asked for a stream, or not.
-    pub fn new(streamed: bool) -> Answer {
+    pub(crate) fn new(streamed: bool) -> Answer {
         Answer {
             streamed,
             state: State::Head { searched: 0 },
@@ -65,7 +65,7 @@ impl Answer {
     }
 
     /// Takes what was read. An error is final, and the connection is of no use any more.
-    pub fn feed(&mut self, bytes: &mut [u8]) -> Result<Brought, Failure> {
+    pub(crate) fn feed(&mut self, bytes: &mut [u8]) -> Result<Brought, Failure> {
         self.begun |= !bytes.is_empty();
         match self.state {
             State::Head { .. } => {
@@ -79,7 +79,7 @@ impl Answer {
     }
 
     /// The connection has ended, by the peer's close or by an error. Only a body that ends by close ends well so.
-    pub fn closed(&mut self, by_error: bool) -> Result<(), Failure> {
+    pub(crate) fn closed(&mut self, by_error: bool) -> Result<(), Failure> {
         match self.state {
             State::Body { by_close: true, .. } if !by_error => self.state = State::Ended,
             State::Ended => {}
@@ -93,7 +93,7 @@ impl Answer {
     }
 
     /// How the answer went, once it has ended.
-    pub fn verdict(&mut self) -> Result<(), Failure> {
+    pub(crate) fn verdict(&mut self) -> Result<(), Failure> {
         match self.fault.take() {
             Some(Failure { kind: kind @ Kind::Status(_), .. }) => Err(Failure::of_bytes(kind, &self.held)),
             Some(fault) => Err(fault),
@@ -103,7 +103,7 @@ impl Answer {
     }
 
     /// Whether the connection can carry another request.
-    pub fn keep_alive(&self) -> bool {
+    pub(crate) fn keep_alive(&self) -> bool {
         self.keep_alive && matches!(self.state, State::Ended)
     }
 

@@ -10,10 +10,10 @@ use crate::net::stream::Stream;
 use crate::shard::clock::Micros;
 
 /// How a request went, and its connection if it can carry another.
-pub(super) type Over = (Result<(), Failure>, Option<Stream>);
+pub(crate) type Over = (Result<(), Failure>, Option<Stream>);
 
 /// A request under way.
-pub(super) struct Exchange<'a> {
+pub(crate) struct Exchange<'a> {
     worker: &'a Worker,
     stream: Stream,
     answer: Answer,
@@ -27,7 +27,7 @@ pub(super) struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    pub(super) fn new(worker: &'a Worker, stream: Stream, from: Micros, measured: bool) -> Exchange<'a> {
+    pub(crate) fn new(worker: &'a Worker, stream: Stream, from: Micros, measured: bool) -> Exchange<'a> {
         Exchange {
             worker,
             stream,
@@ -42,7 +42,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Runs it to its end.
-    pub(super) async fn run(mut self) -> Over {
+    pub(crate) async fn run(mut self) -> Over {
         let verdict = std::future::poll_fn(|cx| self.poll(cx)).await;
         let is_reusable = self.answer.keep_alive() && self.sent == self.worker.wire().len();
         (verdict, is_reusable.then_some(self.stream))

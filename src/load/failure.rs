@@ -9,7 +9,7 @@ const DETAIL_CHARS_MAX: usize = 200;
 /// What went wrong. `Display` is the name in tables and reports: one word, for people and programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Kind {
+pub(crate) enum Kind {
     /// No connection: the name, the address or the TLS handshake.
     Connect,
     /// Not over within `--timeout`.
@@ -60,21 +60,21 @@ impl fmt::Display for Kind {
 
 /// One failure: its kind, and what can be said of this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// What is counted.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// What an example tells; may be empty.
-    pub detail: Cow<'static, str>,
+    pub(crate) detail: Cow<'static, str>,
 }
 
 impl Failure {
     /// One that has the same cause each time.
-    pub const fn new(kind: Kind, detail: &'static str) -> Failure {
+    pub(crate) const fn new(kind: Kind, detail: &'static str) -> Failure {
         Failure { kind, detail: Cow::Borrowed(detail) }
     }
 
     /// One that a peer's bytes, or the system, tell more of. They end on a terminal, so nothing that steers one is kept.
-    pub fn told(kind: Kind, detail: &str) -> Failure {
+    pub(crate) fn told(kind: Kind, detail: &str) -> Failure {
         let mut plain: String = detail.chars().take(DETAIL_CHARS_MAX).collect();
         if plain.len() < detail.len() {
             plain.push('…');
@@ -84,7 +84,7 @@ impl Failure {
     }
 
     /// As [`Failure::told`], of bytes that need not be text.
-    pub fn of_bytes(kind: Kind, bytes: &[u8]) -> Failure {
+    pub(crate) fn of_bytes(kind: Kind, bytes: &[u8]) -> Failure {
         // A character has four bytes at most.
         let bytes = &bytes[..bytes.len().min(4 * DETAIL_CHARS_MAX + 4)];
         Failure::told(kind, &String::from_utf8_lossy(bytes))

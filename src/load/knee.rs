@@ -22,19 +22,19 @@ const LATENCY_FACTOR: u64 = 3;
 
 /// A step, as far as it matters here.
 #[derive(Clone, Copy, Debug)]
-pub struct Point {
+pub(crate) struct Point {
     /// Users, or requests a second.
-    pub load: u32,
+    pub(crate) load: u32,
     /// What arrived well, a second.
-    pub goodput: f64,
+    pub(crate) goodput: f64,
     /// Of the time to the first byte; none if nothing arrived.
-    pub first_byte_p99: Option<Micros>,
+    pub(crate) first_byte_p99: Option<Micros>,
 }
 
 /// What ended the growth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Because {
+pub(crate) enum Because {
     /// The next step brought hardly more goodput.
     Goodput,
     /// The next step made the first byte wait more than three times as long as the first step did.
@@ -45,15 +45,15 @@ pub enum Because {
 
 /// The last step that still paid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Knee {
+pub(crate) struct Knee {
     /// Its load.
-    pub load: u32,
+    pub(crate) load: u32,
     /// What the next step broke.
-    pub because: Because,
+    pub(crate) because: Because,
 }
 
 /// Finds the knee of steps in the order of their load; none if the first one brought nothing.
-pub fn knee(points: &[Point]) -> Option<Knee> {
+pub(crate) fn knee(points: &[Point]) -> Option<Knee> {
     let first = points.first().filter(|first| first.goodput > 0.0)?;
     let base = first.first_byte_p99?;
     for pair in points.windows(2) {

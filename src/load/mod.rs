@@ -27,68 +27,68 @@
 //! On the server's own machine the test takes its share of the cores: what it finds there is of both together.
 #![forbid(unsafe_code)]
 
-pub mod answer;
+pub(crate) mod answer;
 mod exchange;
-pub mod failure;
-pub mod knee;
-pub mod plot;
+pub(crate) mod failure;
+pub(crate) mod knee;
+pub(crate) mod plot;
 mod progress;
-pub mod report;
-pub mod request;
+pub(crate) mod report;
+pub(crate) mod request;
 mod run;
-pub mod table;
-pub mod tally;
-pub mod verify;
-pub mod worker;
+pub(crate) mod table;
+pub(crate) mod tally;
+pub(crate) mod verify;
+pub(crate) mod worker;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use run::{LoadError, run};
+pub(crate) use run::run;
 
 use crate::config::{Secret, UpstreamUrl};
 
 /// Steps of one test at most.
-pub const STEPS_MAX: usize = 64;
+pub(crate) const STEPS_MAX: usize = 64;
 
 /// Users, or requests a second, of one step at most.
-pub const LOAD_MAX: u32 = 1_000_000;
+pub(crate) const LOAD_MAX: u32 = 1_000_000;
 
 /// Threads at most.
-pub const THREADS_MAX: usize = 256;
+pub(crate) const THREADS_MAX: usize = 256;
 
 /// What `sedge load` was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadArgs {
     /// The API's base.
-    pub url: UpstreamUrl,
+    pub(crate) url: UpstreamUrl,
     /// How much, in steps.
-    pub load: Load,
+    pub(crate) load: Load,
     /// How long a step is measured.
-    pub duration: Duration,
+    pub(crate) duration: Duration,
     /// How long it runs before that.
-    pub warmup: Duration,
+    pub(crate) warmup: Duration,
     /// How long a request may take.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Threads; none: one per core.
-    pub threads: Option<usize>,
+    pub(crate) threads: Option<usize>,
     /// What is asked.
-    pub content: Content,
+    pub(crate) content: Content,
     /// Fields added to each request; they take the place of those that are sent anyway.
-    pub headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// Sent as `Authorization`, unless `headers` has one.
-    pub key: Option<Secret>,
+    pub(crate) key: Option<Secret>,
     /// Where the report goes as JSON.
-    pub json: Option<PathBuf>,
+    pub(crate) json: Option<PathBuf>,
     /// Where the plot goes.
-    pub svg: Option<PathBuf>,
+    pub(crate) svg: Option<PathBuf>,
     /// Certificate authorities that are trusted beside the system's.
-    pub ca: Vec<PathBuf>,
+    pub(crate) ca: Vec<PathBuf>,
 }
 
 /// How the load is made, step by step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Load {
+pub(crate) enum Load {
     /// So many users, each with one request at a time.
     Users(Vec<u32>),
     /// So many requests a second.
@@ -97,14 +97,14 @@ pub enum Load {
 
 impl Load {
     /// The steps.
-    pub fn steps(&self) -> &[u32] {
+    pub(crate) fn steps(&self) -> &[u32] {
         match self {
             Load::Users(steps) | Load::Rate(steps) => steps,
         }
     }
 
     /// What a step's number counts, in reports.
-    pub fn unit(&self) -> &'static str {
+    pub(crate) fn unit(&self) -> &'static str {
         match self {
             Load::Users(_) => "users",
             Load::Rate(_) => "requests a second",
@@ -114,7 +114,7 @@ impl Load {
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
+pub(crate) enum Content {
     /// A chat completion of one message.
     Chat {
         /// The model's name.

@@ -31,7 +31,7 @@ circle{stroke:none}circle.a,text.a{fill:var(--a);stroke:none}circle.b,text.b{fil
 circle.c,text.c{fill:var(--c);stroke:none}";
 
 /// Draws it.
-pub fn svg(report: &Report) -> String {
+pub(crate) fn svg(report: &Report) -> String {
     let what = if report.streamed { "events" } else { "requests" };
     let throughput =
         |step: &Step| Some(if report.streamed { step.events_per_s } else { step.requests_per_s });

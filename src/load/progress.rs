@@ -10,7 +10,7 @@ use crate::shard::clock::Micros;
 const CLEAR: &str = "\r\x1b[2K";
 
 /// The line of one step.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     load: u32,
     unit: &'static str,
     window: Window,
@@ -19,18 +19,18 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(load: u32, unit: &'static str, window: Window) -> Progress {
+    pub(crate) fn new(load: u32, unit: &'static str, window: Window) -> Progress {
         Progress { load, unit, window, shown: std::io::stderr().is_terminal(), drawn: false }
     }
 
-    pub(super) fn draw(&mut self, now: Micros, live: &[Arc<Live>]) {
+    pub(crate) fn draw(&mut self, now: Micros, live: &[Arc<Live>]) {
         if self.shown {
             self.drawn = true;
             let _ = write!(std::io::stderr(), "{CLEAR}{}", self.line(now, live));
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if std::mem::take(&mut self.drawn) {
             let _ = write!(std::io::stderr(), "{CLEAR}");
         }

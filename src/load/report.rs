@@ -18,72 +18,72 @@ use crate::shard::clock::Micros;
 
 /// A test, from its arguments to its knee.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// The version that measured.
-    pub sedge: &'static str,
+    pub(crate) sedge: &'static str,
     /// The URL that was asked.
-    pub url: String,
+    pub(crate) url: String,
     /// `users` or `rate`.
-    pub mode: &'static str,
+    pub(crate) mode: &'static str,
     /// Whether streams were asked for.
-    pub streamed: bool,
+    pub(crate) streamed: bool,
     /// How long a step is measured.
-    pub duration_us: Micros,
+    pub(crate) duration_us: Micros,
     /// How long it ran before that.
-    pub warmup_us: Micros,
+    pub(crate) warmup_us: Micros,
     /// How long a request might take.
-    pub timeout_us: Micros,
+    pub(crate) timeout_us: Micros,
     /// Threads that made the load.
-    pub threads: usize,
+    pub(crate) threads: usize,
     /// Whether a signal ended the test.
-    pub interrupted: bool,
+    pub(crate) interrupted: bool,
     /// Where more load stops paying.
-    pub knee: Option<Knee>,
+    pub(crate) knee: Option<Knee>,
     /// The steps, as they were run.
-    pub steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
     #[serde(skip)]
-    pub(super) unit: &'static str,
+    pub(crate) unit: &'static str,
 }
 
 /// A step.
 #[derive(Clone, Debug, Serialize)]
-pub struct Step {
+pub(crate) struct Step {
     /// Users, or requests a second.
-    pub load: u32,
+    pub(crate) load: u32,
     /// How long it was measured: less than asked for, if a signal ended it.
-    pub measured_us: Micros,
+    pub(crate) measured_us: Micros,
     /// Requests begun in that time.
-    pub requests: u64,
+    pub(crate) requests: u64,
     /// Those that ended well.
-    pub completed: u64,
+    pub(crate) completed: u64,
     /// Those that failed.
-    pub failed: u64,
+    pub(crate) failed: u64,
     /// Those that were given up when a signal ended the test.
-    pub abandoned: u64,
+    pub(crate) abandoned: u64,
     /// Failures by kind.
-    pub errors: BTreeMap<String, u64>,
+    pub(crate) errors: BTreeMap<String, u64>,
     /// What the first failure of each kind told, if it told anything.
-    pub examples: BTreeMap<String, String>,
+    pub(crate) examples: BTreeMap<String, String>,
     /// Requests that failed though they were begun in the warm-up.
-    pub warmup_failed: u64,
+    pub(crate) warmup_failed: u64,
     /// Requests sent once more because a kept connection had been closed.
-    pub resent: u64,
+    pub(crate) resent: u64,
     /// Requests that ended well in the measured time, a second.
-    pub requests_per_s: f64,
+    pub(crate) requests_per_s: f64,
     /// Events that arrived in the measured time, a second.
-    pub events_per_s: f64,
+    pub(crate) events_per_s: f64,
     /// Events (without streams: requests) a second, less the share of requests that failed.
-    pub goodput_per_s: f64,
+    pub(crate) goodput_per_s: f64,
     /// From the start to the first byte of the body.
-    pub first_byte_us: Option<Summary>,
+    pub(crate) first_byte_us: Option<Summary>,
     /// Between two events.
-    pub between_events_us: Option<Summary>,
+    pub(crate) between_events_us: Option<Summary>,
     /// From the start to the end.
-    pub end_us: Option<Summary>,
+    pub(crate) end_us: Option<Summary>,
 }
 
 impl Report {
-    pub(super) fn new(args: &LoadArgs, request: &Request, threads: usize) -> Report {
+    pub(crate) fn new(args: &LoadArgs, request: &Request, threads: usize) -> Report {
         let url = UpstreamUrl { path: request.path.clone(), ..args.url.clone() };
         Report {
             sedge: env!("CARGO_PKG_VERSION"),
@@ -102,7 +102,7 @@ impl Report {
     }
 
     /// Finds the knee, once all steps are there.
-    pub(super) fn conclude(&mut self) {
+    pub(crate) fn conclude(&mut self) {
         for step in &mut self.steps {
             let rate = if self.streamed { step.events_per_s } else { step.requests_per_s };
             let ended = step.completed + step.failed;
@@ -117,12 +117,12 @@ impl Report {
     }
 
     /// Whether any request has failed.
-    pub fn has_failures(&self) -> bool {
+    pub(crate) fn has_failures(&self) -> bool {
         self.steps.iter().any(|step| step.failed + step.warmup_failed > 0)
     }
 
     /// Writes it as JSON.
-    pub fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
         let text = serde_json::to_string_pretty(self).map_err(io::Error::other)?;
         out.write_all(text.as_bytes())?;
         out.write_all(b"\n")
@@ -130,7 +130,7 @@ impl Report {
 }
 
 impl Step {
-    pub(super) fn new(load: u32, measured_us: Micros, tally: Tally) -> Step {
+    pub(crate) fn new(load: u32, measured_us: Micros, tally: Tally) -> Step {
         let failed = tally.failed();
         let a_second = |count: u64| match measured_us {
             0 => 0.0,
@@ -160,11 +160,11 @@ impl Step {
 
 /// Reports of tests that never ran.
 #[cfg(test)]
-pub(super) mod examples {
+pub(crate) mod examples {
     use super::*;
     use crate::load::knee::Because;
 
-    pub(in crate::load) fn step(load: u32, events_per_s: f64, p99: Micros) -> Step {
+    pub(crate) fn step(load: u32, events_per_s: f64, p99: Micros) -> Step {
         let summary = |p99| Some(Summary { count: 9, p50: p99 / 4, p90: p99 / 2, p99, max: p99 + 1 });
         Step {
             load,
@@ -186,7 +186,7 @@ pub(super) mod examples {
         }
     }
 
-    pub(in crate::load) fn report(steps: Vec<Step>) -> Report {
+    pub(crate) fn report(steps: Vec<Step>) -> Report {
         Report {
             sedge: "0",
             url: "http://h/v1/chat/completions?<&>".into(),

@@ -10,7 +10,7 @@ use crate::config::UpstreamUrl;
 use crate::http::fields::{write_field, write_number};
 
 /// The longest body that is sent.
-pub const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+pub(crate) const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// What stands for the base's path if it has none.
 const API_PREFIX: &str = "/v1";
@@ -21,18 +21,18 @@ const RESERVED: [&str; 7] =
 
 /// A request, ready to be sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Request {
+pub(crate) struct Request {
     /// Its bytes, head and body.
-    pub wire: Vec<u8>,
+    pub(crate) wire: Vec<u8>,
     /// Its path.
-    pub path: String,
+    pub(crate) path: String,
     /// Whether it asks for a stream.
-    pub streamed: bool,
+    pub(crate) streamed: bool,
 }
 
 impl Request {
     /// Makes the request that `args` describes. `authority` is the value of `Host`.
-    pub fn new(args: &LoadArgs, authority: &str) -> Result<Request, String> {
+    pub(crate) fn new(args: &LoadArgs, authority: &str) -> Result<Request, String> {
         let (body, endpoint, streamed) = match &args.content {
             Content::Chat { model, prompt, stream } => {
                 let message = serde_json::json!([{"role": "user", "content": prompt}]);
@@ -73,7 +73,7 @@ impl Request {
 }
 
 /// Reads `name: value` as curl's `-H` takes it. What is refused is not repeated: it may hold a key.
-pub fn parse_header(text: &str) -> Result<(String, String), String> {
+pub(crate) fn parse_header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("has no colon; write \"name: value\"")?;
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(is_token) {

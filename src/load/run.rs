@@ -44,7 +44,7 @@ const INTERRUPTED: i32 = 130;
 /// Why there was no test, or no report of it.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum LoadError {
+pub(crate) enum LoadError {
     /// What was asked for makes no request, or names a file that cannot be used.
     Arguments(String),
     /// The system refused something.
@@ -55,7 +55,7 @@ pub enum LoadError {
 
 impl LoadError {
     /// 2 for what the command line got wrong, else 1.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         if let LoadError::Arguments(_) = self { 2 } else { 1 }
     }
 }
@@ -74,7 +74,7 @@ impl std::error::Error for LoadError {}
 
 /// Runs the test and tells what came of it: the table on standard output, the files that were asked for. The code is 0 if no
 /// request has failed, else 1.
-pub fn run(args: &LoadArgs) -> Result<ExitCode, LoadError> {
+pub(crate) fn run(args: &LoadArgs) -> Result<ExitCode, LoadError> {
     let test = Test::new(args)?;
     // Before the test, so that a slip in a path does not cost its results.
     let json = args.json.as_deref().map(create).transpose()?;

@@ -8,7 +8,7 @@ use super::tally::Summary;
 use crate::shard::clock::Micros;
 
 /// What is tested, and the heads of the columns.
-pub fn header(report: &Report) -> String {
+pub(crate) fn header(report: &Report) -> String {
     let seconds = |time: Micros| time as f64 / 1e6;
     let group = |name: &str| format!("  {name:-^27}");
     let quantiles = format!("  {:>6} {:>6} {:>6} {:>6}", "p50", "p90", "p99", "max").repeat(3);
@@ -31,7 +31,7 @@ pub fn header(report: &Report) -> String {
 }
 
 /// A step's row.
-pub fn row(step: &Step) -> String {
+pub(crate) fn row(step: &Step) -> String {
     let failed = step.failed + step.warmup_failed;
     format!(
         "{:>7} {:>8} {:>8} {failed:>7}{}{}{}\n",
@@ -45,7 +45,7 @@ pub fn row(step: &Step) -> String {
 }
 
 /// Failures by kind, and the knee.
-pub fn footer(report: &Report) -> String {
+pub(crate) fn footer(report: &Report) -> String {
     let mut text = String::from("\n");
     for step in &report.steps {
         let mut told = |count: u64, what: &str, example: &str| {
@@ -98,7 +98,7 @@ fn quantiles(summary: Option<Summary>) -> String {
 }
 
 /// A number with three digits, or as many as stand before its point.
-pub(super) fn short(number: f64) -> String {
+pub(crate) fn short(number: f64) -> String {
     let decimals = match number {
         n if n < 9.995 => 2,
         n if n < 99.95 => 1,

@@ -20,7 +20,7 @@ const DIGITS: u8 = 3;
 
 /// Microseconds that occurred.
 #[derive(Clone, Debug)]
-pub struct Latency(Histogram<u64>);
+pub(crate) struct Latency(Histogram<u64>);
 
 impl Default for Latency {
     fn default() -> Latency {
@@ -30,17 +30,17 @@ impl Default for Latency {
 
 impl Latency {
     /// Adds one value.
-    pub fn record(&mut self, value: Micros) {
+    pub(crate) fn record(&mut self, value: Micros) {
         self.0.saturating_record(value);
     }
 
     /// Adds `count` of the same value.
-    pub fn record_many(&mut self, value: Micros, count: u64) {
+    pub(crate) fn record_many(&mut self, value: Micros, count: u64) {
         self.0.saturating_record_n(value, count);
     }
 
     /// What is reported of them.
-    pub fn summary(&self) -> Option<Summary> {
+    pub(crate) fn summary(&self) -> Option<Summary> {
         let at = |quantile| self.0.value_at_quantile(quantile);
         (!self.0.is_empty()).then(|| Summary {
             count: self.0.len(),
@@ -59,56 +59,56 @@ impl Latency {
 
 /// Quantiles, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Values.
-    pub count: u64,
+    pub(crate) count: u64,
     /// Median.
-    pub p50: Micros,
+    pub(crate) p50: Micros,
     /// Nine of ten are at most this.
-    pub p90: Micros,
+    pub(crate) p90: Micros,
     /// 99 of 100 are at most this.
-    pub p99: Micros,
+    pub(crate) p99: Micros,
     /// The longest.
-    pub max: Micros,
+    pub(crate) max: Micros,
 }
 
 /// Failures of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failed {
+pub(crate) struct Failed {
     /// How many.
-    pub count: u64,
+    pub(crate) count: u64,
     /// What the first of them told.
-    pub example: String,
+    pub(crate) example: String,
 }
 
 /// The measurements of a step, or of a thread's share in it.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// Measured requests: those begun within the window.
-    pub requests: u64,
+    pub(crate) requests: u64,
     /// Those of them that ended well.
-    pub completed: u64,
+    pub(crate) completed: u64,
     /// Those that failed, by kind. There are few kinds, and 900 statuses.
-    pub errors: BTreeMap<Kind, Failed>,
+    pub(crate) errors: BTreeMap<Kind, Failed>,
     /// Requests that failed though they were begun before the window.
-    pub warmup_failed: u64,
+    pub(crate) warmup_failed: u64,
     /// Requests that were sent again because a kept connection turned out to be closed.
-    pub resent: u64,
+    pub(crate) resent: u64,
     /// Requests, whenever begun, that ended well within the window.
-    pub completed_within: u64,
+    pub(crate) completed_within: u64,
     /// Events that arrived within the window.
-    pub events_within: u64,
+    pub(crate) events_within: u64,
     /// From the start to the first byte of the body.
-    pub first_byte: Latency,
+    pub(crate) first_byte: Latency,
     /// Between two events of a stream: of measured requests, and of any that arrived within the window.
-    pub between: Latency,
+    pub(crate) between: Latency,
     /// From the start to the end of those that ended well.
-    pub end: Latency,
+    pub(crate) end: Latency,
 }
 
 impl Tally {
     /// Counts a failure of a measured request.
-    pub fn fail(&mut self, failure: Failure) {
+    pub(crate) fn fail(&mut self, failure: Failure) {
         let failed = self
             .errors
             .entry(failure.kind)
@@ -117,12 +117,12 @@ impl Tally {
     }
 
     /// Measured requests that failed.
-    pub fn failed(&self) -> u64 {
+    pub(crate) fn failed(&self) -> u64 {
         self.errors.values().map(|failed| failed.count).sum()
     }
 
     /// Takes another one's measurements in.
-    pub fn add(&mut self, other: &Tally) {
+    pub(crate) fn add(&mut self, other: &Tally) {
         self.requests += other.requests;
         self.completed += other.completed;
         self.warmup_failed += other.warmup_failed;

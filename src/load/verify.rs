@@ -11,17 +11,17 @@ use crate::openai::is_error;
 use crate::sse::Scanner;
 
 /// The longest line of a stream, and the most data of one event.
-pub const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The longest answer that is not a stream.
-pub const WHOLE_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub(crate) const WHOLE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Room that is kept from one event to the next.
 const ROOM_KEPT_BYTES: usize = 16 * 1024;
 
 /// Checks one stream.
 #[derive(Debug, Default)]
-pub struct StreamCheck {
+pub(crate) struct StreamCheck {
     scanner: Scanner,
     /// The line that was begun in an earlier piece.
     line: Vec<u8>,
@@ -36,7 +36,7 @@ pub struct StreamCheck {
 
 impl StreamCheck {
     /// Takes the next bytes of the body, and counts the events that they completed up to the first fault in them.
-    pub fn feed(&mut self, piece: &[u8], events: &mut u32) -> Result<(), Failure> {
+    pub(crate) fn feed(&mut self, piece: &[u8], events: &mut u32) -> Result<(), Failure> {
         let (mut at, mut scanned) = (0, 0);
         if self.after_cr && !piece.is_empty() {
             self.after_cr = false;
@@ -70,7 +70,7 @@ impl StreamCheck {
     }
 
     /// To be asked when the body has ended by the rules of HTTP.
-    pub fn end(&self) -> Result<(), Failure> {
+    pub(crate) fn end(&self) -> Result<(), Failure> {
         match self.scanner.terminal() {
             true => Ok(()),
             false => {
@@ -130,7 +130,7 @@ impl StreamCheck {
 const TOO_LONG: Failure = Failure::new(Kind::TooLarge, "an event of the stream is longer than 4 MiB");
 
 /// Whether `text` is JSON, whatever it says.
-pub fn check_json(text: &[u8]) -> Result<(), Failure> {
+pub(crate) fn check_json(text: &[u8]) -> Result<(), Failure> {
     match serde_json::from_slice::<IgnoredAny>(text) {
         Ok(_) => Ok(()),
         Err(_) => Err(Failure::of_bytes(Kind::NotJson, text)),

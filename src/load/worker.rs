@@ -33,7 +33,7 @@ const REDIAL_PAUSE: Duration = Duration::from_millis(100);
 
 /// Requests in flight at once in an open loop, on all threads together. A server that is further behind than this is not
 /// told of more.
-pub const IN_FLIGHT_MAX: usize = 16_384;
+pub(crate) const IN_FLIGHT_MAX: usize = 16_384;
 
 /// The schedule is looked at this often at most: what is due in between is sent together, and charged for the delay.
 const SCHEDULE_PERIOD_LEAST: Duration = Duration::from_micros(100);
@@ -43,23 +43,23 @@ const RESOLVER_THREADS_MAX: usize = 4;
 
 /// The part of a step that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
+pub(crate) struct Window {
     /// The end of the warm-up.
-    pub from: Micros,
+    pub(crate) from: Micros,
     /// The end of the step.
-    pub until: Micros,
+    pub(crate) until: Micros,
 }
 
 impl Window {
     /// Whether `time` is within it.
-    pub fn contains(&self, time: Micros) -> bool {
+    pub(crate) fn contains(&self, time: Micros) -> bool {
         (self.from..self.until).contains(&time)
     }
 }
 
 /// What a step does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub(crate) enum Pace {
     /// So many users; they come one after the other over this time.
     Users(u32, Duration),
     /// So many requests a second.
@@ -67,28 +67,28 @@ pub enum Pace {
 }
 
 /// A step, for all of its threads.
-pub struct Plan {
+pub(crate) struct Plan {
     /// Who is asked.
-    pub target: Target,
+    pub(crate) target: Target,
     /// The bytes of the request.
-    pub wire: Vec<u8>,
+    pub(crate) wire: Vec<u8>,
     /// Whether it asks for a stream.
-    pub streamed: bool,
+    pub(crate) streamed: bool,
     /// How long a request may take.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// When the warm-up begins, and with it the users and the schedule.
-    pub begin: Micros,
+    pub(crate) begin: Micros,
     /// What is measured.
-    pub window: Window,
+    pub(crate) window: Window,
     /// What is done.
-    pub pace: Pace,
+    pub(crate) pace: Pace,
     /// How many threads share it.
-    pub threads: usize,
+    pub(crate) threads: usize,
 }
 
 /// What a thread has done so far, for the progress line.
 #[derive(Debug, Default)]
-pub struct Live {
+pub(crate) struct Live {
     completed: AtomicU64,
     failed: AtomicU64,
     events: AtomicU64,
@@ -96,20 +96,20 @@ pub struct Live {
 
 impl Live {
     /// Requests that ended well, those that failed, and events.
-    pub fn read(&self) -> [u64; 3] {
+    pub(crate) fn read(&self) -> [u64; 3] {
         [&self.completed, &self.failed, &self.events].map(|counter| counter.load(Relaxed))
     }
 
-    pub(super) fn add_events(&self, count: u64) {
+    pub(crate) fn add_events(&self, count: u64) {
         self.events.fetch_add(count, Relaxed);
     }
 }
 
 /// A thread at work.
-pub struct Worker {
+pub(crate) struct Worker {
     plan: Arc<Plan>,
     index: usize,
-    pub(super) live: Arc<Live>,
+    pub(crate) live: Arc<Live>,
     clock: Clock,
     resolver: Rc<Resolver>,
     tally: RefCell<Tally>,
@@ -121,7 +121,7 @@ pub struct Worker {
 }
 
 /// Does thread `index`'s share of the plan, until it is done or `stop` changes.
-pub fn run(
+pub(crate) fn run(
     plan: Arc<Plan>,
     index: usize,
     live: Arc<Live>,
@@ -161,27 +161,27 @@ pub fn run(
 }
 
 impl Worker {
-    pub(super) fn streamed(&self) -> bool {
+    pub(crate) fn streamed(&self) -> bool {
         self.plan.streamed
     }
 
-    pub(super) fn wire(&self) -> &[u8] {
+    pub(crate) fn wire(&self) -> &[u8] {
         &self.plan.wire
     }
 
-    pub(super) fn window(&self) -> Window {
+    pub(crate) fn window(&self) -> Window {
         self.plan.window
     }
 
-    pub(super) fn now(&self) -> Micros {
+    pub(crate) fn now(&self) -> Micros {
         self.clock.micros()
     }
 
-    pub(super) fn tally(&self) -> RefMut<'_, Tally> {
+    pub(crate) fn tally(&self) -> RefMut<'_, Tally> {
         self.tally.borrow_mut()
     }
 
-    pub(super) fn block(&self) -> RefMut<'_, Vec<u8>> {
+    pub(crate) fn block(&self) -> RefMut<'_, Vec<u8>> {
         self.block.borrow_mut()
     }
 
@@ -356,6 +356,6 @@ async fn limited(time: Duration, over: impl Future<Output = Over>) -> Over {
 
 /// Waits.
 #[expect(clippy::disallowed_methods, reason = "the client's side of the wire, between requests")]
-pub(super) async fn pause(time: Duration) {
+pub(crate) async fn pause(time: Duration) {
     tokio::time::sleep(time).await;
 }

@@ -13,10 +13,10 @@ use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use super::listener::Bound;
 
 /// What a process tells the one that takes over from it: `public:5,public:6,admin:7,ready:8`, by descriptor.
-pub const VARIABLE: &str = "SEDGE_HANDOVER";
+pub(crate) const VARIABLE: &str = "SEDGE_HANDOVER";
 
 /// systemd's own variables; they are for one process and not for the next.
-pub const OF_SYSTEMD: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+pub(crate) const OF_SYSTEMD: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 
 /// The first descriptor that systemd passes (`SD_LISTEN_FDS_START`).
 const FIRST_OF_SYSTEMD: RawFd = 3;
@@ -26,19 +26,19 @@ const INHERITED_MAX: usize = 1024;
 
 /// What was inherited.
 #[derive(Default)]
-pub struct Inherited {
+pub(crate) struct Inherited {
     /// Sockets where clients are.
-    pub public: Vec<Bound>,
+    pub(crate) public: Vec<Bound>,
     /// The operators'.
-    pub admin: Option<Bound>,
+    pub(crate) admin: Option<Bound>,
     /// Where the process before waits for a byte: that this one serves.
-    pub ready: Option<File>,
+    pub(crate) ready: Option<File>,
 }
 
 /// What was promised is not there.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum InheritError {
+pub(crate) enum InheritError {
     /// The variable says something that is not understood.
     Unreadable(&'static str, String),
     /// A descriptor is named twice: each has one owner.
@@ -74,7 +74,7 @@ impl std::error::Error for InheritError {}
 
 impl Inherited {
     /// Takes what `env` says was passed on to this process. To be called before anything else opens a descriptor.
-    pub fn take(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Inherited, InheritError> {
+    pub(crate) fn take(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Inherited, InheritError> {
         let mut inherited = Inherited::default();
         let named = named(env)?;
         let mut seen = HashSet::new();

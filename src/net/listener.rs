@@ -8,14 +8,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
 /// Connections the kernel may hold for one listener before it drops a SYN. Capped by `net.core.somaxconn`.
-pub const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// Unsent bytes that the kernel may hold for a client that does not read (`TCP_NOTSENT_LOWAT`). Without it the send buffer
 /// grows to megabytes, all of it tokens that nobody has asked to be produced that far ahead.
-pub const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+pub(crate) const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 /// A bound, listening socket that no runtime owns yet. Every core has one of its own for the same address.
-pub struct Bound {
+pub(crate) struct Bound {
     socket: Socket,
     address: SocketAddr,
 }
@@ -23,12 +23,12 @@ pub struct Bound {
 impl Bound {
     /// Binds `address` with `SO_REUSEPORT`. Port 0 takes a free port: bind the first with 0 and the others with the
     /// [`Bound::address`] of the first.
-    pub fn new(address: SocketAddr) -> io::Result<Bound> {
+    pub(crate) fn new(address: SocketAddr) -> io::Result<Bound> {
         Bound::bind(address, true)
     }
 
     /// Binds `address` for one listener alone.
-    pub fn new_alone(address: SocketAddr) -> io::Result<Bound> {
+    pub(crate) fn new_alone(address: SocketAddr) -> io::Result<Bound> {
         Bound::bind(address, false)
     }
 
@@ -47,7 +47,7 @@ impl Bound {
     }
 
     /// A listening socket that somebody else has bound.
-    pub fn inherited(fd: OwnedFd) -> io::Result<Bound> {
+    pub(crate) fn inherited(fd: OwnedFd) -> io::Result<Bound> {
         let socket = Socket::from(fd);
         let address = socket.local_addr()?.as_socket();
         let (Some(address), true) = (address, socket.is_listener()?) else {
@@ -63,19 +63,19 @@ impl Bound {
     }
 
     /// Another hold on the same socket and its queue.
-    pub fn share(&self) -> io::Result<Bound> {
+    pub(crate) fn share(&self) -> io::Result<Bound> {
         Ok(Bound { socket: self.socket.try_clone()?, address: self.address })
     }
 
     /// The same, for a process that is started while it is held.
-    pub fn heritable(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn heritable(&self) -> io::Result<OwnedFd> {
         Ok(rustix::io::dup(&self.socket)?)
     }
 
     /// Spreads inherited sockets over `count` cores: every one of them is read by some core, and every core reads one. Where
     /// there are more cores than sockets the others bind the same address, or, if whoever bound it did not allow for that,
     /// read from a socket that another core reads as well.
-    pub fn spread(inherited: Vec<Bound>, count: usize) -> io::Result<Vec<Vec<Bound>>> {
+    pub(crate) fn spread(inherited: Vec<Bound>, count: usize) -> io::Result<Vec<Vec<Bound>>> {
         let mut cores: Vec<Vec<Bound>> = (0..count).map(|_| Vec::new()).collect();
         let mut more = Vec::new();
         for index in inherited.len()..count {
@@ -89,7 +89,7 @@ impl Bound {
     }
 
     /// Binds `count` sockets to one address.
-    pub fn many(address: SocketAddr, count: usize) -> io::Result<Vec<Bound>> {
+    pub(crate) fn many(address: SocketAddr, count: usize) -> io::Result<Vec<Bound>> {
         // Another process may hold the port with SO_REUSEPORT as well, and would silently share the connections; a
         // socket without the option tells.
         if address.port() != 0 {
@@ -105,12 +105,12 @@ impl Bound {
     }
 
     /// Where it listens, with the port that the kernel chose.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Hands the socket to the current runtime.
-    pub fn into_tokio(self) -> io::Result<TcpListener> {
+    pub(crate) fn into_tokio(self) -> io::Result<TcpListener> {
         TcpListener::from_std(self.socket.into())
     }
 }

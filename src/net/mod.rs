@@ -10,13 +10,13 @@
 //! - [`allocator`]: the memory of everything else.
 //! - [`cpu`] pins; [`process`] limits; [`reserve`] keeps descriptors for when there are no others.
 
-pub mod allocator;
-pub mod cpu;
-pub mod inherit;
-pub mod listener;
-pub mod pair;
-pub mod process;
-pub mod reserve;
-pub mod stream;
-pub mod ticker;
-pub mod tls;
+pub(crate) mod allocator;
+pub(crate) mod cpu;
+pub(crate) mod inherit;
+pub(crate) mod listener;
+pub(crate) mod pair;
+pub(crate) mod process;
+pub(crate) mod reserve;
+pub(crate) mod stream;
+pub(crate) mod ticker;
+pub(crate) mod tls;

@@ -10,7 +10,7 @@ const BUFFER_BYTES: usize = 32 * 1024;
 
 /// Both ends. They are of the Unix domain, and for all that a connection is used for here (read, write, readiness, shutdown)
 /// like those of TCP, so that they need no case of their own wherever bytes flow; there is no reset, and closing is an end.
-pub fn pair() -> io::Result<(TcpStream, TcpStream)> {
+pub(crate) fn pair() -> io::Result<(TcpStream, TcpStream)> {
     let (one, other) = Socket::pair(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     for socket in [&one, &other] {
         socket.set_send_buffer_size(BUFFER_BYTES)?;

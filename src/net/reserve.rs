@@ -11,7 +11,7 @@ use std::fs::File;
 const RESERVED: usize = 4;
 
 /// The descriptors of one listener.
-pub struct Reserve {
+pub(crate) struct Reserve {
     held: RefCell<Vec<File>>,
 }
 
@@ -25,12 +25,12 @@ impl Default for Reserve {
 
 impl Reserve {
     /// Gives one up, so that the next call which needs one succeeds. Says whether there was one to give.
-    pub fn release(&self) -> bool {
+    pub(crate) fn release(&self) -> bool {
         self.held.borrow_mut().pop().is_some()
     }
 
     /// Takes back what is missing, as far as there is room. Says whether it is whole.
-    pub fn hold(&self) -> bool {
+    pub(crate) fn hold(&self) -> bool {
         let mut held = self.held.borrow_mut();
         while held.len() < RESERVED {
             match File::open("/dev/null") {

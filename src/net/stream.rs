@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 /// A connected socket.
-pub enum Stream {
+pub(crate) enum Stream {
     /// Bytes as they are.
     Plain(TcpStream),
     /// Bytes through rustls. Boxed: the session is large, and plain connections should not pay for it.
@@ -30,7 +30,7 @@ impl Stream {
     /// Reads what is there, up to `room`. `Ok(0)` is the end of the stream.
     #[allow(clippy::inline_always, reason = "measured: on every segment's way, and a call otherwise")]
     #[inline(always)]
-    pub fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut into = ReadBuf::new(room);
         let done = match self {
             Stream::Plain(socket) => Pin::new(socket).poll_read(cx, &mut into),
@@ -50,7 +50,7 @@ impl Stream {
     /// Writes as much of `bytes` as the socket takes.
     #[allow(clippy::inline_always, reason = "measured: on every segment's way, and a call otherwise")]
     #[inline(always)]
-    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Stream::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
             Stream::Tls(session) => Pin::new(session.as_mut()).poll_write(cx, bytes),
@@ -58,7 +58,7 @@ impl Stream {
     }
 
     /// Pushes out what a TLS session still holds; nothing to do for a plain socket.
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Plain(_) => Poll::Ready(Ok(())),
             Stream::Tls(session) => Pin::new(session.as_mut()).poll_flush(cx),
@@ -66,7 +66,7 @@ impl Stream {
     }
 
     /// Tells the peer that no more bytes follow (FIN, after TLS's close_notify).
-    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Stream::Tls(session) => Pin::new(session.as_mut()).poll_shutdown(cx),
@@ -74,26 +74,26 @@ impl Stream {
     }
 
     /// Ready when bytes, an end or an error wait to be read. Costs no system call.
-    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket().poll_read_ready(cx)
     }
 
     /// Whether bytes, an end or an error may wait to be read, by what the last `epoll_wait` brought. A look at a flag: while it
     /// says no, whoever has polled for reading last is still known, and woken.
     #[inline]
-    pub fn may_be_read(&self) -> bool {
+    pub(crate) fn may_be_read(&self) -> bool {
         self.socket().try_io(Interest::READABLE, || Ok(())).is_ok()
     }
 
     /// Whether nothing has arrived, asked of the kernel: readiness only tells of what the last `epoll_wait` brought, and an end
     /// may have come since.
-    pub fn is_silent(&self) -> bool {
+    pub(crate) fn is_silent(&self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         matches!(rustix::net::recv(self.socket(), &mut [0u8; 1], flags), Err(Errno::WOULDBLOCK))
     }
 
     /// Bytes that were written and that the peer has not acknowledged. Nothing, where the kernel does not say.
-    pub fn unacknowledged(&self) -> Option<u64> {
+    pub(crate) fn unacknowledged(&self) -> Option<u64> {
         // SIOCOUTQ of linux/sockios.h, which is TIOCOUTQ.
         const OUTQ: Opcode = 0x5411;
         #[expect(unsafe_code, reason = "system calls live here")]
@@ -103,22 +103,22 @@ impl Stream {
     }
 
     /// The address that it leads to, asked of the kernel.
-    pub fn peer(&self) -> Option<SocketAddr> {
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
         self.socket().peer_addr().ok()
     }
 
     /// Whether the session is encrypted.
-    pub fn is_tls(&self) -> bool {
+    pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Stream::Tls(_))
     }
 
     /// Makes the coming close a reset, so that a peer whose body ends by close cannot take a cut for an end.
-    pub fn reset_on_close(&self) {
+    pub(crate) fn reset_on_close(&self) {
         let _ = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
     }
 
     /// Resets the connection now, while it is still held: the peer learns of it, and the kernel forgets what it has not sent.
-    pub fn reset(&self) {
+    pub(crate) fn reset(&self) {
         let _ = rustix::net::connect_unspec(self.socket());
     }
 
@@ -131,13 +131,13 @@ impl Stream {
 }
 
 /// Sends small writes at once: a token that waits for an acknowledgement is a token late.
-pub fn set_nodelay(socket: &TcpStream) {
+pub(crate) fn set_nodelay(socket: &TcpStream) {
     let _ = socket.set_nodelay(true);
 }
 
 /// Makes the kernel ask a silent peer whether it is still there: one that has vanished is noticed after some 90 s, however long it
 /// may be silent.
-pub fn set_keepalive(socket: &TcpStream) {
+pub(crate) fn set_keepalive(socket: &TcpStream) {
     let probes = TcpKeepalive::new()
         .with_time(Duration::from_secs(30))
         .with_interval(Duration::from_secs(15))

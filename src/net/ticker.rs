@@ -8,18 +8,18 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 use tokio::io::unix::AsyncFd;
 
 /// Becomes ready once every period. Ticks that were missed are merged into one.
-pub struct Ticker {
+pub(crate) struct Ticker {
     timer: AsyncFd<OwnedFd>,
 }
 
 impl Ticker {
     /// Must be called within a runtime that has I/O enabled.
-    pub fn new(period: Duration) -> io::Result<Ticker> {
+    pub(crate) fn new(period: Duration) -> io::Result<Ticker> {
         Ticker::after(period, period)
     }
 
     /// With the first tick after another time than the period. Must be called within a runtime that has I/O enabled.
-    pub fn after(first: Duration, period: Duration) -> io::Result<Ticker> {
+    pub(crate) fn after(first: Duration, period: Duration) -> io::Result<Ticker> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
         let spec =
@@ -37,7 +37,7 @@ impl Ticker {
     }
 
     /// Waits for the next tick.
-    pub async fn tick(&self) -> io::Result<()> {
+    pub(crate) async fn tick(&self) -> io::Result<()> {
         let mut count = [0u8; 8];
         loop {
             let mut ready = self.timer.readable().await?;

@@ -15,7 +15,7 @@ const ALPN: &[u8] = b"http/1.1";
 /// Why a TLS configuration could not be made: which file, and what about it.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct TlsError {
+pub(crate) struct TlsError {
     file: PathBuf,
     what: String,
 }
@@ -29,7 +29,7 @@ impl fmt::Display for TlsError {
 impl std::error::Error for TlsError {}
 
 /// A server configuration (TLS 1.2 and 1.3) from a PEM certificate chain and its key.
-pub fn server(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+pub(crate) fn server(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = certificates(cert)?;
     let secret = PrivateKeyDer::from_pem_file(key)
         .map_err(|error| fault(key, format!("no private key could be read ({error}); it should be PEM")))?;
@@ -44,7 +44,7 @@ pub fn server(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
 }
 
 /// A client configuration that trusts the system's roots and the certificates in `extra` beside them.
-pub fn client(extra: &[PathBuf]) -> Result<Arc<ClientConfig>, TlsError> {
+pub(crate) fn client(extra: &[PathBuf]) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     // A machine without a root store can still reach plain upstreams and those of `extra`; an upstream that needs the
     // store then fails its handshake with a message of its own.

@@ -17,10 +17,10 @@ use super::log_writer::{Batch, LogWriter, Message};
 use super::outcome::Outcome;
 
 /// The most bytes a core holds back while the writer is behind.
-pub const LOG_BUFFER_BYTES: usize = 1024 * 1024;
+pub(crate) const LOG_BUFFER_BYTES: usize = 1024 * 1024;
 
 /// A batch is handed over before the tick when it has this many bytes.
-pub const LOG_BATCH_BYTES: usize = 64 * 1024;
+pub(crate) const LOG_BATCH_BYTES: usize = 64 * 1024;
 
 /// Room for a line of the usual length.
 const USUAL_LINE_BYTES: usize = 768;
@@ -30,76 +30,76 @@ const RECYCLED_BUFFERS: usize = 4;
 
 /// What is told of a request. Values that a peer chose are escaped and cut to 1024 bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Record<'a> {
+pub(crate) struct Record<'a> {
     /// When the request ended, in milliseconds since 1970.
-    pub unix_ms: u64,
+    pub(crate) unix_ms: u64,
     /// Our id of the request, or the client's.
-    pub request_id: &'a str,
+    pub(crate) request_id: &'a str,
     /// The trace it belongs to, in hexadecimal digits ([`TraceContext::trace_id_hex`]); may be empty.
     ///
     /// [`TraceContext::trace_id_hex`]: super::TraceContext::trace_id_hex
-    pub trace_id: &'a [u8],
+    pub(crate) trace_id: &'a [u8],
     /// The client's address.
-    pub client: Option<IpAddr>,
+    pub(crate) client: Option<IpAddr>,
     /// The name of the client's key.
-    pub key: Option<&'a str>,
+    pub(crate) key: Option<&'a str>,
     /// The request's method.
-    pub method: &'a str,
+    pub(crate) method: &'a str,
     /// The request's target; a query is cut off here, whatever the caller did.
-    pub path: &'a str,
+    pub(crate) path: &'a str,
     /// The route's name; empty if none matched.
-    pub route: &'a str,
+    pub(crate) route: &'a str,
     /// The name of the upstream that was asked last; empty if none was.
-    pub upstream: &'a str,
+    pub(crate) upstream: &'a str,
     /// The model as the client named it.
-    pub model: Option<&'a str>,
+    pub(crate) model: Option<&'a str>,
     /// Whether the client asked for a stream.
-    pub stream: bool,
+    pub(crate) stream: bool,
     /// The status the client got; 0 when it got none.
-    pub status: u16,
+    pub(crate) status: u16,
     /// How it ended.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
     /// Body bytes read from the client.
-    pub bytes_in: u64,
+    pub(crate) bytes_in: u64,
     /// Payload bytes written to the client.
-    pub bytes_out: u64,
+    pub(crate) bytes_out: u64,
     /// Events passed on.
-    pub events: u64,
+    pub(crate) events: u64,
     /// Upstream connections tried.
-    pub attempts: u32,
+    pub(crate) attempts: u32,
     /// What was answered in place of what was asked for.
-    pub degraded: Option<&'a str>,
+    pub(crate) degraded: Option<&'a str>,
     /// The attempts before the last, each with its upstream and why it failed.
-    pub tried: Option<&'a str>,
+    pub(crate) tried: Option<&'a str>,
     /// Why it was not sent again when it would have been: its body was not kept.
-    pub not_retried: Option<&'a str>,
+    pub(crate) not_retried: Option<&'a str>,
     /// The addresses at which no connection came about, each with its upstream and why. For operators: no client is told.
-    pub connect_errors: Option<&'a str>,
+    pub(crate) connect_errors: Option<&'a str>,
     /// From the request's head to the response's, in microseconds.
-    pub first_byte_us: Option<u64>,
+    pub(crate) first_byte_us: Option<u64>,
     /// From the request's head to the first content of a stream, in microseconds.
-    pub first_token_us: Option<u64>,
+    pub(crate) first_token_us: Option<u64>,
     /// From the request's head to its end, in microseconds.
-    pub total_us: u64,
+    pub(crate) total_us: u64,
     /// Tokens of the prompt, as the upstream counted them.
-    pub prompt_tokens: Option<u64>,
+    pub(crate) prompt_tokens: Option<u64>,
     /// Tokens of the answer.
-    pub completion_tokens: Option<u64>,
+    pub(crate) completion_tokens: Option<u64>,
     /// Both together.
-    pub total_tokens: Option<u64>,
+    pub(crate) total_tokens: Option<u64>,
     /// The upstream's own id of the request.
-    pub upstream_request_id: Option<&'a str>,
+    pub(crate) upstream_request_id: Option<&'a str>,
     /// Why the model stopped.
-    pub finish_reason: Option<&'static str>,
+    pub(crate) finish_reason: Option<&'static str>,
     /// The `code` of the error sent to the client.
-    pub error_code: Option<&'static str>,
+    pub(crate) error_code: Option<&'static str>,
     /// The limit that the request was refused for: whose, and on what.
-    pub limited: Option<&'a str>,
+    pub(crate) limited: Option<&'a str>,
 }
 
 /// One core's end of the access log. Dropping it hands over what is left.
 #[derive(Debug)]
-pub struct AccessLog {
+pub(crate) struct AccessLog {
     buffer: Vec<u8>,
     clock: Stamp,
     lines: u64,
@@ -111,7 +111,7 @@ pub struct AccessLog {
 
 impl AccessLog {
     /// The log of the core that owns `metrics`, where dropped lines are counted.
-    pub fn new(writer: &LogWriter, metrics: Arc<CoreMetrics>) -> AccessLog {
+    pub(crate) fn new(writer: &LogWriter, metrics: Arc<CoreMetrics>) -> AccessLog {
         let (recycle, recycled) = sync_channel(RECYCLED_BUFFERS);
         AccessLog {
             buffer: Vec::new(),
@@ -125,7 +125,7 @@ impl AccessLog {
     }
 
     /// Writes a request's line into the core's buffer.
-    pub fn record(&mut self, record: &Record<'_>) {
+    pub(crate) fn record(&mut self, record: &Record<'_>) {
         if self.buffer.len() >= LOG_BATCH_BYTES {
             self.flush();
         }
@@ -142,7 +142,7 @@ impl AccessLog {
     }
 
     /// Hands the lines so far to the writer, if it has room for them; else they stay for the next time. Never waits.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         if self.buffer.is_empty() {
             return;
         }
@@ -310,4 +310,4 @@ fn civil_date(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 #[path = "access_log_tests.rs"]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -5,7 +5,7 @@ use crate::observe::ids::Ids;
 use std::net::Ipv4Addr;
 
 /// A request of which nothing optional is known.
-pub(in crate::observe) fn bare_record() -> Record<'static> {
+pub(crate) fn bare_record() -> Record<'static> {
     Record {
         unix_ms: 1_700_000_000_042,
         request_id: "req_1",

@@ -3,7 +3,7 @@
 /// Why a request was sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Again {
+pub(crate) enum Again {
     /// A pooled connection turned out to be closed.
     Stale,
     /// No connection.
@@ -26,7 +26,7 @@ pub enum Again {
 
 impl Again {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Again; 9] = [
+    pub(crate) const ALL: [Again; 9] = [
         Again::Stale,
         Again::Connect,
         Again::ConnectTimeout,
@@ -39,7 +39,7 @@ impl Again {
     ];
 
     /// The word for it.
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Again::Stale => "stale",
             Again::Connect => "connect",
@@ -57,7 +57,7 @@ impl Again {
 /// What was answered in place of what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Degraded {
+pub(crate) enum Degraded {
     /// Another route, or another model.
     Fallback,
     /// A fixed text.
@@ -66,10 +66,10 @@ pub enum Degraded {
 
 impl Degraded {
     /// Both, in the order of their discriminants.
-    pub const ALL: [Degraded; 2] = [Degraded::Fallback, Degraded::Static];
+    pub(crate) const ALL: [Degraded; 2] = [Degraded::Fallback, Degraded::Static];
 
     /// The word for it in metrics, the log and the answer's head.
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Degraded::Fallback => "fallback",
             Degraded::Static => "static",

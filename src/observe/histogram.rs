@@ -10,10 +10,10 @@ use std::marker::PhantomData;
 use super::counters::Counter;
 
 /// The most bounds a scale may have.
-pub const MAX_BOUNDS: usize = 16;
+pub(crate) const MAX_BOUNDS: usize = 16;
 
 /// Upper bounds of buckets, inclusive as Prometheus's `le` is, ascending.
-pub trait Scale {
+pub(crate) trait Scale {
     /// The bounds in microseconds.
     const BOUNDS_US: &'static [u64];
 
@@ -23,7 +23,7 @@ pub trait Scale {
 
 /// Bounds of `gen_ai.server.time_to_first_token`.
 #[derive(Debug, Default)]
-pub struct TimeToFirstToken;
+pub(crate) struct TimeToFirstToken;
 
 impl Scale for TimeToFirstToken {
     const BOUNDS_US: &'static [u64] = &[
@@ -34,7 +34,7 @@ impl Scale for TimeToFirstToken {
 
 /// Bounds of `gen_ai.server.time_per_output_token`.
 #[derive(Debug, Default)]
-pub struct TimePerOutputToken;
+pub(crate) struct TimePerOutputToken;
 
 impl Scale for TimePerOutputToken {
     const BOUNDS_US: &'static [u64] = &[
@@ -45,7 +45,7 @@ impl Scale for TimePerOutputToken {
 
 /// Bounds of `gen_ai.server.request.duration`.
 #[derive(Debug, Default)]
-pub struct RequestDuration;
+pub(crate) struct RequestDuration;
 
 impl Scale for RequestDuration {
     const BOUNDS_US: &'static [u64] = &[
@@ -56,7 +56,7 @@ impl Scale for RequestDuration {
 
 /// Bounds for the time spent in sedge itself: 10 µs to 1 s in steps of 1, 2, 5.
 #[derive(Debug, Default)]
-pub struct Overhead;
+pub(crate) struct Overhead;
 
 impl Scale for Overhead {
     const BOUNDS_US: &'static [u64] = &[
@@ -67,7 +67,7 @@ impl Scale for Overhead {
 
 /// Bounds for a sync of a disk: 50 µs (a drive with a cache that survives) to 10 s (one that is about to fail).
 #[derive(Debug, Default)]
-pub struct DiskSync;
+pub(crate) struct DiskSync;
 
 impl Scale for DiskSync {
     const BOUNDS_US: &'static [u64] = &[
@@ -78,7 +78,7 @@ impl Scale for DiskSync {
 
 /// A histogram over the bounds of `S`, with one writer.
 #[derive(Debug)]
-pub struct Histogram<S> {
+pub(crate) struct Histogram<S> {
     /// Observations by bucket; the one after the last bound holds what is greater than all of them.
     buckets: [Counter; MAX_BOUNDS + 1],
     sum_us: Counter,
@@ -94,7 +94,7 @@ impl<S> Default for Histogram<S> {
 impl<S: Scale> Histogram<S> {
     /// Counts one observation of `us` microseconds. For the owner only.
     #[inline]
-    pub fn observe_us(&self, us: u64) {
+    pub(crate) fn observe_us(&self, us: u64) {
         let bits = u64::BITS - us.leading_zeros();
         let mut bucket = S::FIRST_BUCKET[bits as usize] as usize;
         while bucket < S::BOUNDS_US.len() && us > S::BOUNDS_US[bucket] {
@@ -105,7 +105,7 @@ impl<S: Scale> Histogram<S> {
     }
 
     /// Adds what was observed so far to `totals`. For any thread.
-    pub fn add_to(&self, totals: &mut Totals) {
+    pub(crate) fn add_to(&self, totals: &mut Totals) {
         for (total, bucket) in totals.buckets.iter_mut().zip(&self.buckets) {
             *total += bucket.get();
         }
@@ -116,16 +116,16 @@ impl<S: Scale> Histogram<S> {
 /// The observations of several histograms of one scale. Read while they are written, so the sum may be an observation
 /// ahead of or behind the buckets; the count is made from the buckets and thus always agrees with them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
+pub(crate) struct Totals {
     /// Observations by bucket, not cumulative.
-    pub buckets: [u64; MAX_BOUNDS + 1],
+    pub(crate) buckets: [u64; MAX_BOUNDS + 1],
     /// The sum of all observations in microseconds.
-    pub sum_us: u64,
+    pub(crate) sum_us: u64,
 }
 
 impl Totals {
     /// The number of observations.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 }

@@ -10,7 +10,7 @@ use std::io;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 /// The longest `x-request-id` taken over from a client, in bytes.
-pub const MAX_REQUEST_ID_BYTES: usize = 128;
+pub(crate) const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// One core's source of identifiers.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Ids {
 
 impl Ids {
     /// A source seeded by the operating system.
-    pub fn from_os() -> io::Result<Ids> {
+    pub(crate) fn from_os() -> io::Result<Ids> {
         let mut seed = [0; 32];
         // Requests of up to 256 bytes are answered whole (getrandom(2)); anything else is an error to us.
         if getrandom(&mut seed, GetRandomFlags::empty())? != seed.len() {
@@ -43,14 +43,14 @@ impl Ids {
     }
 
     /// A new request id.
-    pub fn request_id(&mut self) -> RequestId {
+    pub(crate) fn request_id(&mut self) -> RequestId {
         let mut id = *b"req_00000000000000000000000000000000";
         write_hex(&self.bytes16(), &mut id[4..]);
         RequestId(id)
     }
 
     /// Sixteen random bytes that are not all zero.
-    pub(super) fn bytes16(&mut self) -> [u8; 16] {
+    pub(crate) fn bytes16(&mut self) -> [u8; 16] {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.bytes8());
         bytes[8..].copy_from_slice(&self.next_u64().to_le_bytes());
@@ -58,7 +58,7 @@ impl Ids {
     }
 
     /// Eight random bytes that are not all zero.
-    pub(super) fn bytes8(&mut self) -> [u8; 8] {
+    pub(crate) fn bytes8(&mut self) -> [u8; 8] {
         // Zero is no valid span id, and comes once in 2^64 numbers.
         let mut word = self.next_u64();
         while word == 0 {
@@ -68,7 +68,7 @@ impl Ids {
     }
 
     /// The next random number; for jitter and load balancing too, but for no name and no token.
-    pub fn next_u64(&mut self) -> u64 {
+    pub(crate) fn next_u64(&mut self) -> u64 {
         let s = &mut self.state;
         let result = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);
         let t = s[1] << 17;
@@ -84,18 +84,13 @@ impl Ids {
 
 /// An id made here: `req_` and 32 lowercase hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RequestId([u8; 36]);
+pub(crate) struct RequestId([u8; 36]);
 
 impl RequestId {
     /// The id as text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         // Only ever made of ASCII, by `Ids::request_id`.
         std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-
-    /// The id as bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
     }
 }
 
@@ -113,13 +108,13 @@ impl fmt::Debug for RequestId {
 
 /// Whether a client's `x-request-id` may be taken over: 1 to 128 of the characters that ids are made of, so that it is
 /// safe in a header, in a log and in a shell.
-pub fn valid_request_id(id: &[u8]) -> bool {
+pub(crate) fn valid_request_id(id: &[u8]) -> bool {
     let is_id_char = |b: &u8| b.is_ascii_alphanumeric() || b"._:/+=@-".contains(b);
     (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.iter().all(is_id_char)
 }
 
 /// Writes `bytes` as lowercase hexadecimal digits into `out`, which has room for exactly that.
-pub(super) fn write_hex(bytes: &[u8], out: &mut [u8]) {
+pub(crate) fn write_hex(bytes: &[u8], out: &mut [u8]) {
     debug_assert_eq!(out.len(), bytes.len() * 2);
     let (fours, rest) = bytes.as_chunks::<4>();
     let (eights, rest_out) = out.as_chunks_mut::<8>();
@@ -174,7 +169,7 @@ mod tests {
             let digits = id.as_str().strip_prefix("req_").unwrap();
             assert_eq!(digits.len(), 32);
             assert!(digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
-            assert!(valid_request_id(id.as_bytes()));
+            assert!(valid_request_id(id.as_str().as_bytes()));
             assert_eq!(id.to_string(), id.as_str());
         }
     }

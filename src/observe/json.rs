@@ -2,10 +2,10 @@
 //! allocation a line. Whatever bytes come in, what goes out is valid JSON in valid UTF-8 (RFC 8259, sections 7 and 8.1).
 
 /// The most bytes of a value that are written; a peer chooses how long a path or a model's name is.
-pub(super) const MAX_VALUE_BYTES: usize = 1024;
+pub(crate) const MAX_VALUE_BYTES: usize = 1024;
 
 /// An object being written.
-pub(super) struct Object<'a> {
+pub(crate) struct Object<'a> {
     out: &'a mut Vec<u8>,
     start: usize,
 }
@@ -16,16 +16,16 @@ macro_rules! key {
         concat!(",\"", $name, "\":")
     };
 }
-pub(super) use key;
+pub(crate) use key;
 
 impl<'a> Object<'a> {
-    pub(super) fn begin(out: &'a mut Vec<u8>) -> Self {
+    pub(crate) fn begin(out: &'a mut Vec<u8>) -> Self {
         let start = out.len();
         Object { out, start }
     }
 
     /// Ends the object and the line.
-    pub(super) fn end_line(self) {
+    pub(crate) fn end_line(self) {
         // Every key brings a comma with it; the first one's is in the place of the brace.
         match self.out.get_mut(self.start) {
             Some(comma) => *comma = b'{',
@@ -36,7 +36,7 @@ impl<'a> Object<'a> {
 
     /// A string of any bytes, cut to [`MAX_VALUE_BYTES`]; what is not UTF-8 becomes U+FFFD.
     #[inline]
-    pub(super) fn string(&mut self, key: &'static str, value: &[u8]) {
+    pub(crate) fn string(&mut self, key: &'static str, value: &[u8]) {
         self.key(key);
         self.out.push(b'"');
         escape(self.out, value);
@@ -45,7 +45,7 @@ impl<'a> Object<'a> {
 
     /// A string that is written by `write`, which promises to write only printable ASCII without quotes or backslashes.
     #[inline]
-    pub(super) fn plain(&mut self, key: &'static str, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn plain(&mut self, key: &'static str, write: impl FnOnce(&mut Vec<u8>)) {
         self.key(key);
         self.out.push(b'"');
         write(self.out);
@@ -54,25 +54,25 @@ impl<'a> Object<'a> {
 
     /// A word of ours: printable ASCII without quotes or backslashes.
     #[inline]
-    pub(super) fn word(&mut self, key: &'static str, word: &[u8]) {
+    pub(crate) fn word(&mut self, key: &'static str, word: &[u8]) {
         debug_assert!(word.iter().all(|byte| byte.is_ascii_graphic() && !needs_escape(*byte)));
         self.plain(key, |out| out.extend_from_slice(word));
     }
 
     #[inline]
-    pub(super) fn number(&mut self, key: &'static str, value: u64) {
+    pub(crate) fn number(&mut self, key: &'static str, value: u64) {
         self.key(key);
         decimal(self.out, value, 1);
     }
 
     #[inline]
-    pub(super) fn bool(&mut self, key: &'static str, value: bool) {
+    pub(crate) fn bool(&mut self, key: &'static str, value: bool) {
         self.key(key);
         self.out.extend_from_slice(if value { b"true" } else { b"false" });
     }
 
     /// Microseconds as milliseconds with three decimals, or null.
-    pub(super) fn milliseconds(&mut self, key: &'static str, us: Option<u64>) {
+    pub(crate) fn milliseconds(&mut self, key: &'static str, us: Option<u64>) {
         self.key(key);
         let Some(us) = us else {
             self.out.extend_from_slice(b"null");
@@ -95,7 +95,7 @@ impl<'a> Object<'a> {
 }
 
 /// Writes `value` with at least `width` digits.
-pub(super) fn decimal(out: &mut Vec<u8>, value: u64, width: usize) {
+pub(crate) fn decimal(out: &mut Vec<u8>, value: u64, width: usize) {
     if value < 10 && width <= 1 {
         out.push(b'0' + value as u8);
         return;
@@ -109,7 +109,7 @@ pub(super) fn decimal(out: &mut Vec<u8>, value: u64, width: usize) {
 }
 
 /// The digits of a number below 1000.
-pub(super) fn three_digits(value: u64) -> [u8; 3] {
+pub(crate) fn three_digits(value: u64) -> [u8; 3] {
     [value / 100, value / 10, value].map(|value| b'0' + (value % 10) as u8)
 }
 

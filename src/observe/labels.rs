@@ -5,22 +5,22 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Names told apart. Names beyond it share the label "other", so that reloads with ever new names stay bounded.
-pub const MAX_NAMES: usize = 1024;
+pub(crate) const MAX_NAMES: usize = 1024;
 
 /// A name's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LabelId(u16);
+pub(crate) struct LabelId(u16);
 
 impl LabelId {
     /// No name: the label stays empty, which to Prometheus is the same as absent.
-    pub const NONE: LabelId = LabelId(0);
+    pub(crate) const NONE: LabelId = LabelId(0);
     /// The name "other".
-    pub const OTHER: LabelId = LabelId(1);
+    pub(crate) const OTHER: LabelId = LabelId(1);
 }
 
 /// The names, by number and by name. Written when a configuration is taken up, read by the scraper.
 #[derive(Debug)]
-pub struct Labels(RwLock<Names>);
+pub(crate) struct Labels(RwLock<Names>);
 
 #[derive(Debug)]
 struct Names {
@@ -38,7 +38,7 @@ impl Default for Labels {
 
 impl Labels {
     /// The number of `name`, now and ever after; [`LabelId::OTHER`] when there are too many names.
-    pub fn intern(&self, name: &str) -> LabelId {
+    pub(crate) fn intern(&self, name: &str) -> LabelId {
         let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(id) = names.ids.get(name) {
             return *id;
@@ -55,7 +55,7 @@ impl Labels {
     }
 
     /// The name of `id`.
-    pub fn name(&self, id: LabelId) -> Arc<str> {
+    pub(crate) fn name(&self, id: LabelId) -> Arc<str> {
         let names = self.0.read().unwrap_or_else(PoisonError::into_inner);
         // An id of another table would be a mistake of ours, and no reason to lose a scrape.
         names.by_id.get(id.0 as usize).unwrap_or(&names.by_id[LabelId::OTHER.0 as usize]).clone()

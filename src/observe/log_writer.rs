@@ -19,14 +19,14 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::registry::Registry;
 
 /// Batches that wait for the writer; with the batches' size this bounds what a stuck log costs.
-pub const QUEUED_BATCHES: usize = 64;
+pub(crate) const QUEUED_BATCHES: usize = 64;
 
 /// A buffer that grew beyond this is freed instead of being sent back to its core.
 const RECYCLED_BYTES: usize = 256 * 1024;
 
 /// Where the lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogTarget {
+pub(crate) enum LogTarget {
     /// The process's standard output.
     Stdout,
     /// The process's standard error.
@@ -47,7 +47,7 @@ impl fmt::Display for LogTarget {
 
 /// The handle of the writer's thread.
 #[derive(Debug)]
-pub struct LogWriter {
+pub(crate) struct LogWriter {
     to_writer: SyncSender<Message>,
     wishes: Arc<Wishes>,
     finished: Receiver<()>,
@@ -56,14 +56,14 @@ pub struct LogWriter {
 
 /// Lines of one core.
 #[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) bytes: Vec<u8>,
-    pub(super) lines: u64,
-    pub(super) home: SyncSender<Vec<u8>>,
+pub(crate) struct Batch {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) lines: u64,
+    pub(crate) home: SyncSender<Vec<u8>>,
 }
 
 #[derive(Debug)]
-pub(super) enum Message {
+pub(crate) enum Message {
     Batch(Batch),
     /// Look at the wishes.
     Wake,
@@ -79,7 +79,7 @@ struct Wishes {
 
 impl LogWriter {
     /// Opens the target and starts the thread.
-    pub fn start(target: LogTarget, registry: Arc<Registry>) -> io::Result<LogWriter> {
+    pub(crate) fn start(target: LogTarget, registry: Arc<Registry>) -> io::Result<LogWriter> {
         let file = open(&target)?;
         LogWriter::start_on(target, file, registry)
     }
@@ -101,14 +101,14 @@ impl LogWriter {
     }
 
     /// Opens the file anew under its name, after it was moved away: what SIGHUP asks for. Does not wait.
-    pub fn reopen(&self) {
+    pub(crate) fn reopen(&self) {
         self.wishes.reopen.store(true, SeqCst);
         self.wake();
     }
 
     /// Writes what has been handed over and ends the thread; the cores' logs should be flushed or dropped before. A target
     /// that blocks is left behind after `patience`, and then the answer is false.
-    pub fn close(self, patience: Duration) -> bool {
+    pub(crate) fn close(self, patience: Duration) -> bool {
         self.wishes.close.store(true, SeqCst);
         self.wake();
         match self.finished.recv_timeout(patience) {
@@ -117,7 +117,7 @@ impl LogWriter {
         }
     }
 
-    pub(super) fn sender(&self) -> SyncSender<Message> {
+    pub(crate) fn sender(&self) -> SyncSender<Message> {
         self.to_writer.clone()
     }
 

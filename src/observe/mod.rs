@@ -9,35 +9,35 @@
 
 #![forbid(unsafe_code)]
 
-pub mod access_log;
+pub(crate) mod access_log;
 mod again;
-pub mod counters;
-pub mod histogram;
-pub mod ids;
+pub(crate) mod counters;
+pub(crate) mod histogram;
+pub(crate) mod ids;
 mod json;
-pub mod labels;
-pub mod log_writer;
+pub(crate) mod labels;
+pub(crate) mod log_writer;
 mod nonces;
-pub mod outcome;
-pub mod panics;
+pub(crate) mod outcome;
+pub(crate) mod panics;
 mod process;
-pub mod prometheus;
-pub mod registry;
-pub mod trace;
-pub mod turns;
+pub(crate) mod prometheus;
+pub(crate) mod registry;
+pub(crate) mod trace;
+pub(crate) mod turns;
 
 #[cfg(test)]
 mod tests;
 
-pub use access_log::{AccessLog, Record};
-pub use again::{Again, Degraded};
-pub use counters::{CoreMetrics, Counter, Gauge, SharedCounter};
-pub use histogram::Histogram;
-pub use ids::{Ids, RequestId, valid_request_id};
-pub use labels::{LabelId, Labels};
-pub use log_writer::{LogTarget, LogWriter};
-pub use nonces::Nonces;
-pub use outcome::{AppendRefusal, Outcome, Refusal};
-pub use prometheus::{Page, render};
+pub(crate) use access_log::{AccessLog, Record};
+pub(crate) use again::{Again, Degraded};
+pub(crate) use counters::{CoreMetrics, Counter, Gauge, SharedCounter};
+pub use ids::Ids;
+pub(crate) use ids::valid_request_id;
+pub(crate) use labels::LabelId;
+pub(crate) use log_writer::{LogTarget, LogWriter};
+pub(crate) use nonces::Nonces;
+pub(crate) use outcome::{AppendRefusal, Outcome, Refusal};
+pub(crate) use prometheus::{Page, render};
 pub use registry::Registry;
-pub use trace::TraceContext;
+pub(crate) use trace::TraceContext;

@@ -12,7 +12,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 const BLOCK_BYTES: usize = 256;
 
 /// A source of numbers that nobody can guess.
-pub struct Nonces {
+pub(crate) struct Nonces {
     block: [u8; BLOCK_BYTES],
     /// Bytes of the block that have been handed out.
     used: usize,
@@ -25,7 +25,7 @@ impl Nonces {
     ///
     /// # Errors
     /// If the kernel has no random numbers for this process.
-    pub fn from_os() -> io::Result<Nonces> {
+    pub(crate) fn from_os() -> io::Result<Nonces> {
         let mut block = [0; BLOCK_BYTES];
         fill(&mut block)?;
         Ok(Nonces {
@@ -38,7 +38,7 @@ impl Nonces {
 
     /// A source that repeats itself, for simulations.
     #[cfg(test)]
-    pub fn from_seed(seed: [u8; 32]) -> Nonces {
+    pub(crate) fn from_seed(seed: [u8; 32]) -> Nonces {
         let seeded = Some(super::Ids::from_seed(seed));
         Nonces { block: [0; BLOCK_BYTES], used: BLOCK_BYTES, seeded }
     }
@@ -47,7 +47,7 @@ impl Nonces {
     ///
     /// # Panics
     /// If the kernel refuses what it granted when this source was made: a number from anywhere else could be guessed.
-    pub fn next_u64(&mut self) -> u64 {
+    pub(crate) fn next_u64(&mut self) -> u64 {
         #[cfg(test)]
         if let Some(seeded) = &mut self.seeded {
             return seeded.next_u64();
@@ -65,7 +65,7 @@ impl Nonces {
     }
 
     /// A name of 32 lowercase hexadecimal digits: 128 bits.
-    pub fn name(&mut self) -> String {
+    pub(crate) fn name(&mut self) -> String {
         format!("{:016x}{:016x}", self.next_u64(), self.next_u64())
     }
 }

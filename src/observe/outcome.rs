@@ -4,7 +4,7 @@
 /// How a request ended. Every request has exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The answer was passed on to its end.
     Finished,
     /// The upstream closed or broke its answer off after the first byte, or ended a stream that has not said that it is over.
@@ -40,7 +40,8 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes, in the order of their discriminants.
-    pub const ALL: [Outcome; 15] = [
+    #[cfg(test)]
+    pub(crate) const ALL: [Outcome; 15] = [
         Outcome::Finished,
         Outcome::UpstreamCut,
         Outcome::UpstreamError,
@@ -59,7 +60,7 @@ impl Outcome {
     ];
 
     /// The word for it in metrics and logs.
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Outcome::Finished => "finished",
             Outcome::UpstreamCut => "upstream_cut",
@@ -83,7 +84,7 @@ impl Outcome {
 /// Why an accepted connection was closed before it could carry a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// As many connections are open as may be.
     Limit,
     /// The TLS handshake failed.
@@ -94,10 +95,10 @@ pub enum Refusal {
 
 impl Refusal {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Refusal; 3] = [Refusal::Limit, Refusal::TlsFailed, Refusal::NoFd];
+    pub(crate) const ALL: [Refusal; 3] = [Refusal::Limit, Refusal::TlsFailed, Refusal::NoFd];
 
     /// The word for it in metrics.
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Refusal::Limit => "limit",
             Refusal::TlsFailed => "tls_failed",
@@ -109,7 +110,7 @@ impl Refusal {
 /// Why an append to a durable stream was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum AppendRefusal {
+pub(crate) enum AppendRefusal {
     /// The stream was deleted.
     Gone,
     /// It is closed.
@@ -134,7 +135,7 @@ pub enum AppendRefusal {
 
 impl AppendRefusal {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [AppendRefusal; 10] = [
+    pub(crate) const ALL: [AppendRefusal; 10] = [
         AppendRefusal::Gone,
         AppendRefusal::Closed,
         AppendRefusal::Generated,
@@ -148,7 +149,7 @@ impl AppendRefusal {
     ];
 
     /// The word for it in metrics.
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             AppendRefusal::Gone => "gone",
             AppendRefusal::Closed => "closed",

@@ -9,7 +9,7 @@ use crate::tell;
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
 /// Counts panics from now on, and says what one means. Calling it again changes nothing.
-pub fn watch() {
+pub(crate) fn watch() {
     static WATCHED: Once = Once::new();
     WATCHED.call_once(|| {
         let usual = panic::take_hook();
@@ -24,6 +24,6 @@ pub fn watch() {
 }
 
 /// Panics since [`watch`] was called.
-pub fn count() -> u64 {
+pub(crate) fn count() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }

@@ -8,16 +8,16 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// One reading.
 #[derive(Debug, Default)]
-pub(super) struct ProcessStats {
-    pub(super) cpu_seconds: f64,
-    pub(super) resident_bytes: Option<u64>,
-    pub(super) open_fds: Option<u64>,
+pub(crate) struct ProcessStats {
+    pub(crate) cpu_seconds: f64,
+    pub(crate) resident_bytes: Option<u64>,
+    pub(crate) open_fds: Option<u64>,
     /// `None` when there is no limit.
-    pub(super) max_fds: Option<u64>,
+    pub(crate) max_fds: Option<u64>,
 }
 
 impl ProcessStats {
-    pub(super) fn read() -> ProcessStats {
+    pub(crate) fn read() -> ProcessStats {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         ProcessStats {
             cpu_seconds: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9,

@@ -13,11 +13,8 @@ use super::panics;
 use super::process::ProcessStats;
 use super::registry::Registry;
 
-/// The content type of what [`render`] writes.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
 /// Appends all metrics to `out`.
-pub fn render(registry: &Registry, out: &mut String) {
+pub(crate) fn render(registry: &Registry, out: &mut String) {
     let mut page = Page::new(out);
     about(registry, &mut page);
     connections(registry, &mut page);
@@ -300,35 +297,35 @@ fn finished(registry: &Registry) -> (BTreeMap<RequestKey, u64>, BTreeMap<(LabelI
 
 /// The page being written. Writing into a `String` cannot fail, hence the ignored results.
 #[derive(Debug)]
-pub struct Page<'a> {
+pub(crate) struct Page<'a> {
     out: &'a mut String,
 }
 
 impl<'a> Page<'a> {
     /// Appends to `out`.
-    pub fn new(out: &'a mut String) -> Page<'a> {
+    pub(crate) fn new(out: &'a mut String) -> Page<'a> {
         Page { out }
     }
 
     /// What `name` is and tells; its series follow.
-    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub(crate) fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
     /// A counter without labels.
-    pub fn counter(&mut self, name: &str, help: &str, value: impl Display) {
+    pub(crate) fn counter(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, "counter", help);
         let _ = writeln!(self.out, "{name} {value}");
     }
 
     /// A gauge without labels.
-    pub fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+    pub(crate) fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, "gauge", help);
         let _ = writeln!(self.out, "{name} {value}");
     }
 
     /// One of its series.
-    pub fn labelled(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+    pub(crate) fn labelled(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
         self.out.push_str(name);
         let mut separator = '{';
         for (label, text) in labels {
@@ -359,7 +356,7 @@ impl<'a> Page<'a> {
 
     /// A histogram over the bounds of `S`. Microseconds become seconds by a division of two exact numbers, whose shortest
     /// decimal form is the bound as people write it: 0.025, never 0.024999.
-    pub fn totals<S: Scale>(&mut self, name: &str, help: &str, totals: &Totals) {
+    pub(crate) fn totals<S: Scale>(&mut self, name: &str, help: &str, totals: &Totals) {
         self.family(name, "histogram", help);
         let mut cumulative = 0;
         for (bound, in_bucket) in S::BOUNDS_US.iter().zip(totals.buckets) {

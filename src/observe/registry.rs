@@ -14,19 +14,19 @@ use super::turns::Turns;
 pub struct Registry {
     cores: Vec<Arc<CoreMetrics>>,
     /// Names of routes and upstreams.
-    pub labels: Labels,
+    pub(crate) labels: Labels,
     /// Configurations taken up by a reload.
-    pub reloads_ok: SharedCounter,
+    pub(crate) reloads_ok: SharedCounter,
     /// Configurations refused by a reload; the one before stays.
-    pub reloads_failed: SharedCounter,
+    pub(crate) reloads_failed: SharedCounter,
     /// Processes that were to take over and did not.
-    pub handovers_failed: SharedCounter,
+    pub(crate) handovers_failed: SharedCounter,
     /// Batches of the access log that could not be written.
-    pub access_log_write_errors: SharedCounter,
+    pub(crate) access_log_write_errors: SharedCounter,
     /// Lines that were in those batches.
-    pub access_log_lines_lost: SharedCounter,
+    pub(crate) access_log_lines_lost: SharedCounter,
     /// When each core ran last.
-    pub turns: Turns,
+    pub(crate) turns: Turns,
     ready: AtomicBool,
     started_unix_ms: u64,
 }
@@ -50,27 +50,27 @@ impl Registry {
     }
 
     /// The numbers of each core, in the order of the cores.
-    pub fn cores(&self) -> &[Arc<CoreMetrics>] {
+    pub(crate) fn cores(&self) -> &[Arc<CoreMetrics>] {
         &self.cores
     }
 
     /// The sum of one number over all cores.
-    pub fn sum(&self, read: impl Fn(&CoreMetrics) -> u64) -> u64 {
+    pub(crate) fn sum(&self, read: impl Fn(&CoreMetrics) -> u64) -> u64 {
         self.cores.iter().map(|core| read(core)).sum()
     }
 
     /// Whether new requests are welcome: true once every core listens, false again from the start of a drain.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 
     /// Says whether new requests are welcome.
-    pub fn set_ready(&self, ready: bool) {
+    pub(crate) fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Release);
     }
 
     /// When the process started, in milliseconds since 1970.
-    pub fn started_unix_ms(&self) -> u64 {
+    pub(crate) fn started_unix_ms(&self) -> u64 {
         self.started_unix_ms
     }
 }

@@ -5,33 +5,33 @@
 use super::ids::{Ids, write_hex};
 
 /// The length of a version 00 `traceparent`: `00-` 32 digits `-` 16 digits `-` 2 digits.
-pub const TRACEPARENT_BYTES: usize = 55;
+pub(crate) const TRACEPARENT_BYTES: usize = 55;
 
 /// The caller may have recorded the trace ("trace-flags", sampled).
-pub const SAMPLED: u8 = 0x01;
+pub(crate) const SAMPLED: u8 = 0x01;
 
 /// The flags that have a meaning: sampled, and random-trace-id of Level 2. All others must be sent as zero.
 const KNOWN_FLAGS: u8 = 0x03;
 
 /// One span within a trace: what a `traceparent` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TraceContext {
+pub(crate) struct TraceContext {
     /// The trace, the same for all who take part in a request.
-    pub trace_id: [u8; 16],
+    pub(crate) trace_id: [u8; 16],
     /// The span of whoever sends this context; the parent of the receiver's span.
-    pub parent_id: [u8; 8],
+    pub(crate) parent_id: [u8; 8],
     /// [`SAMPLED`] and others.
-    pub flags: u8,
+    pub(crate) flags: u8,
 }
 
 impl TraceContext {
     /// Begins a trace.
-    pub fn begin(ids: &mut Ids) -> TraceContext {
+    pub(crate) fn begin(ids: &mut Ids) -> TraceContext {
         TraceContext { trace_id: ids.bytes16(), parent_id: ids.bytes8(), flags: SAMPLED }
     }
 
     /// Parses the value of a `traceparent` header. `None` means: treat it as absent.
-    pub fn parse(value: &[u8]) -> Option<TraceContext> {
+    pub(crate) fn parse(value: &[u8]) -> Option<TraceContext> {
         let (head, rest) = value.split_at_checked(TRACEPARENT_BYTES)?;
         let [version] = hex(&head[..2])?;
         match version {
@@ -54,19 +54,19 @@ impl TraceContext {
     }
 
     /// The same trace with a new span: what is sent to the upstream.
-    pub fn child(&self, ids: &mut Ids) -> TraceContext {
+    pub(crate) fn child(&self, ids: &mut Ids) -> TraceContext {
         TraceContext { parent_id: ids.bytes8(), ..*self }
     }
 
     /// The trace's id in lowercase hexadecimal digits, for the log.
-    pub fn trace_id_hex(&self) -> [u8; 32] {
+    pub(crate) fn trace_id_hex(&self) -> [u8; 32] {
         let mut digits = [0; 32];
         write_hex(&self.trace_id, &mut digits);
         digits
     }
 
     /// The value of a `traceparent` header, version 00.
-    pub fn traceparent(&self) -> [u8; TRACEPARENT_BYTES] {
+    pub(crate) fn traceparent(&self) -> [u8; TRACEPARENT_BYTES] {
         let mut value = [b'-'; TRACEPARENT_BYTES];
         write_hex(&[0], &mut value[..2]);
         write_hex(&self.trace_id, &mut value[3..35]);

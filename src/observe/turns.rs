@@ -8,17 +8,17 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// How often the watchdog looks, in milliseconds.
-pub const LOOK_MS: u64 = 500;
+pub(crate) const LOOK_MS: u64 = 500;
 
 /// A core that has not run for so long is stuck. In milliseconds.
-pub const STUCK_MS: u64 = 5000;
+pub(crate) const STUCK_MS: u64 = 5000;
 
 /// The cell of a core that has ended as it should.
 const ENDED: u64 = u64::MAX;
 
 /// When each core ran last. Each has a cache line of its own, since each writes its own.
 #[derive(Debug)]
-pub struct Turns(Box<[Turn]>);
+pub(crate) struct Turns(Box<[Turn]>);
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -31,33 +31,33 @@ struct Turn {
 
 impl Turns {
     /// For so many workers and the admin's core behind them.
-    pub(super) fn new(workers: usize) -> Turns {
+    pub(crate) fn new(workers: usize) -> Turns {
         Turns((0..=workers).map(|_| Turn::default()).collect())
     }
 
     /// `core` runs, at `now` on the monotonic clock. For that core.
-    pub fn turned(&self, core: usize, now: u64) {
+    pub(crate) fn turned(&self, core: usize, now: u64) {
         self.0[core].at.store(now, Relaxed);
     }
 
     /// `core` has nothing left to do, and runs no more.
-    pub fn ended(&self, core: usize) {
+    pub(crate) fn ended(&self, core: usize) {
         self.0[core].at.store(ENDED, Relaxed);
     }
 
     /// The name of a core, in logs and metrics.
-    pub fn name(&self, core: usize) -> String {
+    pub(crate) fn name(&self, core: usize) -> String {
         if core + 1 == self.0.len() { "admin".into() } else { core.to_string() }
     }
 
     /// For each core that has run, for how many milliseconds it has been stuck, as the watchdog has seen it last.
-    pub fn stuck(&self) -> impl Iterator<Item = (usize, u64)> {
+    pub(crate) fn stuck(&self) -> impl Iterator<Item = (usize, u64)> {
         let is_there = |(_, turn): &(usize, &Turn)| turn.at.load(Relaxed) != 0;
         self.0.iter().enumerate().filter(is_there).map(|(core, turn)| (core, turn.stuck_ms.load(Relaxed)))
     }
 
     /// What is wrong, in one line; none if every core runs.
-    pub fn complaint(&self) -> Option<String> {
+    pub(crate) fn complaint(&self) -> Option<String> {
         let (core, ms) = self.stuck().max_by_key(|(_, ms)| *ms).filter(|(_, ms)| *ms > 0)?;
         Some(format!("core {} is stuck: it has not run for {} s", self.name(core), ms / 1000))
     }
@@ -65,7 +65,7 @@ impl Turns {
 
 /// What the watchdog remembers.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub(crate) struct Watch {
     /// When it looked last.
     looked: Option<u64>,
     /// How long it has watched, in milliseconds.
@@ -76,7 +76,7 @@ pub struct Watch {
 
 /// What the watchdog has found out about a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finding {
+pub(crate) enum Finding {
     /// It has not run for long enough to be stuck, for so many milliseconds.
     Stuck(usize, u64),
     /// It runs again, after so many milliseconds.
@@ -85,7 +85,7 @@ pub enum Finding {
 
 impl Watch {
     /// Looks at the cores at `now` on the monotonic clock. Each finding is told once.
-    pub fn look(&mut self, turns: &Turns, now: u64) -> Vec<Finding> {
+    pub(crate) fn look(&mut self, turns: &Turns, now: u64) -> Vec<Finding> {
         // Whatever kept this thread from looking has kept the cores from running.
         let passed = self.looked.map_or(0, |looked| now.saturating_sub(looked)).min(2 * LOOK_MS);
         self.looked = Some(now);

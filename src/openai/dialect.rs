@@ -20,7 +20,7 @@ use super::error::ApiError;
 
 /// An API by which clients hold conversations, as far as they differ here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Api {
+pub(crate) enum Api {
     /// None of those below.
     #[default]
     Other,
@@ -41,7 +41,7 @@ const GEMINI_METHODS: [&str; 3] = [":generateContent", ":streamGenerateContent",
 
 impl Api {
     /// The API that `path` belongs to.
-    pub fn of(path: &str) -> Api {
+    pub(crate) fn of(path: &str) -> Api {
         let path = path.trim_end_matches('/');
         let within = |segment: &'static str| {
             let ends = |at: usize| matches!(path.as_bytes().get(at + segment.len()), None | Some(b'/'));
@@ -63,12 +63,12 @@ impl Api {
     }
 
     /// Whether each whole stream of it says that it is over.
-    pub fn says_end(self) -> bool {
+    pub(crate) fn says_end(self) -> bool {
         self != Api::Other
     }
 
     /// `error` as a body, `application/json`. `request_id` is the request's, where there is one.
-    pub fn error_body(self, error: &ApiError, request_id: &str) -> Vec<u8> {
+    pub(crate) fn error_body(self, error: &ApiError, request_id: &str) -> Vec<u8> {
         match self {
             Api::Messages => anthropic(error, request_id).to_string().into_bytes(),
             Api::Gemini => gemini(error).to_string().into_bytes(),
@@ -77,7 +77,7 @@ impl Api {
     }
 
     /// `error` as one event of a stream, behind `events` others. It is the last one.
-    pub fn error_event(self, error: &ApiError, request_id: &str, events: u64) -> Vec<u8> {
+    pub(crate) fn error_event(self, error: &ApiError, request_id: &str, events: u64) -> Vec<u8> {
         let (name, data) = match self {
             Api::Messages => ("event: error\n", anthropic(error, request_id).to_string()),
             Api::Responses => ("event: error\n", response(error, events).to_string()),

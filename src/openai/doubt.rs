@@ -18,7 +18,7 @@ pub enum Subject {
 
 /// Why readers may disagree about a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// It stands there twice: some take the first, some the last.
     Repeated,
     /// It is spelt in a way that some take for the name and some do not.
@@ -31,14 +31,14 @@ pub enum Reason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Doubt {
     /// Its name, as it should be spelt.
-    pub field: &'static str,
+    pub(crate) field: &'static str,
     /// Why.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
 }
 
 /// The first doubt about each subject.
 #[derive(Debug, Default)]
-pub(super) struct Doubts {
+pub(crate) struct Doubts {
     /// By field, whether one that is or may be read so was seen.
     seen: u16,
     first: [Option<(Field, Reason)>; 3],
@@ -46,7 +46,7 @@ pub(super) struct Doubts {
 
 impl Doubts {
     /// A key was seen.
-    pub(super) fn see(&mut self, field: Field, exact: bool) {
+    pub(crate) fn see(&mut self, field: Field, exact: bool) {
         let bit = 1 << field.index();
         if self.seen & bit != 0 {
             self.note(field, Reason::Repeated);
@@ -56,7 +56,7 @@ impl Doubts {
         self.seen |= bit;
     }
 
-    pub(super) fn note(&mut self, field: Field, reason: Reason) {
+    pub(crate) fn note(&mut self, field: Field, reason: Reason) {
         let subject = match field {
             Field::Model => Subject::Model,
             Field::Stream => Subject::Stream,
@@ -65,14 +65,14 @@ impl Doubts {
         self.first[subject as usize].get_or_insert((field, reason));
     }
 
-    pub(super) fn about(&self, subject: Subject) -> Option<Doubt> {
+    pub(crate) fn about(&self, subject: Subject) -> Option<Doubt> {
         self.first[subject as usize].map(|(field, reason)| Doubt { field: NAMES[field.index()], reason })
     }
 }
 
 impl Doubt {
     /// What the client is told.
-    pub fn error(self) -> ApiError {
+    pub(crate) fn error(self) -> ApiError {
         let Doubt { field, reason } = self;
         let (code, message) = match reason {
             Reason::Repeated => (

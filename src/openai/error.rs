@@ -11,24 +11,24 @@ use crate::http::Reject;
 
 /// One error, as an answer of its own ([`ApiError::body`]) or inside a stream ([`ApiError::event`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiError {
+pub(crate) struct ApiError {
     /// The HTTP status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The body's `type`.
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// The body's `code`.
-    pub code: Option<&'static str>,
+    pub(crate) code: Option<&'static str>,
     /// What happened and what to do.
-    pub message: Cow<'static, str>,
+    pub(crate) message: Cow<'static, str>,
     /// The field of the request that is to blame.
-    pub param: Option<Cow<'static, str>>,
+    pub(crate) param: Option<Cow<'static, str>>,
     /// When to come again, in milliseconds; 0 if that is not known. So small because each connection's task has room for an error.
-    pub retry_after_ms: u32,
+    pub(crate) retry_after_ms: u32,
 }
 
 impl ApiError {
     /// An error whose type follows from its status, as OpenAI's do.
-    pub fn new(status: u16, code: &'static str, message: impl Into<Cow<'static, str>>) -> ApiError {
+    pub(crate) fn new(status: u16, code: &'static str, message: impl Into<Cow<'static, str>>) -> ApiError {
         ApiError {
             status,
             kind: kind_of(status),
@@ -41,12 +41,12 @@ impl ApiError {
 
     /// The same error, with the field of the request that is to blame.
     #[must_use]
-    pub fn with_param(self, param: impl Into<Cow<'static, str>>) -> ApiError {
+    pub(crate) fn with_param(self, param: impl Into<Cow<'static, str>>) -> ApiError {
         ApiError { param: Some(param.into()), ..self }
     }
 
     /// The answer's body, `application/json`.
-    pub fn body(&self) -> Vec<u8> {
+    pub(crate) fn body(&self) -> Vec<u8> {
         format!(
             r#"{{"error":{{"message":{},"type":{},"param":{},"code":{}}}}}"#,
             Value::from(&*self.message),
@@ -58,7 +58,7 @@ impl ApiError {
     }
 
     /// The same as one event of a stream. It is the last one: no `[DONE]` may follow it.
-    pub fn event(&self) -> Vec<u8> {
+    pub(crate) fn event(&self) -> Vec<u8> {
         let mut event = b"data: ".to_vec();
         event.extend_from_slice(&self.body());
         event.extend_from_slice(b"\n\n");
@@ -66,7 +66,7 @@ impl ApiError {
     }
 
     /// The process ended that was reading an answer for a durable stream.
-    pub fn generation_interrupted() -> ApiError {
+    pub(crate) fn generation_interrupted() -> ApiError {
         ApiError::new(
             502,
             "generation_interrupted",
@@ -75,7 +75,7 @@ impl ApiError {
     }
 
     /// More of an answer was waiting to be kept than may wait, or Redis has lost what was kept of it.
-    pub fn answer_not_kept() -> ApiError {
+    pub(crate) fn answer_not_kept() -> ApiError {
         ApiError::new(
             503,
             "storage_unavailable",
@@ -84,7 +84,7 @@ impl ApiError {
     }
 
     /// What comes next of an answer is not there for a client that has not read it yet.
-    pub fn rest_not_kept() -> ApiError {
+    pub(crate) fn rest_not_kept() -> ApiError {
         ApiError::new(
             503,
             "rest_not_kept",
@@ -93,7 +93,7 @@ impl ApiError {
     }
 
     /// Somebody has deleted the durable stream that an answer was written to.
-    pub fn answer_deleted() -> ApiError {
+    pub(crate) fn answer_deleted() -> ApiError {
         ApiError::new(
             409,
             "answer_deleted",
@@ -102,7 +102,7 @@ impl ApiError {
     }
 
     /// A client has closed the durable stream that a response was kept in.
-    pub fn response_stopped() -> ApiError {
+    pub(crate) fn response_stopped() -> ApiError {
         ApiError::new(
             409,
             "response_stopped",
@@ -111,7 +111,7 @@ impl ApiError {
     }
 
     /// No upstream or page serves this path.
-    pub fn no_route(method: &str, path: &str) -> ApiError {
+    pub(crate) fn no_route(method: &str, path: &str) -> ApiError {
         ApiError::new(
             404,
             "route_not_found",
@@ -122,7 +122,7 @@ impl ApiError {
     }
 
     /// No route takes a request that names no model.
-    pub fn no_route_without_model(path: &str) -> ApiError {
+    pub(crate) fn no_route_without_model(path: &str) -> ApiError {
         let message = format!(
             "No route takes a request to {path} that names no model. Name one in the body, or add a route that takes every model, models = [\"*\"]."
         );
@@ -130,14 +130,14 @@ impl ApiError {
     }
 
     /// No route takes this model.
-    pub fn model_not_found(model: &str) -> ApiError {
+    pub(crate) fn model_not_found(model: &str) -> ApiError {
         let message =
             format!("The model `{model}` is not configured here. Check its name, or add a route for it.");
         ApiError::new(404, "model_not_found", message).with_param("model")
     }
 
     /// A body that has to be a JSON object and is not.
-    pub fn not_a_json_object() -> ApiError {
+    pub(crate) fn not_a_json_object() -> ApiError {
         ApiError::new(
             400,
             "invalid_json",
@@ -146,13 +146,13 @@ impl ApiError {
     }
 
     /// A model's name that is longer than any real one.
-    pub fn model_too_long(max_bytes: usize) -> ApiError {
+    pub(crate) fn model_too_long(max_bytes: usize) -> ApiError {
         let message = format!("The model's name is longer than {max_bytes} bytes. Send a shorter one.");
         ApiError::new(400, "model_too_long", message).with_param("model")
     }
 
     /// Keys are asked for, and the request has none.
-    pub fn missing_key() -> ApiError {
+    pub(crate) fn missing_key() -> ApiError {
         ApiError::new(
             401,
             "missing_api_key",
@@ -161,12 +161,12 @@ impl ApiError {
     }
 
     /// The key that a stream was read or made with is not among those configured any more.
-    pub fn key_revoked() -> ApiError {
+    pub(crate) fn key_revoked() -> ApiError {
         ApiError::new(401, "key_revoked", "The API key of this request was taken away. Use another one.")
     }
 
     /// The request's key is not among those configured.
-    pub fn wrong_key() -> ApiError {
+    pub(crate) fn wrong_key() -> ApiError {
         ApiError::new(
             401,
             "invalid_api_key",
@@ -175,7 +175,7 @@ impl ApiError {
     }
 
     /// The key is known but may not ask this model, or not without naming one that can be seen.
-    pub fn model_not_allowed(key: &str, model: Option<&str>) -> ApiError {
+    pub(crate) fn model_not_allowed(key: &str, model: Option<&str>) -> ApiError {
         let message = match model {
             Some(model) => format!(
                 "The key `{key}` does not have access to the model `{model}`. Use another model, or have the key's `models` extended."
@@ -189,7 +189,7 @@ impl ApiError {
     }
 
     /// The request asks for a longer answer than it may.
-    pub fn max_tokens_too_large(
+    pub(crate) fn max_tokens_too_large(
         field: &'static str,
         asked: u64,
         choices: u64,
@@ -209,7 +209,7 @@ impl ApiError {
     }
 
     /// How much is asked for is limited, and cannot be seen.
-    pub fn limits_need_json(of: &str) -> ApiError {
+    pub(crate) fn limits_need_json(of: &str) -> ApiError {
         let message = format!(
             "The {of} limits what a request may ask for, and that can only be seen in plain JSON. Send it as application/json."
         );
@@ -217,21 +217,21 @@ impl ApiError {
     }
 
     /// The request's body is over the limit.
-    pub fn body_too_large(max_bytes: u64) -> ApiError {
+    pub(crate) fn body_too_large(max_bytes: u64) -> ApiError {
         let message =
             format!("The request's body is larger than {max_bytes} bytes. Send less, or raise the limit.");
         ApiError::new(413, "request_too_large", message)
     }
 
     /// A limit was reached: `kind` is OpenAI's type for it, `what` says whose limit on what, and how much it is.
-    pub fn rate_limited(kind: &'static str, what: &str, retry_after: Duration) -> ApiError {
+    pub(crate) fn rate_limited(kind: &'static str, what: &str, retry_after: Duration) -> ApiError {
         let message =
             format!("Rate limit reached for {what}. Please try again in {} s.", seconds(retry_after));
         ApiError { kind, ..ApiError::new(429, "rate_limit_exceeded", message) }
     }
 
     /// No connection to the upstream came about.
-    pub fn upstream_connect_failed(upstream: &str, reason: &str) -> ApiError {
+    pub(crate) fn upstream_connect_failed(upstream: &str, reason: &str) -> ApiError {
         ApiError::new(
             502,
             "upstream_connect_failed",
@@ -242,7 +242,7 @@ impl ApiError {
     }
 
     /// The upstream closed the connection before its answer was whole.
-    pub fn upstream_closed() -> ApiError {
+    pub(crate) fn upstream_closed() -> ApiError {
         ApiError::new(
             502,
             "upstream_closed",
@@ -251,7 +251,7 @@ impl ApiError {
     }
 
     /// The upstream ended a stream that has not said that it is over.
-    pub fn upstream_unfinished() -> ApiError {
+    pub(crate) fn upstream_unfinished() -> ApiError {
         ApiError::new(
             502,
             "upstream_unfinished",
@@ -260,7 +260,7 @@ impl ApiError {
     }
 
     /// The upstream's answer is not HTTP, or not HTTP that can be passed on safely.
-    pub fn upstream_invalid_response(reason: &str) -> ApiError {
+    pub(crate) fn upstream_invalid_response(reason: &str) -> ApiError {
         let message = format!(
             "The upstream's answer cannot be passed on: {reason}. Check what listens at its address."
         );
@@ -268,7 +268,7 @@ impl ApiError {
     }
 
     /// The upstream did not accept the connection in time.
-    pub fn connect_timeout(after: Duration) -> ApiError {
+    pub(crate) fn connect_timeout(after: Duration) -> ApiError {
         let after = seconds(after);
         ApiError::new(
             504,
@@ -280,7 +280,7 @@ impl ApiError {
     }
 
     /// The upstream did not finish its TLS handshake in time.
-    pub fn tls_timeout(after: Duration) -> ApiError {
+    pub(crate) fn tls_timeout(after: Duration) -> ApiError {
         let after = seconds(after);
         ApiError::new(
             504,
@@ -292,7 +292,7 @@ impl ApiError {
     }
 
     /// The upstream took the request and did not begin to answer in time.
-    pub fn first_byte_timeout(after: Duration) -> ApiError {
+    pub(crate) fn first_byte_timeout(after: Duration) -> ApiError {
         let after = seconds(after);
         ApiError::new(
             504,
@@ -304,7 +304,7 @@ impl ApiError {
     }
 
     /// The upstream went silent in the middle of its answer.
-    pub fn idle_timeout(after: Duration) -> ApiError {
+    pub(crate) fn idle_timeout(after: Duration) -> ApiError {
         let after = seconds(after);
         ApiError::new(
             504,
@@ -316,7 +316,7 @@ impl ApiError {
     }
 
     /// The whole exchange took too long.
-    pub fn total_timeout(after: Duration) -> ApiError {
+    pub(crate) fn total_timeout(after: Duration) -> ApiError {
         let after = seconds(after);
         ApiError::new(
             504,
@@ -328,7 +328,7 @@ impl ApiError {
     }
 
     /// The client did not send its request's head in time.
-    pub fn request_head_timeout(after: Duration) -> ApiError {
+    pub(crate) fn request_head_timeout(after: Duration) -> ApiError {
         let after = seconds(after);
         let message =
             format!("The request's head did not arrive within {after} s. Send it again, all at once.");
@@ -336,25 +336,25 @@ impl ApiError {
     }
 
     /// The client did not send its request's body in time.
-    pub fn request_body_timeout(after: Duration) -> ApiError {
+    pub(crate) fn request_body_timeout(after: Duration) -> ApiError {
         let after = seconds(after);
         let message = format!("The request's body stopped arriving for {after} s. Send it again.");
         ApiError::new(408, "request_body_timeout", message)
     }
 
     /// A bound on connections, streams or memory was reached.
-    pub fn overloaded() -> ApiError {
+    pub(crate) fn overloaded() -> ApiError {
         ApiError::new(503, "overloaded", "All capacity is in use. Try again in a moment.")
     }
 
     /// The bodies of one client hold as much memory as is still free for all.
-    pub fn bodies_over_share() -> ApiError {
+    pub(crate) fn bodies_over_share() -> ApiError {
         let message = "The requests of this key or address hold as much memory as is left for everyone, because their bodies have not arrived or not been answered yet. Send fewer at a time.";
         ApiError { retry_after_ms: 1000, ..ApiError::new(429, "too_many_bodies", message) }
     }
 
     /// None of a route's upstreams may be asked; `retry_after_ms` is when the first of them may.
-    pub fn upstreams_out(route: &str, retry_after_ms: u64) -> ApiError {
+    pub(crate) fn upstreams_out(route: &str, retry_after_ms: u64) -> ApiError {
         let wait = seconds(Duration::from_secs(retry_after_ms.div_ceil(1000)));
         let message =
             format!("None of the upstreams of the route `{route}` can be asked now. Try again in {wait} s.");
@@ -365,7 +365,7 @@ impl ApiError {
     }
 
     /// All places at a route's upstreams are taken; `retry_after_ms` is when there is likely to be one.
-    pub fn upstreams_full(route: &str, retry_after_ms: u64) -> ApiError {
+    pub(crate) fn upstreams_full(route: &str, retry_after_ms: u64) -> ApiError {
         let message = format!(
             "All places at the upstreams of the route `{route}` are taken. Try again in {} s.",
             retry_after_ms.div_ceil(1000)
@@ -378,7 +378,7 @@ impl ApiError {
     }
 
     /// The process is about to end.
-    pub fn draining() -> ApiError {
+    pub(crate) fn draining() -> ApiError {
         ApiError::new(503, "draining", "This instance is shutting down. Try again: another one will answer.")
     }
 }

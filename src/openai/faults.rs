@@ -15,19 +15,19 @@ use super::members::{Found, Members};
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"error\""));
 
 /// Whether `bytes` may hold a member that is an error, or a type that says so.
-pub(super) fn may_be_error(bytes: &[u8]) -> bool {
+pub(crate) fn may_be_error(bytes: &[u8]) -> bool {
     ERROR.find(bytes).is_some()
 }
 
 /// Whether `piece` ends where an event does, so that nothing of it has to be known for the next.
 #[inline]
-pub(super) fn ends_event(piece: &[u8]) -> bool {
+pub(crate) fn ends_event(piece: &[u8]) -> bool {
     piece.ends_with(b"\n\n") || piece.ends_with(b"\r\n\r\n")
 }
 
 /// The events of a stream that are looked into.
 #[derive(Debug, Default)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     line: Line,
     after_cr: bool,
     /// The data of the event that has begun.
@@ -49,7 +49,7 @@ const DATA: &[u8] = b"data:";
 
 impl Faults {
     /// Looks at the next bytes; says what the events have told that ended in them.
-    pub(super) fn feed(&mut self, piece: &[u8]) -> Found {
+    pub(crate) fn feed(&mut self, piece: &[u8]) -> Found {
         let (mut found, mut rest) = (Found::default(), piece);
         while let Some((&byte, tail)) = rest.split_first() {
             if std::mem::take(&mut self.after_cr) && byte == b'\n' {
@@ -90,7 +90,7 @@ impl Faults {
     }
 
     /// Whether no event has begun that has not ended.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         matches!(self.line, Line::Start) && self.members.is_untouched()
     }
 }

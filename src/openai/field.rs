@@ -5,11 +5,11 @@
 //! U+017F LONG S an `s`). .NET and Java fold the dotted and the dotless `i` as well. Each of them is recognised here.
 
 /// The longest spelling of any of them, in bytes, with each letter folded to the longest that there is.
-pub(super) const MAX_KEY_BYTES: usize = 32;
+pub(crate) const MAX_KEY_BYTES: usize = 32;
 
 /// A field that a decision may rest on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Field {
+pub(crate) enum Field {
     Model,
     Stream,
     /// What limits an answer's tokens, under the name at this index of [`NAMES`].
@@ -23,7 +23,7 @@ pub(super) enum Field {
 }
 
 /// The fields' names, by [`Field::index`].
-pub(super) static NAMES: [&str; 11] = [
+pub(crate) static NAMES: [&str; 11] = [
     "model",
     "stream",
     "n",
@@ -41,7 +41,7 @@ pub(super) static NAMES: [&str; 11] = [
 
 impl Field {
     /// Its place in [`NAMES`].
-    pub(super) const fn index(self) -> usize {
+    pub(crate) const fn index(self) -> usize {
         match self {
             Field::Model => 0,
             Field::Stream => 1,
@@ -54,7 +54,7 @@ impl Field {
 
     /// The field that `key` names, and whether it is spelt exactly so.
     #[inline]
-    pub(super) fn of(key: &[u8]) -> Option<(Field, bool)> {
+    pub(crate) fn of(key: &[u8]) -> Option<(Field, bool)> {
         if !key.is_ascii() {
             return Field::folded(key);
         }

@@ -68,7 +68,7 @@ impl FirstContent {
     }
 
     /// Bytes that it holds.
-    pub fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         self.line.len()
     }
 }

@@ -4,20 +4,20 @@
 use serde_json::{Value, json};
 
 /// The text of the answer, and what it answers.
-pub struct Fixed<'a> {
+pub(crate) struct Fixed<'a> {
     /// What is said.
-    pub text: &'a str,
+    pub(crate) text: &'a str,
     /// The model as the client named it.
-    pub model: &'a str,
+    pub(crate) model: &'a str,
     /// The request's id, of which the answer's is made.
-    pub id: &'a str,
+    pub(crate) id: &'a str,
     /// When it was asked, in seconds since 1970.
-    pub created: u64,
+    pub(crate) created: u64,
 }
 
 impl Fixed<'_> {
     /// The body for a request to `path`: JSON, or events with `stream`. None where no answer is made of plain text.
-    pub fn body(&self, path: &str, stream: bool) -> Option<Vec<u8>> {
+    pub(crate) fn body(&self, path: &str, stream: bool) -> Option<Vec<u8>> {
         let chat = path.ends_with("/chat/completions");
         if !chat && !path.ends_with("/completions") {
             return None;

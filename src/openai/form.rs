@@ -24,7 +24,7 @@ const HEAD_BYTES_MAX: usize = 4096;
 
 /// How far the reading has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FormState {
+pub(crate) enum FormState {
     NeedMore,
     /// The last boundary was there.
     Done,
@@ -34,7 +34,7 @@ pub(super) enum FormState {
 
 /// A form that is being read.
 #[derive(Debug)]
-pub(super) struct Form {
+pub(crate) struct Form {
     /// `--` and the boundary.
     delimiter: Box<[u8]>,
     at: At,
@@ -52,16 +52,16 @@ pub(super) struct Form {
 
 /// A field that was read to its end.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) part: Part,
+pub(crate) struct Found {
+    pub(crate) part: Part,
     /// None if it is too long.
-    pub(super) value: Option<Vec<u8>>,
-    pub(super) place: Range<u64>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) place: Range<u64>,
 }
 
 /// A part, and why readers may disagree about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     Model(Option<Reason>),
     Stream(Option<Reason>),
     Other,
@@ -92,7 +92,7 @@ enum Line {
 
 impl Form {
     /// By the value of `Content-Type`; none if readers may find another boundary in it.
-    pub(super) fn of(content_type: &[u8]) -> Option<Form> {
+    pub(crate) fn of(content_type: &[u8]) -> Option<Form> {
         let mut boundary = None;
         for (name, value) in parameters(content_type)? {
             if name.eq_ignore_ascii_case(b"boundary") && boundary.replace(value).is_some()
@@ -117,7 +117,7 @@ impl Form {
     }
 
     /// Looks at the next bytes; a field that is wanted is handed to `found` when it has been read.
-    pub(super) fn feed(&mut self, piece: &[u8], mut found: impl FnMut(Found)) -> FormState {
+    pub(crate) fn feed(&mut self, piece: &[u8], mut found: impl FnMut(Found)) -> FormState {
         let mut at = 0;
         while at < piece.len() {
             at += self.step(&piece[at..], at as u64, &mut found);

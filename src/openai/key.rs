@@ -6,7 +6,7 @@ use memchr::memmem::Finder;
 const KEY_MAX_BYTES: usize = 12;
 
 /// A key as a substring that may be split between pieces.
-pub(super) struct Key {
+pub(crate) struct Key {
     needle: &'static [u8],
     finder: Finder<'static>,
 }
@@ -15,14 +15,14 @@ impl Key {
     /// # Panics
     ///
     /// If the key is empty or longer than [`KEY_MAX_BYTES`].
-    pub(super) fn new(needle: &'static [u8]) -> Key {
+    pub(crate) fn new(needle: &'static [u8]) -> Key {
         assert!((1..=KEY_MAX_BYTES).contains(&needle.len()), "a key of {} bytes", needle.len());
         Key { needle, finder: Finder::new(needle) }
     }
 
     /// The index in `piece` after the key's last byte. If there is none, `matched` says how much of it ended the piece;
     /// it has to be handed in again with the next one.
-    pub(super) fn find(&self, matched: &mut u8, piece: &[u8]) -> Option<usize> {
+    pub(crate) fn find(&self, matched: &mut u8, piece: &[u8]) -> Option<usize> {
         let before = usize::from(std::mem::take(matched));
         if before > 0 {
             // The bytes of the pieces before are the key's first ones: written down again, with as many new ones as a

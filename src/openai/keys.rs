@@ -24,16 +24,16 @@ fn found(part: &[u8; 16]) -> u8x16 {
 
 /// Keys that a document has, at any depth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     /// The first that may tell of usage or of a reason to end begins here or later.
-    pub(super) first: Option<usize>,
+    pub(crate) first: Option<usize>,
     /// One says that something failed, if it is a member of the document itself.
-    pub(super) may_fail: bool,
+    pub(crate) may_fail: bool,
 }
 
 impl Keys {
     /// Those of `document`, which an endpoint of `api` gave.
-    pub(super) fn of(document: &[u8], api: Api) -> Keys {
+    pub(crate) fn of(document: &[u8], api: Api) -> Keys {
         let mut keys = Keys::default();
         let (chunks, rest) = document.as_chunks();
         let mut base = 0;

@@ -43,7 +43,7 @@ enum Kind {
 
 /// Base64 in a body that is looked through in pieces.
 #[derive(Debug, Default)]
-pub struct Media {
+pub(crate) struct Media {
     /// Letters of the run that is being read; 0 outside of one. It may turn out to be short.
     run: u64,
     /// What stands before it, and its first letters.
@@ -58,7 +58,7 @@ pub struct Media {
 
 impl Media {
     /// Looks at the next bytes of the body.
-    pub fn feed(&mut self, piece: &[u8]) {
+    pub(crate) fn feed(&mut self, piece: &[u8]) {
         self.look(piece);
         self.recent = last(&self.recent, piece);
     }
@@ -91,7 +91,7 @@ impl Media {
     }
 
     /// The letters that are no text, and the tokens that they are estimated at.
-    pub fn finish(mut self) -> (u64, u64) {
+    pub(crate) fn finish(mut self) -> (u64, u64) {
         self.end();
         (self.bytes, self.tokens)
     }

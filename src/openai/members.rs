@@ -19,7 +19,7 @@ use super::skip::{Skip, Skipped};
 const WORD_MAX_BYTES: usize = 20;
 
 /// Whether a whole document says that something failed.
-pub fn is_error(document: &[u8]) -> bool {
+pub(crate) fn is_error(document: &[u8]) -> bool {
     let mut members = Members::default();
     members.feed(document);
     members.found().error
@@ -27,7 +27,7 @@ pub fn is_error(document: &[u8]) -> bool {
 
 /// A document on its way.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Members {
+pub(crate) struct Members {
     at: At,
     name: Name,
     /// The outermost value is an array, whose elements are looked into.
@@ -39,13 +39,13 @@ pub(super) struct Members {
 
 /// Facts that the members have told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// It is an error.
-    pub(super) error: bool,
+    pub(crate) error: bool,
     /// It says that its stream is over.
-    pub(super) terminal: bool,
+    pub(crate) terminal: bool,
     /// It has the status `failed`.
-    pub(super) failed: bool,
+    pub(crate) failed: bool,
 }
 
 /// Position in the document.
@@ -80,7 +80,7 @@ enum Name {
 
 impl Members {
     /// Looks at the next bytes.
-    pub(super) fn feed(&mut self, piece: &[u8]) {
+    pub(crate) fn feed(&mut self, piece: &[u8]) {
         let mut rest = piece;
         while let Some((&byte, tail)) = rest.split_first() {
             match self.at {
@@ -113,17 +113,17 @@ impl Members {
     }
 
     /// Facts so far.
-    pub(super) fn found(&self) -> Found {
+    pub(crate) fn found(&self) -> Found {
         self.found
     }
 
     /// Whether no value has begun that has not ended.
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         !self.in_object && !self.in_array && !matches!(self.at, At::Skip(_))
     }
 
     /// Whether there is nothing to be known of the bytes so far.
-    pub(super) fn is_untouched(&self) -> bool {
+    pub(crate) fn is_untouched(&self) -> bool {
         self.is_complete() && self.found == Found::default()
     }
 

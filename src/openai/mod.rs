@@ -4,22 +4,22 @@
 //! `[DONE]` and the names of events are for [`crate::sse::Scanner`] to see.
 #![forbid(unsafe_code)]
 
-pub mod dialect;
+pub(crate) mod dialect;
 mod doubt;
-pub mod error;
+pub(crate) mod error;
 mod faults;
 mod field;
-pub mod first;
-pub mod fixed;
+pub(crate) mod first;
+pub(crate) mod fixed;
 mod form;
 mod key;
 mod keys;
-pub mod media;
+pub(crate) mod media;
 mod members;
-pub mod peek;
+pub(crate) mod peek;
 mod prompts;
 mod scalar;
-pub mod sideband;
+pub(crate) mod sideband;
 mod skip;
 mod text;
 mod usage;
@@ -29,13 +29,19 @@ mod peek_tests;
 #[cfg(test)]
 mod tests;
 
-pub use dialect::Api;
-pub use doubt::{Doubt, Reason, Subject};
-pub use error::ApiError;
-pub use first::{FirstContent, Seen};
-pub use fixed::Fixed;
-pub use media::Media;
-pub use members::is_error;
-pub use peek::{MAX_MODEL_BYTES, Peek, PeekState};
-pub use sideband::{FinishReason, Sideband};
-pub use usage::{USAGE_MAX_BYTES, Usage};
+pub(crate) use dialect::Api;
+pub(crate) use doubt::Doubt;
+pub(crate) use doubt::Reason;
+pub use doubt::Subject;
+pub(crate) use error::ApiError;
+pub use first::FirstContent;
+pub(crate) use first::Seen;
+pub(crate) use fixed::Fixed;
+pub(crate) use media::Media;
+pub(crate) use members::is_error;
+pub(crate) use peek::MAX_MODEL_BYTES;
+pub use peek::Peek;
+pub use peek::PeekState;
+pub(crate) use sideband::FinishReason;
+pub use sideband::Sideband;
+pub(crate) use usage::Usage;

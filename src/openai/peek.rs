@@ -24,7 +24,7 @@ use super::skip::{Skip, Skipped};
 use super::text::{Fed, Text, string_end};
 
 /// The longest model name that is kept, in decoded bytes.
-pub const MAX_MODEL_BYTES: usize = 256;
+pub(crate) const MAX_MODEL_BYTES: usize = 256;
 /// How far the reading has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeekState {
@@ -74,7 +74,7 @@ impl Peek {
     }
 
     /// Whether it reads a form.
-    pub fn is_form(&self) -> bool {
+    pub(crate) fn is_form(&self) -> bool {
         self.form.is_some()
     }
 
@@ -136,7 +136,7 @@ impl Peek {
     }
 
     /// The name under which [`Peek::max_tokens`] stands in the body.
-    pub fn max_tokens_field(&self) -> &'static str {
+    pub(crate) fn max_tokens_field(&self) -> &'static str {
         NAMES[usize::from(self.max_tokens_field)]
     }
 

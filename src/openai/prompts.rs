@@ -4,7 +4,7 @@ use super::skip::{Skip, Skipped};
 
 /// A list of prompts that is being read, behind its opening bracket.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Prompts {
+pub(crate) struct Prompts {
     count: u64,
     /// The prompt that is being read.
     prompt: Option<Skip>,
@@ -12,7 +12,7 @@ pub(super) struct Prompts {
 
 impl Prompts {
     /// Goes on with the next bytes of the list.
-    pub(super) fn feed(&mut self, piece: &[u8]) -> Skipped {
+    pub(crate) fn feed(&mut self, piece: &[u8]) -> Skipped {
         let mut at = 0;
         while at < piece.len() {
             if let Some(prompt) = &mut self.prompt {
@@ -39,7 +39,7 @@ impl Prompts {
     }
 
     /// How many there are.
-    pub(super) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.count
     }
 }

@@ -2,14 +2,14 @@
 
 /// The first bytes of a scalar: enough to tell `true` and `false` from anything else, and to read a count.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Scalar {
+pub(crate) struct Scalar {
     bytes: [u8; 23],
     len: u8,
 }
 
 impl Scalar {
     /// `false` if `byte` cannot belong to a scalar: then it is the first after it.
-    pub(super) fn take(&mut self, byte: u8) -> bool {
+    pub(crate) fn take(&mut self, byte: u8) -> bool {
         if !matches!(byte, b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z') {
             return false;
         }
@@ -21,7 +21,7 @@ impl Scalar {
     }
 
     /// What a word says, if it is one of the two.
-    pub(super) fn as_bool(&self) -> Option<bool> {
+    pub(crate) fn as_bool(&self) -> Option<bool> {
         match &self.bytes[..usize::from(self.len)] {
             b"true" => Some(true),
             b"false" => Some(false),
@@ -30,13 +30,13 @@ impl Scalar {
     }
 
     /// Whether it is the word for nothing.
-    pub(super) fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         &self.bytes[..usize::from(self.len)] == b"null"
     }
 
     /// A count; none for `null`. What is too large to be kept counts as the largest there is, and one with a fraction as the next
     /// whole number.
-    pub(super) fn as_count(&self) -> Result<Option<u64>, NotACount> {
+    pub(crate) fn as_count(&self) -> Result<Option<u64>, NotACount> {
         if self.is_null() {
             return Ok(None);
         }
@@ -55,4 +55,4 @@ impl Scalar {
 
 /// It is no count, or one below 0: some readers refuse it, some take it for no limit at all.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct NotACount;
+pub(crate) struct NotACount;

@@ -31,7 +31,7 @@ static GEMINI_REASON: LazyLock<Key> = LazyLock::new(|| Key::new(b"Reason\":"));
 
 /// Why an answer ended; the same few labels for every dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FinishReason {
+pub(crate) enum FinishReason {
     /// The model was done.
     Stop,
     /// A limit of tokens was reached.
@@ -46,7 +46,7 @@ pub enum FinishReason {
 
 impl FinishReason {
     /// OpenAI's word for it, fit for a metric's label.
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             FinishReason::Stop => "stop",
             FinishReason::Length => "length",
@@ -110,12 +110,12 @@ enum Watch {
 
 impl Sideband {
     /// Watches events of `api`.
-    pub fn events(api: Api) -> Sideband {
+    pub(crate) fn events(api: Api) -> Sideband {
         Sideband { api, ..Sideband::default() }
     }
 
     /// Watches a JSON document of `api`.
-    pub fn json(api: Api) -> Sideband {
+    pub(crate) fn json(api: Api) -> Sideband {
         Sideband { api, form: Form::Json, ..Sideband::default() }
     }
 
@@ -135,7 +135,7 @@ impl Sideband {
     }
 
     /// Looks at the whole payload at once, where it is known that this is all.
-    pub fn feed_whole(&mut self, piece: &[u8]) {
+    pub(crate) fn feed_whole(&mut self, piece: &[u8]) {
         if self.form != Form::Json || self.watch.is_some() || !self.between_keys() {
             return self.feed(piece);
         }
@@ -151,18 +151,18 @@ impl Sideband {
 
     /// The tokens used, as the answer last told. What a later `usage` leaves out stays as an earlier one said
     /// (Anthropic tells input and output apart).
-    pub fn usage(&self) -> Option<Usage> {
+    pub(crate) fn usage(&self) -> Option<Usage> {
         self.capture.as_deref().and_then(Capture::usage)
     }
 
     /// Why the answer ended, as it last told. A reason without a label does not replace one with a label: some upstreams
     /// repeat theirs in their own words beside it.
-    pub fn finish_reason(&self) -> Option<FinishReason> {
+    pub(crate) fn finish_reason(&self) -> Option<FinishReason> {
         self.finish
     }
 
     /// Whether it told of an error: an event did, or the document does. A named event `error` is for [`crate::sse::Scanner`] to see.
-    pub fn error_seen(&self) -> bool {
+    pub(crate) fn error_seen(&self) -> bool {
         match self.watch.as_deref() {
             Some(Watch::Json(members)) => {
                 let found = members.found();
@@ -174,17 +174,17 @@ impl Sideband {
 
     /// Whether an event has come that is the last of such a stream by the type in its data, or, where there is none, by a reason
     /// to end (Gemini). Other marks of the end are for [`crate::sse::Scanner`] to see.
-    pub fn terminal(&self) -> bool {
+    pub(crate) fn terminal(&self) -> bool {
         self.found.terminal || self.finish.is_some() && self.api == Api::Gemini
     }
 
     /// Whether what was called a stream was a JSON document, and has come to its end.
-    pub fn is_document(&self) -> bool {
+    pub(crate) fn is_document(&self) -> bool {
         matches!(self.watch.as_deref(), Some(Watch::Json(members)) if members.is_complete())
     }
 
     /// Whether a JSON document has not ended in the middle of a value.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         !matches!(self.watch.as_deref(), Some(Watch::Json(members)) if !members.is_complete())
     }
 
@@ -324,7 +324,7 @@ fn may_tell(piece: &[u8]) -> bool {
 
 /// The same of whole events, or of whole documents. A key behind which there is a space before the colon is not found.
 #[inline]
-pub(super) fn may_hold_key(piece: &[u8]) -> bool {
+pub(crate) fn may_hold_key(piece: &[u8]) -> bool {
     let Some(last) = piece.len().checked_sub(BLOCK_BYTES) else { return true };
     let mut rest = piece;
     while let Some(block) = rest.first_chunk() {
@@ -387,6 +387,6 @@ impl Default for ReasonAt {
     }
 }
 
-pub(super) fn is_space(byte: u8) -> bool {
+pub(crate) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }

@@ -18,7 +18,7 @@ const CHUNK_BYTES: usize = 64;
 
 /// A value that is being skipped, of which some may still be to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Skip {
+pub(crate) struct Skip {
     /// Brackets that are open; 0 in a string that is itself the value.
     depth: u32,
     /// In a string.
@@ -29,7 +29,7 @@ pub(super) struct Skip {
 
 /// What a piece brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Skipped {
+pub(crate) enum Skipped {
     /// All of it belongs to the value.
     More,
     /// The value ends before this index of the piece.
@@ -40,13 +40,13 @@ pub(super) enum Skipped {
 
 impl Skip {
     /// A string, behind its opening quote.
-    pub(super) const STRING: Skip = Skip { depth: 0, within: true, escaped: false };
+    pub(crate) const STRING: Skip = Skip { depth: 0, within: true, escaped: false };
 
     /// An object or an array, behind its opening bracket.
-    pub(super) const NESTED: Skip = Skip { depth: 1, within: false, escaped: false };
+    pub(crate) const NESTED: Skip = Skip { depth: 1, within: false, escaped: false };
 
     /// Goes on with the next bytes of the value.
-    pub(super) fn feed(&mut self, piece: &[u8]) -> Skipped {
+    pub(crate) fn feed(&mut self, piece: &[u8]) -> Skipped {
         let mut at = 0;
         while at < piece.len() {
             let rest = &piece[at..];

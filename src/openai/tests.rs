@@ -5,9 +5,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::{Api, ApiError, FinishReason, Sideband, USAGE_MAX_BYTES, Usage};
+use super::usage::USAGE_MAX_BYTES;
+use super::{Api, ApiError, FinishReason, Sideband, Usage};
 
-pub(super) fn pieces<'a>(body: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
+pub(crate) fn pieces<'a>(body: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(body.len() + 1)).collect();
     at.extend([0, body.len()]);
     at.sort_unstable();

@@ -4,7 +4,7 @@ use memchr::memchr2;
 
 /// Decodes what stands between the quotes of a JSON string. Bytes beyond the bound are counted as "too long" and dropped.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Text {
+pub(crate) struct Text {
     bytes: Vec<u8>,
     too_long: bool,
     escape: Escape,
@@ -24,7 +24,7 @@ enum Escape {
 
 /// What a piece brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fed {
+pub(crate) enum Fed {
     /// All of it belongs to the string.
     More,
     /// The closing quote stands before this index of the piece.
@@ -35,7 +35,7 @@ pub(super) enum Fed {
 
 impl Text {
     /// Starts a new string; what was allocated for the last one is kept.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.too_long = false;
         self.escape = Escape::None;
@@ -43,13 +43,13 @@ impl Text {
     }
 
     /// The decoded bytes; `None` if there were more than the bound.
-    pub(super) fn bytes(&self) -> Option<&[u8]> {
+    pub(crate) fn bytes(&self) -> Option<&[u8]> {
         (!self.too_long).then_some(&self.bytes)
     }
 
     /// The string, if nothing of it was seen before `rest` and all of it is there, without an escape and within the bound: then
     /// there is nothing to write down.
-    pub(super) fn whole<'a>(&self, rest: &'a [u8], max_bytes: usize) -> Option<&'a [u8]> {
+    pub(crate) fn whole<'a>(&self, rest: &'a [u8], max_bytes: usize) -> Option<&'a [u8]> {
         let untouched = self.bytes.is_empty()
             && !self.too_long
             && self.high.is_none()
@@ -59,7 +59,7 @@ impl Text {
     }
 
     /// Takes the next bytes after the opening quote, and keeps at most `max_bytes` of the decoded string.
-    pub(super) fn feed(&mut self, piece: &[u8], max_bytes: usize) -> Fed {
+    pub(crate) fn feed(&mut self, piece: &[u8], max_bytes: usize) -> Fed {
         let mut at = 0;
         while at < piece.len() {
             match self.escape {
@@ -152,7 +152,7 @@ fn unescaped(byte: u8) -> Option<u8> {
 /// Where the first quote or backslash is. Most strings of a body are keys and short words, for which a call of `memchr2` costs
 /// more than the search; so its first bytes are looked at here.
 #[inline]
-pub(super) fn string_end(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn string_end(bytes: &[u8]) -> Option<usize> {
     for (at, chunk) in bytes.as_chunks::<8>().0.iter().take(SHORT_CHUNKS).enumerate() {
         let word = u64::from_le_bytes(*chunk);
         let found =
@@ -175,7 +175,7 @@ fn zero_bytes(word: u64) -> u64 {
 }
 
 /// The bytes that matter inside a nested value, outside its strings.
-pub(super) const STRUCTURAL: [bool; 256] = {
+pub(crate) const STRUCTURAL: [bool; 256] = {
     let mut table = [false; 256];
     table[b'"' as usize] = true;
     table[b'{' as usize] = true;

@@ -6,25 +6,25 @@ use serde::Deserialize;
 use super::text::STRUCTURAL;
 
 /// The largest `usage` object that is read; a larger one is passed over.
-pub const USAGE_MAX_BYTES: usize = 2048;
+pub(crate) const USAGE_MAX_BYTES: usize = 2048;
 
 /// What most of them fit into.
 const USUAL_BYTES: usize = 256;
 
 /// The tokens an answer took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Of the request: `prompt_tokens` or `input_tokens`.
-    pub prompt: u64,
+    pub(crate) prompt: u64,
     /// Of the answer: `completion_tokens` or `output_tokens`.
-    pub completion: u64,
+    pub(crate) completion: u64,
     /// `total_tokens`, or else the sum of both.
-    pub total: u64,
+    pub(crate) total: u64,
 }
 
 /// A `usage` object on its way, and what the last one said.
 #[derive(Debug, Default)]
-pub(super) struct Capture {
+pub(crate) struct Capture {
     text: Vec<u8>,
     depth: u32,
     in_string: bool,
@@ -34,7 +34,7 @@ pub(super) struct Capture {
 
 impl Capture {
     /// After the opening brace.
-    pub(super) fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.text.clear();
         self.text.reserve(USUAL_BYTES);
         self.text.push(b'{');
@@ -42,7 +42,7 @@ impl Capture {
     }
 
     /// Takes what is the object's of `piece`: how many bytes, and whether it ends with them, or is too long.
-    pub(super) fn take(&mut self, piece: &[u8]) -> (usize, bool) {
+    pub(crate) fn take(&mut self, piece: &[u8]) -> (usize, bool) {
         let piece = &piece[..piece.len().min(USAGE_MAX_BYTES - self.text.len())];
         let last = self.end(piece);
         let taken = last.map_or(piece.len(), |last| last + 1);
@@ -99,7 +99,7 @@ impl Capture {
     }
 
     /// What the last whole object said, with what it left out as those before it said.
-    pub(super) fn usage(&self) -> Option<Usage> {
+    pub(crate) fn usage(&self) -> Option<Usage> {
         self.usage
     }
 

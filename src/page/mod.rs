@@ -17,10 +17,10 @@ use std::sync::LazyLock;
 use ring::digest::{SHA256, digest};
 
 /// The value of `Content-Type` for every page.
-pub const CONTENT_TYPE: &str = "text/html; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "text/html; charset=utf-8";
 
 /// A page, ready to be served.
-pub struct Page {
+pub(crate) struct Page {
     /// Its bytes.
     html: String,
     /// The header fields that go with it, beside its type.
@@ -28,13 +28,13 @@ pub struct Page {
 }
 
 /// The playground, served at `/`.
-pub fn playground() -> &'static Page {
+pub(crate) fn playground() -> &'static Page {
     static PAGE: LazyLock<Page> = LazyLock::new(|| Page::new(PLAYGROUND.to_owned()));
     &PAGE
 }
 
 /// The page of durable streams, served at `/streams`.
-pub fn streams() -> &'static Page {
+pub(crate) fn streams() -> &'static Page {
     static PAGE: LazyLock<Page> = LazyLock::new(|| {
         let header = between(PLAYGROUND, "<header", "</header>")
             .replace("<span>playground</span>", "<span>streams</span>")
@@ -78,12 +78,12 @@ impl Page {
     }
 
     /// Its UTF-8 bytes.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.html.as_bytes()
     }
 
     /// The header fields that go with it, beside its type.
-    pub fn fields(&self) -> &[(&'static str, &'static str)] {
+    pub(crate) fn fields(&self) -> &[(&'static str, &'static str)] {
         &self.fields
     }
 

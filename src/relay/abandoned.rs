@@ -15,17 +15,17 @@ use crate::shard::clock::Millis;
 
 impl Exchange<'_> {
     /// The client has left while the upstream was asked; its answer is waited for, for a while.
-    pub(super) fn leave(&mut self, route: &Route) {
+    pub(crate) fn leave(&mut self, route: &Route) {
         self.limit_reading(route.read_on.map_or(0, millis));
     }
 
     /// Likewise, and the stream that keeps it is waited for by others: what limits it is the request's time.
-    pub(super) fn leave_to_stream(&mut self) {
+    pub(crate) fn leave_to_stream(&mut self) {
         self.limit_reading(u32::MAX);
     }
 
     /// Reads what is left of the answer; whether it was whole.
-    pub(super) async fn read_on(&mut self, download: &mut Download, limits: &Limits) -> bool {
+    pub(crate) async fn read_on(&mut self, download: &mut Download, limits: &Limits) -> bool {
         let (client, core) = (self.client, self.core);
         client.set_beat(Beat::Hold);
         client.forget_pending();

@@ -16,23 +16,23 @@ const NO_BUFFERING: (&str, &[u8]) = ("X-Accel-Buffering", b"no");
 
 /// What was learnt of an upstream's answer while its head was written anew.
 #[derive(Default)]
-pub struct Learnt {
+pub(crate) struct Learnt {
     /// `text/event-stream`.
-    pub events: bool,
+    pub(crate) events: bool,
     /// JSON.
-    pub json: bool,
+    pub(crate) json: bool,
     /// It has a `Content-Encoding` other than identity.
-    pub encoded: bool,
+    pub(crate) encoded: bool,
     /// The upstream's own name for the request.
-    pub request_id: Option<String>,
+    pub(crate) request_id: Option<String>,
     /// How long the upstream keeps its connection, in seconds.
-    pub keep_alive: Option<u64>,
+    pub(crate) keep_alive: Option<u64>,
     /// Which of the upstream's rates are not told, since ours are tighter.
-    pub replaced: Replaced,
+    pub(crate) replaced: Replaced,
 }
 
 /// Looks through an upstream's head.
-pub fn learn(head: &ResponseHead<'_>) -> Learnt {
+pub(crate) fn learn(head: &ResponseHead<'_>) -> Learnt {
     let mut learnt = Learnt::default();
     for field in &head.fields {
         if field.is("content-type") {
@@ -52,7 +52,7 @@ pub fn learn(head: &ResponseHead<'_>) -> Learnt {
 
 /// How the client is told where an upstream's body ends: streams always in chunks, so that a missing last one tells; what
 /// has a length keeps it.
-pub fn framing(body: &ResponseBody, learnt: &Learnt, request: &Request) -> Framing {
+pub(crate) fn framing(body: &ResponseBody, learnt: &Learnt, request: &Request) -> Framing {
     match body {
         ResponseBody::None => Framing::None,
         ResponseBody::Length(_) if !learnt.events => Framing::Length,
@@ -62,12 +62,12 @@ pub fn framing(body: &ResponseBody, learnt: &Learnt, request: &Request) -> Frami
 }
 
 /// Whether the client's connection can carry another request after this answer.
-pub fn keeps(request: &Request, framing: Framing, core: &Core) -> bool {
+pub(crate) fn keeps(request: &Request, framing: Framing, core: &Core) -> bool {
     request.keep_alive && framing != Framing::Close && !core.shared.is_draining()
 }
 
 /// An upstream's head, as the client gets it.
-pub fn relayed(
+pub(crate) fn relayed(
     head: &ResponseHead<'_>,
     learnt: &Learnt,
     request: &Request,
@@ -121,7 +121,7 @@ pub fn relayed(
 }
 
 /// The head of an event stream that is begun before the upstream has answered.
-pub fn early(request: &Request, framing: Framing, keep: bool, core: &Core) -> Vec<u8> {
+pub(crate) fn early(request: &Request, framing: Framing, keep: bool, core: &Core) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     status_line(&mut out, 200, "OK");
     write_field(&mut out, "Content-Type", b"text/event-stream; charset=utf-8");
@@ -140,7 +140,7 @@ pub fn early(request: &Request, framing: Framing, keep: bool, core: &Core) -> Ve
 
 /// The head of an answer made here whose body is sent by itself. `lines` are its fields beside the usual ones; `length` is told
 /// where there is one.
-pub fn begin(
+pub(crate) fn begin(
     status: u16,
     lines: &[u8],
     length: Option<u64>,
@@ -167,20 +167,20 @@ pub fn begin(
 }
 
 /// An answer made here.
-pub struct Local<'a> {
+pub(crate) struct Local<'a> {
     /// Its status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// `Content-Type`.
-    pub content_type: &'a str,
+    pub(crate) content_type: &'a str,
     /// The body; a HEAD gets its length alone.
-    pub body: &'a [u8],
+    pub(crate) body: &'a [u8],
     /// Fields beside the usual ones.
-    pub fields: &'a [(&'a str, &'a str)],
+    pub(crate) fields: &'a [(&'a str, &'a str)],
 }
 
 impl Local<'_> {
     /// The whole answer, to one whose request was understood.
-    pub fn write(&self, request: &Request, keep: bool, core: &Core) -> Vec<u8> {
+    pub(crate) fn write(&self, request: &Request, keep: bool, core: &Core) -> Vec<u8> {
         let mut out = self.head(core);
         write_field(&mut out, "X-Request-Id", request.id.as_bytes());
         if self.status >= 400 && request.api() == Api::Messages {
@@ -213,7 +213,7 @@ impl Local<'_> {
 }
 
 /// An error made here, as a whole answer.
-pub fn error(error: &ApiError, request: &Request, keep: bool, core: &Core) -> Vec<u8> {
+pub(crate) fn error(error: &ApiError, request: &Request, keep: bool, core: &Core) -> Vec<u8> {
     let body = request.api().error_body(error, &request.id);
     let wait = Some(error.retry_after_ms).filter(|ms| *ms > 0);
     let wait = wait.map(|ms| [ms.div_ceil(1000), ms].map(|wait| wait.to_string()));
@@ -225,7 +225,7 @@ pub fn error(error: &ApiError, request: &Request, keep: bool, core: &Core) -> Ve
 }
 
 /// What an error says beside its body: how to authenticate (RFC 9110, 15.5.2), when to come again.
-pub fn error_fields(error: &ApiError) -> &'static [(&'static str, &'static str)] {
+pub(crate) fn error_fields(error: &ApiError) -> &'static [(&'static str, &'static str)] {
     match error.status {
         401 => &[("WWW-Authenticate", "Bearer")],
         503 => &[("Retry-After", "1")],

@@ -22,7 +22,7 @@ use crate::upstream::dial::{DialError, Dialed, Step, Tried, dial};
 use crate::upstream::target::Target;
 
 /// What stands in the way of an answer.
-pub enum Stop {
+pub(crate) enum Stop {
     /// The client left.
     Gone,
     /// A limit passed.
@@ -40,38 +40,36 @@ pub enum Stop {
     Invalid(&'static str),
     /// A client has ended the stream that the answer was to be kept in.
     Stopped(Stopped),
-    /// The stream was to be begun before the upstream has answered, and it is time.
-    Early,
 }
 
 /// The head of an answer, complete, and what came with it.
-pub struct Answered {
+pub(crate) struct Answered {
     /// The block it was read into.
-    pub block: Block,
+    pub(crate) block: Block,
     /// Where the head begins in it.
-    pub start: usize,
+    pub(crate) start: usize,
     /// What the head is, seen that it is one.
-    pub checked: CheckedHead,
+    pub(crate) checked: CheckedHead,
     /// What follows it, right behind.
-    pub rest: Range<usize>,
+    pub(crate) rest: Range<usize>,
     /// It is a stream whose first word is an error.
-    pub failed: bool,
+    pub(crate) failed: bool,
 }
 
 impl Answered {
     /// Its status.
-    pub fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.checked.status
     }
 
     /// Its head, laid open.
-    pub fn head(&self) -> ResponseHead<'_> {
+    pub(crate) fn head(&self) -> ResponseHead<'_> {
         self.checked.over(&self.block[self.start..self.rest.start])
     }
 }
 
 /// Waits for more of a request's body, or for a limit.
-pub async fn receive_more(client: &Client, core: &Core, upload: &mut Upload) -> Result<(), Stop> {
+pub(crate) async fn receive_more(client: &Client, core: &Core, upload: &mut Upload) -> Result<(), Stop> {
     poll_fn(|cx| {
         if let Poll::Ready(timeout) = client.poll_expired(cx) {
             return Poll::Ready(Err(Stop::Timeout(timeout)));
@@ -82,7 +80,7 @@ pub async fn receive_more(client: &Client, core: &Core, upload: &mut Upload) -> 
 }
 
 /// Waits for `poll`, for a limit or for the client to leave, whichever comes first.
-pub fn guarded<T>(
+pub(crate) fn guarded<T>(
     client: &Client,
     poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
 ) -> impl Future<Output = Result<T, Stop>> {
@@ -90,7 +88,7 @@ pub fn guarded<T>(
 }
 
 /// The same; a client that leaves counts only if `present` says that it has not left yet.
-pub fn guarded_if<T>(
+pub(crate) fn guarded_if<T>(
     client: &Client,
     present: bool,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
@@ -111,18 +109,18 @@ pub fn guarded_if<T>(
 }
 
 /// A connection to an upstream.
-pub struct Connected {
+pub(crate) struct Connected {
     /// The connection.
-    pub stream: Stream,
+    pub(crate) stream: Stream,
     /// How long it was idle, if it was used before.
-    pub reused: Option<Millis>,
+    pub(crate) reused: Option<Millis>,
 }
 
 /// A connection to `target` that was used before.
 ///
 /// # Errors
 /// If there is none: with the address whose turn it is, if its name has several.
-pub fn pooled(core: &Core, target: &Target) -> Result<Connected, Option<SocketAddr>> {
+pub(crate) fn pooled(core: &Core, target: &Target) -> Result<Connected, Option<SocketAddr>> {
     let pooled = core.pool.take(target, core.shard.clock.millis())?;
     core.metrics.upstream_reused.inc();
     Ok(Connected { stream: pooled.stream, reused: Some(pooled.idle_for) })
@@ -130,7 +128,7 @@ pub fn pooled(core: &Core, target: &Target) -> Result<Connected, Option<SocketAd
 
 /// A new connection to `target`, within `limits`, at the address `first` if that is known. The addresses at which it failed are noted
 /// in `tried`. A client that leaves counts only if it is `present`. To be boxed: its state is large, and a new connection is rare.
-pub async fn open(
+pub(crate) async fn open(
     (client, present): (&Client, bool),
     core: &Core,
     target: &Target,
@@ -152,7 +150,11 @@ pub async fn open(
 }
 
 /// A connection to `target` for which somebody else keeps the time.
-pub async fn connect_alone(core: &Core, target: &Target, tried: &Tried) -> Result<Connected, DialError> {
+pub(crate) async fn connect_alone(
+    core: &Core,
+    target: &Target,
+    tried: &Tried,
+) -> Result<Connected, DialError> {
     match pooled(core, target) {
         Ok(connected) => Ok(connected),
         Err(first) => {
@@ -169,9 +171,9 @@ fn opened(core: &Core, target: &Target, dialed: Dialed) -> Connected {
 }
 
 /// A request on its way, up to the head of its answer.
-pub struct Asking<'a> {
+pub(crate) struct Asking<'a> {
     /// The upstream's connection.
-    pub stream: Stream,
+    pub(crate) stream: Stream,
     head: &'a [u8],
     written: usize,
     flushed: bool,
@@ -184,13 +186,13 @@ pub struct Asking<'a> {
 
 impl<'a> Asking<'a> {
     /// Sends `head`, which may already hold the body.
-    pub fn new(stream: Stream, head: &'a [u8], first_byte: u32) -> Asking<'a> {
+    pub(crate) fn new(stream: Stream, head: &'a [u8], first_byte: u32) -> Asking<'a> {
         let reader = HeadReader::default();
         Asking { stream, head, written: 0, flushed: false, reader, reset: false, first_byte, waiting: false }
     }
 
     /// The same for a request without a body, for which somebody else keeps the time.
-    pub fn poll_alone(
+    pub(crate) fn poll_alone(
         &mut self,
         cx: &mut Context<'_>,
         core: &Core,
@@ -203,7 +205,7 @@ impl<'a> Asking<'a> {
     }
 
     /// Ready with the answer's head, or with what came between.
-    pub fn poll(
+    pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         client: &Client,

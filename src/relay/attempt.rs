@@ -32,7 +32,7 @@ use crate::upstream::target::Target;
 impl Exchange<'_> {
     /// One attempt: sends the request and waits for the head of its answer. A pooled connection that turns out to
     /// have been closed is no attempt of its own; the request goes out once more over a fresh one.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &mut self,
         call: &mut Call,
         (head, body): (&[u8], usize),

@@ -38,10 +38,10 @@ use crate::upstream::call::Call;
 use crate::upstream::choice::{Out, Pick};
 
 /// An attempt that failed.
-pub(super) struct Failed {
-    pub(super) why: Why,
+pub(crate) struct Failed {
+    pub(crate) why: Why,
     /// The upstream may have acted upon the request.
-    pub(super) acted_upon: bool,
+    pub(crate) acted_upon: bool,
     /// How long it wants to be left alone.
     retry_after: Option<Millis>,
 }
@@ -49,7 +49,7 @@ pub(super) struct Failed {
 impl Exchange<'_> {
     /// Asks until there is an answer to pass on: first the upstreams of the route at `index`, by the name that it has for the
     /// model, if it has one. Says whose the answer is.
-    pub(super) async fn attempt(
+    pub(crate) async fn attempt(
         &mut self,
         mut index: usize,
         rewrite: Option<String>,
@@ -180,7 +180,7 @@ impl Exchange<'_> {
     }
 
     /// Keeps the body as it is sent, so that it can be sent again, if it is not too large and there is room.
-    pub(super) fn keep_body(&mut self, route: &Route, settings: &Settings) {
+    pub(crate) fn keep_body(&mut self, route: &Route, settings: &Settings) {
         let length = match self.request.body {
             RequestBody::Length(length) => Some(length),
             RequestBody::None | RequestBody::Chunked => None,
@@ -193,7 +193,7 @@ impl Exchange<'_> {
     }
 
     /// The request would be sent again, were its body still here.
-    pub(super) fn note_let_go(&mut self) {
+    pub(crate) fn note_let_go(&mut self) {
         if self.ledger.let_go.is_none()
             && let Some(why) = self.upload.let_go()
         {
@@ -212,7 +212,7 @@ impl Exchange<'_> {
     }
 
     /// Whether a request that failed so may be sent to anyone else.
-    pub(super) fn may_follow(&self, route: &Route, failed: &Failed) -> bool {
+    pub(crate) fn may_follow(&self, route: &Route, failed: &Failed) -> bool {
         retry::may_follow(&route.retry, failed.why, failed.acted_upon, self.request.repeatable)
     }
 

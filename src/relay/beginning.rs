@@ -16,7 +16,7 @@ const BOM: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
 /// A stream that may not have said anything yet.
 #[derive(Default)]
-pub(super) struct Beginning {
+pub(crate) struct Beginning {
     awaited: Option<FirstContent>,
     state: Begun,
     /// Bytes of a byte order mark that were left out.
@@ -35,19 +35,19 @@ enum Begun {
 
 impl Beginning {
     /// Of a stream that is looked into.
-    pub(super) fn of_events() -> Beginning {
+    pub(crate) fn of_events() -> Beginning {
         Beginning { awaited: Some(FirstContent::default()), ..Beginning::default() }
     }
 
     /// Whether it has said nothing so far.
     #[inline]
-    pub(super) fn is_awaited(&self) -> bool {
+    pub(crate) fn is_awaited(&self) -> bool {
         self.awaited.is_some()
     }
 
     /// Looks for the first content.
     #[inline(never)]
-    pub(super) fn feed(&mut self, payload: &[u8]) {
+    pub(crate) fn feed(&mut self, payload: &[u8]) {
         let Some(first) = &mut self.awaited else { return };
         let seen = first.feed(payload);
         if seen != Seen::Nothing || first.held_bytes() > LINE_BYTES_MAX {
@@ -57,7 +57,7 @@ impl Beginning {
     }
 
     /// Whether the first content has come since this was last asked, which is `now`.
-    pub(super) fn has_just_come(&mut self, now: Micros) -> bool {
+    pub(crate) fn has_just_come(&mut self, now: Micros) -> bool {
         let just = matches!(self.state, Begun::Now);
         if just {
             self.state = Begun::At(now);
@@ -66,7 +66,7 @@ impl Beginning {
     }
 
     /// When it said its first.
-    pub(super) fn at(&self) -> Option<Micros> {
+    pub(crate) fn at(&self) -> Option<Micros> {
         match self.state {
             Begun::At(at) => Some(at),
             Begun::Not | Begun::Now => None,
@@ -74,14 +74,14 @@ impl Beginning {
     }
 
     /// Whether the byte after `bytes` others may belong to a byte order mark at the beginning.
-    pub(super) fn may_go_on_with_bom(&self, bytes: u64) -> bool {
+    pub(crate) fn may_go_on_with_bom(&self, bytes: u64) -> bool {
         bytes == u64::from(self.bom) && usize::from(self.bom) < BOM.len()
     }
 
     /// The part of `payload`, which is next, that does not belong to a byte order mark. Behind a heartbeat a mark does not stand at the beginning any
     /// more: there it would make the first line one that does not begin with `data`, and the first event would be lost.
     #[cold]
-    pub(super) fn without_bom(&mut self, block: &mut [u8], mut payload: Range<usize>) -> Range<usize> {
+    pub(crate) fn without_bom(&mut self, block: &mut [u8], mut payload: Range<usize>) -> Range<usize> {
         let seen = usize::from(self.bom);
         let rest = &BOM[seen..];
         let same = block[payload.clone()].iter().zip(rest).take_while(|(byte, mark)| byte == mark).count();

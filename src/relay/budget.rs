@@ -8,7 +8,7 @@
 use crate::shard::clock::Millis;
 
 /// Retries that may be made at once: the bucket's size, and what it begins with.
-pub const BURST: u32 = 10;
+pub(crate) const BURST: u32 = 10;
 
 /// Parts of a token that come by themselves each second: one token.
 const PARTS_PER_SECOND: u64 = WHOLE as u64;
@@ -18,25 +18,25 @@ const WHOLE: u32 = 100;
 
 /// The retries left to a route on a core.
 #[derive(Debug)]
-pub struct Budget {
+pub(crate) struct Budget {
     parts: u32,
     since: Millis,
 }
 
 impl Budget {
     /// A full one, at `now`.
-    pub fn new(now: Millis) -> Budget {
+    pub(crate) fn new(now: Millis) -> Budget {
         Budget { parts: BURST * WHOLE, since: now }
     }
 
     /// A request has come, which allows `percent` of a retry.
-    pub fn deposit(&mut self, percent: u32, now: Millis) {
+    pub(crate) fn deposit(&mut self, percent: u32, now: Millis) {
         self.refill(now);
         self.add(percent.into());
     }
 
     /// Takes a retry, if one is left. With a share of 0 percent none is ever.
-    pub fn withdraw(&mut self, percent: u32, now: Millis) -> bool {
+    pub(crate) fn withdraw(&mut self, percent: u32, now: Millis) -> bool {
         self.refill(now);
         if percent == 0 || self.parts < WHOLE {
             return false;

@@ -31,24 +31,24 @@ use super::inbound::Inbound;
 use super::writing::{Beat, Unbeaten, Unwritten};
 
 /// The connection.
-pub struct Client {
-    pub(super) stream: RefCell<Stream>,
+pub(crate) struct Client {
+    pub(crate) stream: RefCell<Stream>,
     inbound: RefCell<Inbound>,
     /// What waits to be written. Boxed: nearly every client reads what it gets.
-    pub(super) unwritten: RefCell<Option<Box<Unwritten>>>,
+    pub(crate) unwritten: RefCell<Option<Box<Unwritten>>>,
     /// What is left of a heartbeat that the socket took a part of.
-    pub(super) unbeaten: Cell<Unbeaten>,
+    pub(crate) unbeaten: Cell<Unbeaten>,
     /// A TLS session still holds ciphertext.
-    pub(super) unflushed: Cell<bool>,
+    pub(crate) unflushed: Cell<bool>,
     waker: Cell<Option<Waker>>,
     /// The socket knows `waker`, and calls it when there is something to read.
     listening: Cell<bool>,
-    pub(super) shard: Rc<Shard>,
+    pub(crate) shard: Rc<Shard>,
     timer: Timer,
     /// Every time limit of the connection.
-    pub deadlines: Deadlines,
-    pub(super) beat: Cell<Beat>,
-    pub(super) beats: Cell<u32>,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) beat: Cell<Beat>,
+    pub(crate) beats: Cell<u32>,
     leaving: Cell<bool>,
 }
 
@@ -56,7 +56,7 @@ const _: () = assert!(size_of::<Client>() <= 240, "with two counts it fits a cla
 
 impl Client {
     /// Takes a connection in.
-    pub fn new(stream: Stream, shard: &Rc<Shard>) -> Rc<Client> {
+    pub(crate) fn new(stream: Stream, shard: &Rc<Shard>) -> Rc<Client> {
         Rc::new_cyclic(|weak: &Weak<Client>| Client {
             stream: RefCell::new(stream),
             inbound: RefCell::default(),
@@ -75,27 +75,27 @@ impl Client {
     }
 
     /// The socket itself, for closing it.
-    pub fn stream(&self) -> RefMut<'_, Stream> {
+    pub(crate) fn stream(&self) -> RefMut<'_, Stream> {
         self.stream.borrow_mut()
     }
 
     /// What was read and not used yet.
-    pub fn inbound(&self) -> RefMut<'_, Inbound> {
+    pub(crate) fn inbound(&self) -> RefMut<'_, Inbound> {
         self.inbound.borrow_mut()
     }
 
     /// Its place is wanted: after the next answer of our own it has to leave.
-    pub fn only_one_answer(&self) {
+    pub(crate) fn only_one_answer(&self) {
         self.leaving.set(true);
     }
 
     /// Whether it has to leave after an answer of our own.
-    pub fn is_to_leave(&self) -> bool {
+    pub(crate) fn is_to_leave(&self) -> bool {
         self.leaving.get()
     }
 
     /// Makes the wheel look at the deadlines no later than the nearest of them.
-    pub fn arm(&self) {
+    pub(crate) fn arm(&self) {
         if let Some(at) = self.deadlines.next(self.shard.ends_at.get()) {
             self.timer.arm(at);
         }
@@ -104,7 +104,7 @@ impl Client {
     /// The phase that begins now must be over in `limit` milliseconds; 0 is no limit. The wheel has been told of every other
     /// deadline: whoever sets one of them calls [`Client::arm`].
     #[inline]
-    pub fn phase(&self, timeout: Timeout, now: Millis, limit: u32) {
+    pub(crate) fn phase(&self, timeout: Timeout, now: Millis, limit: u32) {
         self.deadlines.phase(timeout, now, limit);
         if limit > 0 {
             self.timer.arm(now + Millis::from(limit));
@@ -114,7 +114,7 @@ impl Client {
     /// Says who is to be woken when a deadline passes, and which one has passed already.
     #[allow(clippy::inline_always, reason = "measured: on every segment's way, and a call otherwise")]
     #[inline(always)]
-    pub fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<Timeout> {
+    pub(crate) fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<Timeout> {
         if let Some(timeout) = self.deadlines.expired.take() {
             return Poll::Ready(timeout);
         }
@@ -127,7 +127,7 @@ impl Client {
     }
 
     /// Whether `waker` is the one that is woken when a deadline passes.
-    pub fn is_known(&self, waker: &Waker) -> bool {
+    pub(crate) fn is_known(&self, waker: &Waker) -> bool {
         let known = self.waker.take();
         let is_known = known.as_ref().is_some_and(|known| known.will_wake(waker));
         self.waker.set(known);
@@ -135,7 +135,7 @@ impl Client {
     }
 
     /// Reads more into [`Client::inbound`], up to `limit` bytes held there. `Ok(0)` is the end, or a buffer that is full.
-    pub fn poll_fill(&self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_fill(&self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
         self.listening.set(false);
         self.fill(cx, limit)
     }
@@ -155,7 +155,7 @@ impl Client {
     }
 
     /// Waits for the rest of a head without holding a block for its beginning.
-    pub fn park(&self) {
+    pub(crate) fn park(&self) {
         self.inbound.borrow_mut().park(&self.shard);
     }
 
@@ -166,7 +166,7 @@ impl Client {
     /// A stream's task is woken by two sockets and cannot tell by which. Polling the client's on every wake would cost a tenth
     /// of a relayed segment, to learn nearly always that it is silent: while it has nothing to say it still knows whom to call.
     #[inline]
-    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.listening.get() && !self.stream.borrow().may_be_read() {
             return Poll::Pending;
         }
@@ -193,7 +193,7 @@ impl Client {
     }
 
     /// Makes the task look around.
-    pub fn wake(&self) {
+    pub(crate) fn wake(&self) {
         let waker = self.waker.take();
         if let Some(waker) = &waker {
             waker.wake_by_ref();

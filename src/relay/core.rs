@@ -52,33 +52,33 @@ const WEBHOOK_LOOKUPS_MAX: usize = 2;
 const DATE_BYTES: usize = 29;
 
 /// A connection that one core has accepted for another.
-pub struct Arrival {
+pub(crate) struct Arrival {
     /// Of no runtime.
-    pub socket: TcpStream,
+    pub(crate) socket: TcpStream,
     /// Whom it comes from.
-    pub peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// Its place, at the core that is to serve it.
-    pub seat: Seat,
+    pub(crate) seat: Seat,
 }
 
 /// What all cores share.
-pub struct Shared {
+pub(crate) struct Shared {
     /// The settings in force.
-    pub settings: Arc<ArcSwap<Settings>>,
+    pub(crate) settings: Arc<ArcSwap<Settings>>,
     /// Where everything is counted.
-    pub registry: Arc<Registry>,
+    pub(crate) registry: Arc<Registry>,
     /// Client connections that may be open, over all cores.
-    pub seats: Arc<Seats>,
+    pub(crate) seats: Arc<Seats>,
     /// Connections for each core that another one has accepted.
-    pub inboxes: Box<[Inbox<Arrival>]>,
+    pub(crate) inboxes: Box<[Inbox<Arrival>]>,
     /// What was used of all limits; goes on over reloads.
-    pub meters: Meters,
+    pub(crate) meters: Meters,
     /// What is known of the upstreams; goes on over reloads.
-    pub healths: Healths,
+    pub(crate) healths: Healths,
     /// Every durable stream.
-    pub streams: Arc<Streams>,
+    pub(crate) streams: Arc<Streams>,
     /// Who is woken by them.
-    pub desk: Arc<Desk>,
+    pub(crate) desk: Arc<Desk>,
     /// When the process stops waiting for what is in flight, in milliseconds of [`unix_millis`]; 0 while it serves.
     drain_until: AtomicU64,
     /// The process has been told to stop, and serves on for a while.
@@ -89,7 +89,7 @@ pub struct Shared {
 
 impl Shared {
     /// For settings that are in force from the start.
-    pub fn new(
+    pub(crate) fn new(
         settings: Settings,
         registry: Arc<Registry>,
         meters: Meters,
@@ -112,65 +112,65 @@ impl Shared {
     }
 
     /// It is going to drain: load balancers are told, clients are served as before.
-    pub fn announce_drain(&self) {
+    pub(crate) fn announce_drain(&self) {
         self.registry.set_ready(false);
         self.leaving.store(true, Ordering::Release);
     }
 
     /// Whether load balancers should send no more clients.
-    pub fn is_leaving(&self) -> bool {
+    pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Acquire) || self.is_draining()
     }
 
     /// No new connections and requests from now on; what is in flight has `grace` to finish.
-    pub fn drain(&self, grace: Duration) {
+    pub(crate) fn drain(&self, grace: Duration) {
         self.registry.set_ready(false);
         self.drain_until.store(unix_millis() + grace.as_millis() as u64, Ordering::Release);
     }
 
     /// Another process accepts from here on; this one finishes what it has.
-    pub fn succeeded(&self, grace: Duration) {
+    pub(crate) fn succeeded(&self, grace: Duration) {
         self.succeeded.store(true, Ordering::Release);
         self.drain(grace);
     }
 
     /// Whether another process accepts where this one did.
-    pub fn is_succeeded(&self) -> bool {
+    pub(crate) fn is_succeeded(&self) -> bool {
         self.succeeded.load(Ordering::Acquire)
     }
 
     /// Whether the process is going down.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.drain_until.load(Ordering::Acquire) != 0
     }
 }
 
 /// What the tasks of one core share.
-pub struct Core {
+pub(crate) struct Core {
     /// Blocks, wheel, clock.
-    pub shard: Rc<Shard>,
+    pub(crate) shard: Rc<Shard>,
     /// What it shares with the other cores.
-    pub shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     /// The settings as it saw them last: to see that they are still in force takes one load, to ask for them a dozen of them.
     settings: RefCell<Cache<Arc<ArcSwap<Settings>>, Arc<Settings>>>,
     /// Its idle upstream connections.
-    pub pool: Pool,
+    pub(crate) pool: Pool,
     /// Its memory of looked-up names.
-    pub resolver: Rc<Resolver>,
+    pub(crate) resolver: Rc<Resolver>,
     /// The same of names that webhooks lead to.
-    pub webhook_resolver: Rc<Resolver>,
+    pub(crate) webhook_resolver: Rc<Resolver>,
     /// Its readers of durable streams.
-    pub hub: Rc<Hub>,
+    pub(crate) hub: Rc<Hub>,
     /// How many encoders its answers have in use: each is large.
-    pub encoders: Cell<u32>,
+    pub(crate) encoders: Cell<u32>,
     /// Its counters.
-    pub metrics: Arc<CoreMetrics>,
+    pub(crate) metrics: Arc<CoreMetrics>,
     /// Identifiers that clients may compute: request ids, trace ids, jitter.
-    pub ids: RefCell<Ids>,
+    pub(crate) ids: RefCell<Ids>,
     /// Numbers that nobody can guess.
-    pub nonces: RefCell<Nonces>,
+    pub(crate) nonces: RefCell<Nonces>,
     /// Its lines of the access log.
-    pub log: RefCell<Option<AccessLog>>,
+    pub(crate) log: RefCell<Option<AccessLog>>,
     /// What its clients hold in bodies.
     shares: Rc<Shares>,
     /// The retries that are left to each route; as many as there are labels at most.
@@ -178,7 +178,7 @@ pub struct Core {
     /// How long the last responses of the routes that hedge took to begin, streams and others apart; likewise.
     recent: RefCell<FxHashMap<(LabelId, bool), Recent>>,
     /// Told when the process begins to go down, and when the last client has left after that.
-    pub draining: Notify,
+    pub(crate) draining: Notify,
     date: Cell<[u8; DATE_BYTES]>,
     clients: RefCell<Slab<Weak<Client>>>,
     timer: Timer,
@@ -190,7 +190,7 @@ pub struct Core {
 
 impl Core {
     /// A core's own, from the moment it runs.
-    pub fn new(
+    pub(crate) fn new(
         shard: Rc<Shard>,
         shared: Arc<Shared>,
         metrics: Arc<CoreMetrics>,
@@ -227,17 +227,17 @@ impl Core {
     }
 
     /// The settings in force.
-    pub fn settings(&self) -> Arc<Settings> {
+    pub(crate) fn settings(&self) -> Arc<Settings> {
         Arc::clone(self.settings.borrow_mut().load())
     }
 
     /// What a dial needs of it.
-    pub fn dialer<'a>(&'a self, tried: &'a Tried) -> Dialer<'a> {
+    pub(crate) fn dialer<'a>(&'a self, tried: &'a Tried) -> Dialer<'a> {
         Dialer { resolver: &self.resolver, time: &self.shard, tried }
     }
 
     /// Whether it holds no more than its share of what may be held for all requests and streams.
-    pub fn has_room(&self, settings: &Settings) -> bool {
+    pub(crate) fn has_room(&self, settings: &Settings) -> bool {
         let cores = self.shared.registry.cores().len() as u64;
         // Readers on any core may hold what was rendered for them, so each core answers for a part of it.
         let rendered = self.shared.streams.rendered() / cores;
@@ -245,52 +245,57 @@ impl Core {
     }
 
     /// A count of what a body of `client` holds, against what is left of this core's part of the memory for all of them.
-    pub fn share(&self, client: u64, settings: &Settings) -> Share {
+    pub(crate) fn share(&self, client: u64, settings: &Settings) -> Share {
         let most = settings.config.limits.stream_memory / self.shared.registry.cores().len() as u64;
         Share::new(&self.shares, &self.shard.blocks, most as usize, client)
     }
 
     /// Whether it holds no more than its share of what may be held for heads that are not there yet.
-    pub fn has_head_room(&self, settings: &Settings) -> bool {
+    pub(crate) fn has_head_room(&self, settings: &Settings) -> bool {
         let share = settings.config.limits.head_memory / self.shared.registry.cores().len() as u64;
         self.shard.heads.held_bytes() as u64 <= share
     }
 
     /// What is left to `route` to be sent again.
-    pub fn budget<T>(&self, route: LabelId, use_it: impl FnOnce(&mut Budget, Millis) -> T) -> T {
+    pub(crate) fn budget<T>(&self, route: LabelId, use_it: impl FnOnce(&mut Budget, Millis) -> T) -> T {
         let now = self.shard.clock.millis();
         use_it(self.budgets.borrow_mut().entry(route).or_insert_with(|| Budget::new(now)), now)
     }
 
     /// How long the last responses of `route` took to begin, those to requests for a stream or to others.
-    pub fn recent<T>(&self, route: LabelId, streamed: bool, use_it: impl FnOnce(&mut Recent) -> T) -> T {
+    pub(crate) fn recent<T>(
+        &self,
+        route: LabelId,
+        streamed: bool,
+        use_it: impl FnOnce(&mut Recent) -> T,
+    ) -> T {
         use_it(self.recent.borrow_mut().entry((route, streamed)).or_default())
     }
 
     /// Any number, for jitter and load balancing. Clients can compute it: names and tokens come from `nonces`.
-    pub fn chance(&self) -> u64 {
+    pub(crate) fn chance(&self) -> u64 {
         self.ids.borrow_mut().next_u64()
     }
 
     /// The value of `Date`, at most a second old.
-    pub fn date(&self) -> [u8; DATE_BYTES] {
+    pub(crate) fn date(&self) -> [u8; DATE_BYTES] {
         self.date.get()
     }
 
     /// Takes a client's connection into the books, until the guard is dropped.
-    pub fn enter(self: &Rc<Self>, client: &Rc<Client>) -> Present {
+    pub(crate) fn enter(self: &Rc<Self>, client: &Rc<Client>) -> Present {
         self.metrics.connections_open.add(1);
         let place = self.clients.borrow_mut().insert(Rc::downgrade(client));
         Present { core: Rc::clone(self), place }
     }
 
     /// Client connections on this core.
-    pub fn clients(&self) -> usize {
+    pub(crate) fn clients(&self) -> usize {
         self.clients.borrow().len()
     }
 
     /// Hands the lines of the log to its writer.
-    pub fn flush_log(&self) {
+    pub(crate) fn flush_log(&self) {
         if let Some(log) = &mut *self.log.borrow_mut() {
             log.flush();
         }
@@ -360,7 +365,7 @@ impl Timed for Core {
 }
 
 /// A client that is in the books.
-pub struct Present {
+pub(crate) struct Present {
     core: Rc<Core>,
     place: usize,
 }

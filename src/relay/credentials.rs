@@ -9,48 +9,48 @@ use super::request::Request;
 use crate::http::fields::write_field;
 
 /// Fields that hold a key, beside `Authorization`: Anthropic's, Azure's, Google's and Azure API Management's.
-pub(super) static FIELDS: [&str; 4] = ["X-Api-Key", "Api-Key", "X-Goog-Api-Key", "Ocp-Apim-Subscription-Key"];
+pub(crate) static FIELDS: [&str; 4] = ["X-Api-Key", "Api-Key", "X-Goog-Api-Key", "Ocp-Apim-Subscription-Key"];
 
 /// Query parameters that hold a key.
 const PARAMETERS: [&str; 6] = ["key", "api_key", "api-key", "apikey", "access_token", "subscription-key"];
 
 /// What a client says who it is.
 #[derive(Default)]
-pub(super) struct Credentials {
+pub(crate) struct Credentials {
     /// `Authorization`.
-    pub(super) authorization: Option<Vec<u8>>,
+    pub(crate) authorization: Option<Vec<u8>>,
     /// The fields of [`FIELDS`], each with its name.
-    pub(super) keys: Vec<(&'static str, Vec<u8>)>,
+    pub(crate) keys: Vec<(&'static str, Vec<u8>)>,
     /// `Cookie`: a browser's business with whatever else is served under this name.
-    pub(super) cookie: Option<Vec<u8>>,
+    pub(crate) cookie: Option<Vec<u8>>,
     /// They were meant for this server: no upstream may see them.
-    pub(super) are_ours: bool,
+    pub(crate) are_ours: bool,
 }
 
 impl Credentials {
-    pub(super) const NOTHING: Credentials =
+    pub(crate) const NOTHING: Credentials =
         Credentials { authorization: None, keys: Vec::new(), cookie: None, are_ours: false };
 }
 
 impl Request {
     /// What the client says who it is: `Authorization`, and the first of the fields that others use for it.
-    pub fn credentials(&self) -> (Option<&[u8]>, Option<&[u8]>) {
+    pub(crate) fn credentials(&self) -> (Option<&[u8]>, Option<&[u8]>) {
         let Credentials { authorization, keys, .. } = &self.sending().credentials;
         (authorization.as_deref(), keys.first().map(|(_, key)| &key[..]))
     }
 
     /// Whether the client shows a key anywhere.
-    pub(super) fn carries_key(&self) -> bool {
+    pub(crate) fn carries_key(&self) -> bool {
         self.credentials() != (None, None) || self.target_without_keys().is_some()
     }
 
     /// The target without the parameters that hold keys, if it has any.
-    pub(super) fn target_without_keys(&self) -> Option<String> {
+    pub(crate) fn target_without_keys(&self) -> Option<String> {
         if self.path_bytes < self.target.len() { without_keys(&self.target) } else { None }
     }
 
     /// Appends the fields in which the client says who it is.
-    pub fn write_credentials(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write_credentials(&self, out: &mut Vec<u8>) {
         let Credentials { authorization, keys, cookie, are_ours } = &self.sending().credentials;
         if *are_ours {
             return;
@@ -68,7 +68,7 @@ impl Request {
 
     /// The credentials have admitted the client here, and are nobody else's business. The cookie may still decide which upstream is
     /// chosen.
-    pub fn forget_credentials(&mut self) {
+    pub(crate) fn forget_credentials(&mut self) {
         if let Some(sending) = &mut self.sending {
             let cookie = sending.credentials.cookie.take();
             sending.credentials = Credentials { cookie, are_ours: true, ..Credentials::default() };
@@ -79,7 +79,7 @@ impl Request {
     }
 
     /// The value of a field that may decide which upstream is chosen.
-    pub(super) fn affinity_value(&self, name: &str) -> Option<&[u8]> {
+    pub(crate) fn affinity_value(&self, name: &str) -> Option<&[u8]> {
         let cookie = || self.sending().credentials.cookie.as_deref().filter(|_| name == "cookie");
         self.field_value(name).or_else(cookie)
     }
@@ -87,7 +87,7 @@ impl Request {
 
 /// The name of a credential field as vendors write it, if `name` is one of [`FIELDS`]. Servers that take underscores for hyphens
 /// would read `x_api_key` as one, too.
-pub(super) fn field(name: &str) -> Option<&'static str> {
+pub(crate) fn field(name: &str) -> Option<&'static str> {
     let is_same =
         |(&one, &other): (&u8, &u8)| one.eq_ignore_ascii_case(&other) || (one == b'_' && other == b'-');
     FIELDS

@@ -1,13 +1,11 @@
 //! How a response can end, and how an upstream breaks off.
 
-use std::io;
-
 use super::deadline::Timeout;
 use crate::openai::ApiError;
 
 /// How a response ended.
 #[derive(Debug)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// With its body complete, and all of it written.
     Finished,
     /// The upstream broke off.
@@ -26,22 +24,22 @@ pub enum Ending {
 
 /// How an upstream broke off.
 #[derive(Debug)]
-pub enum Cut {
+pub(crate) enum Cut {
     /// It closed the connection before the end of the body.
     Closed,
     /// It ended the body of a stream that has not said that it is over.
     Unfinished,
     /// It reset the connection, or the network did.
-    Reset(io::Error),
+    Reset,
     /// Its framing broke.
     Malformed(&'static str),
 }
 
 impl Cut {
     /// The error that its client is told.
-    pub fn error(&self) -> ApiError {
+    pub(crate) fn error(&self) -> ApiError {
         match self {
-            Cut::Closed | Cut::Reset(_) => ApiError::upstream_closed(),
+            Cut::Closed | Cut::Reset => ApiError::upstream_closed(),
             Cut::Unfinished => ApiError::upstream_unfinished(),
             Cut::Malformed(why) => ApiError::upstream_invalid_response(why),
         }

@@ -8,7 +8,7 @@ use crate::shard::clock::Millis;
 
 /// Which time limit passed. Each has a name of its own in configuration, metrics, log and error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Timeout {
+pub(crate) enum Timeout {
     /// The request head did not arrive in time.
     RequestHead,
     /// The request body did not arrive in time.
@@ -35,7 +35,7 @@ pub enum Timeout {
 
 /// What the wheel has to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Due {
+pub(crate) enum Due {
     /// This limit has passed.
     Timeout(Timeout),
     /// A heartbeat is due.
@@ -46,11 +46,11 @@ pub enum Due {
 
 /// All limits of a connection.
 #[derive(Default)]
-pub struct Deadlines {
+pub(crate) struct Deadlines {
     /// The limit that passed and that nobody has seen yet.
-    pub expired: Cell<Option<Timeout>>,
+    pub(crate) expired: Cell<Option<Timeout>>,
     /// The key of what is answered, if that must not outlive it; 0 is none. See [`crate::guard::holder::Holder`].
-    pub authority: Cell<u64>,
+    pub(crate) authority: Cell<u64>,
     phase: Cell<Option<(Timeout, Millis)>>,
     total: Cell<Millis>,
     /// When the upstream last said something.
@@ -62,44 +62,44 @@ pub struct Deadlines {
     blocked_since: Cell<Millis>,
     early: Cell<Millis>,
     /// The time to begin the stream has come, and nobody has seen it yet.
-    pub early_due: Cell<bool>,
+    pub(crate) early_due: Cell<bool>,
     /// The upstream is read whether the client reads or not.
     reads_on: Cell<bool>,
 }
 
 impl Deadlines {
     /// The phase that begins now, and when it must be over. It takes the place of the phase before; `limit` 0 is no limit.
-    pub fn phase(&self, timeout: Timeout, now: Millis, limit: u32) {
+    pub(crate) fn phase(&self, timeout: Timeout, now: Millis, limit: u32) {
         self.phase.set((limit > 0).then(|| (timeout, now + Millis::from(limit))));
     }
 
     /// The same, over at `until`.
-    pub fn phase_at(&self, timeout: Timeout, until: Millis, limit: u32) {
+    pub(crate) fn phase_at(&self, timeout: Timeout, until: Millis, limit: u32) {
         self.phase.set((limit > 0).then_some((timeout, until)));
     }
 
     /// No phase has a limit now.
-    pub fn no_phase(&self) {
+    pub(crate) fn no_phase(&self) {
         self.phase.set(None);
     }
 
     /// When the request must be over, absolute; 0 for never.
-    pub fn total(&self, at: Millis) {
+    pub(crate) fn total(&self, at: Millis) {
         self.total.set(at);
     }
 
     /// When the request must be over; 0 for never.
-    pub fn until(&self) -> Millis {
+    pub(crate) fn until(&self) -> Millis {
         self.total.get()
     }
 
     /// How long the client may read nothing.
-    pub fn stall(&self, limit: u32) {
+    pub(crate) fn stall(&self, limit: u32) {
         self.stall.set(limit);
     }
 
     /// A streamed answer begins: how long the upstream may be silent, and after how much silence a heartbeat is due.
-    pub fn streaming(&self, now: Millis, idle: u32, heartbeat: u32) {
+    pub(crate) fn streaming(&self, now: Millis, idle: u32, heartbeat: u32) {
         self.phase.set(None);
         self.activity.set(now);
         self.idle.set(idle);
@@ -107,41 +107,41 @@ impl Deadlines {
     }
 
     /// How long the upstream may be silent from now on; 0 while it is not read.
-    pub fn idle(&self, limit: u32) {
+    pub(crate) fn idle(&self, limit: u32) {
         self.idle.set(limit);
     }
 
     /// Whether the upstream is read although the client does not read, so that its silence counts meanwhile.
-    pub fn reads_on(&self, does: bool) {
+    pub(crate) fn reads_on(&self, does: bool) {
         self.reads_on.set(does);
     }
 
     /// Heartbeats only, from now on, while the phase goes on.
-    pub fn heartbeat(&self, now: Millis, every: u32) {
+    pub(crate) fn heartbeat(&self, now: Millis, every: u32) {
         self.activity.set(now);
         self.heartbeat.set(every);
     }
 
     /// The stream is to be begun at `at`, answered or not; 0 for never.
-    pub fn early(&self, at: Millis) {
+    pub(crate) fn early(&self, at: Millis) {
         self.early.set(at);
         self.early_due.set(false);
     }
 
     /// The upstream said something.
     #[inline]
-    pub fn active(&self, now: Millis) {
+    pub(crate) fn active(&self, now: Millis) {
         self.activity.set(now);
     }
 
     /// The socket of the client is full, as of `now`.
-    pub fn blocked(&self, now: Millis) {
+    pub(crate) fn blocked(&self, now: Millis) {
         // 0 means "not blocked".
         self.blocked_since.set(now.max(1));
     }
 
     /// The client has read everything, as of `now`. Says whether it had not before.
-    pub fn unblocked(&self, now: Millis) -> bool {
+    pub(crate) fn unblocked(&self, now: Millis) -> bool {
         let was_blocked = self.blocked_since.replace(0) != 0;
         if was_blocked && !self.reads_on.get() {
             // The upstream was not read meanwhile: its silence counts from here.
@@ -153,13 +153,13 @@ impl Deadlines {
     /// No limit of the request counts any more, passed or not, but the client may take no longer than its stall for what
     /// it is still told. Every such end goes through here: a limit that has passed is not armed again, so without another
     /// one the last words would wait for as long as the client likes.
-    pub fn last_words(&self, now: Millis) {
+    pub(crate) fn last_words(&self, now: Millis) {
         self.reset();
         self.phase(Timeout::ClientStall, now, self.stall.get());
     }
 
     /// The request is over: nothing of it limits the next.
-    pub fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.expired.set(None);
         self.authority.set(0);
         self.phase.set(None);
@@ -171,7 +171,7 @@ impl Deadlines {
     }
 
     /// What is due at `now`; a heartbeat that is due counts as given. `drain` is when the process ends; 0 while it serves.
-    pub fn check(&self, now: Millis, drain: Millis) -> Option<Due> {
+    pub(crate) fn check(&self, now: Millis, drain: Millis) -> Option<Due> {
         let (at, timeout) = self.nearest_timeout(drain).unwrap_or((Millis::MAX, Timeout::Total));
         if at <= now {
             return Some(Due::Timeout(timeout));
@@ -188,7 +188,7 @@ impl Deadlines {
     }
 
     /// When to look again.
-    pub fn next(&self, drain: Millis) -> Option<Millis> {
+    pub(crate) fn next(&self, drain: Millis) -> Option<Millis> {
         let mut next = self.nearest_timeout(drain).map_or(Millis::MAX, |(at, _)| at);
         if self.early.get() > 0 {
             next = next.min(self.early.get());

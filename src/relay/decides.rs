@@ -11,21 +11,21 @@ use crate::openai::{Doubt, Peek, Reason, Subject};
 /// The decisions that rest on a request's body. What one rests on has to be found, and readers must not disagree about it;
 /// whatever none rests on passes as it is.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Decides {
+pub(crate) struct Decides {
     /// Its model decides where it goes, or whether it may.
-    pub model: bool,
+    pub(crate) model: bool,
     /// So does whether it asks for a stream.
-    pub stream: bool,
+    pub(crate) stream: bool,
     /// The number of tokens that it asks for is limited or charged: all of the body must be seen.
-    pub tokens: bool,
+    pub(crate) tokens: bool,
 }
 
 impl Decides {
     /// Nothing rests on the body.
-    pub const NOTHING: Decides = Decides { model: false, stream: false, tokens: false };
+    pub(crate) const NOTHING: Decides = Decides { model: false, stream: false, tokens: false };
 
     /// What the routes and upstreams decide by.
-    pub fn by_routes(config: &Config) -> Decides {
+    pub(crate) fn by_routes(config: &Config) -> Decides {
         Decides {
             model: config.decides_by_model(),
             stream: config.decides_by_stream(),
@@ -34,7 +34,7 @@ impl Decides {
     }
 
     /// What is decided by the body of `request`, by the routes and by its key.
-    pub fn of(request: &Request, settings: &Settings) -> Decides {
+    pub(crate) fn of(request: &Request, settings: &Settings) -> Decides {
         match request.holder() {
             Some(holder) => settings.decides | Decides::by_key(holder),
             None => settings.decides,
@@ -46,13 +46,13 @@ impl Decides {
     }
 
     /// Whether anything rests on the body.
-    pub fn any(self) -> bool {
+    pub(crate) fn any(self) -> bool {
         self != Decides::NOTHING
     }
 
     /// Reads the body of `request` for it, where it can be read: JSON always, which is for the log as well, and forms where the
     /// decisions rest on something in them.
-    pub fn peek(self, request: &Request) -> Option<Box<Peek>> {
+    pub(crate) fn peek(self, request: &Request) -> Option<Box<Peek>> {
         if request.encoded {
             None
         } else if request.may_be_json() {
@@ -65,7 +65,7 @@ impl Decides {
     }
 
     /// A field that one of the decisions rests on and that readers may take differently.
-    pub fn doubt(self, peek: &Peek) -> Option<Doubt> {
+    pub(crate) fn doubt(self, peek: &Peek) -> Option<Doubt> {
         let about = |is_decisive: bool, subject| if is_decisive { peek.doubt(subject) } else { None };
         let twice = |doubt: &Doubt| self.stream || doubt.reason == Reason::Repeated;
         about(self.model, Subject::Model)

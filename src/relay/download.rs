@@ -24,10 +24,10 @@ use std::task::{Context, Poll, ready};
 use super::beginning::Beginning;
 use super::client::Client;
 use super::core::Core;
-pub use super::cut::{Cut, Ending};
-pub use super::framing::Framing;
+pub(crate) use super::cut::{Cut, Ending};
+pub(crate) use super::framing::Framing;
 use super::framing::{self, HEAD_ROOM, TAIL_ROOM};
-pub use super::look::Look;
+pub(crate) use super::look::Look;
 use super::tee::Tee;
 use super::upload::Upload;
 use super::writing::Beat;
@@ -39,7 +39,7 @@ use crate::shard::clock::Micros;
 use crate::upstream::call::Call;
 
 /// A response in flight.
-pub struct Download {
+pub(crate) struct Download {
     upstream: Stream,
     /// The request that it answers, for the upstream's health.
     call: Call,
@@ -56,16 +56,16 @@ pub struct Download {
     last: Micros,
     beginning: Beginning,
     /// The durable stream that it becomes. Boxed: most become none.
-    pub(super) tee: Option<Box<Tee>>,
+    pub(crate) tee: Option<Box<Tee>>,
     /// Payload bytes so far.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Events so far.
-    pub events: u64,
+    pub(crate) events: u64,
 }
 
 impl Download {
     /// A response to `call` whose head has been read at `now`.
-    pub fn new(
+    pub(crate) fn new(
         upstream: Stream,
         call: Call,
         decoder: BodyDecoder,
@@ -97,7 +97,7 @@ impl Download {
     }
 
     /// Moves what can be moved.
-    pub fn poll(
+    pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         client: &Client,
@@ -133,7 +133,7 @@ impl Download {
                     self.segment(block, HEAD_ROOM..HEAD_ROOM + read, client, core)
                 }
                 Poll::Ready(Ok(_)) => self.closed(block),
-                Poll::Ready(Err(error)) => Err(Cut::Reset(error)),
+                Poll::Ready(Err(_)) => Err(Cut::Reset),
             };
             let out = match framed {
                 Ok(out) => out,
@@ -150,7 +150,7 @@ impl Download {
 
     /// Sends what is left of the request.
     #[inline]
-    pub(super) fn transmit(
+    pub(crate) fn transmit(
         &mut self,
         cx: &mut Context<'_>,
         client: &Client,
@@ -167,7 +167,7 @@ impl Download {
     }
 
     /// Looks at a segment and frames it for the client. Returns what to write.
-    pub fn segment(
+    pub(crate) fn segment(
         &mut self,
         block: &mut [u8],
         read: Range<usize>,
@@ -288,7 +288,7 @@ impl Download {
 
     /// Reads a segment and looks at it, and sends it to nobody. Ready with how the answer has ended, if it has.
     #[cold]
-    pub fn poll_unsent(
+    pub(crate) fn poll_unsent(
         &mut self,
         cx: &mut Context<'_>,
         client: &Client,
@@ -312,7 +312,7 @@ impl Download {
                 framed
             }
             Ok(_) => self.closed(&mut block),
-            Err(error) => Err(Cut::Reset(error)),
+            Err(_) => Err(Cut::Reset),
         };
         Poll::Ready(framed.err().map(Ending::Cut))
     }
@@ -330,56 +330,51 @@ impl Download {
     }
 
     /// Whether a heartbeat may follow what was written last.
-    pub fn beat(&self) -> Beat {
+    pub(crate) fn beat(&self) -> Beat {
         if self.is_whole() { Beat::Hold } else { self.look.beat(self.framing) }
     }
 
     /// The event that tells the client of a break, framed; none where it would stand in the middle of an event, or where
     /// there is no event stream. A last chunk never follows it.
-    pub fn parting(&self, event: &[u8]) -> Vec<u8> {
+    pub(crate) fn parting(&self, event: &[u8]) -> Vec<u8> {
         if self.beat() == Beat::Hold { Vec::new() } else { self.framing.event(event) }
     }
 
     /// Its observer.
-    pub fn look_at(&self) -> &Look {
+    pub(crate) fn look_at(&self) -> &Look {
         &self.look
     }
 
     /// Whether all of it has been read, and it was whole.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.ended && !self.unfinished
     }
 
     /// Whether the stream has said that it is over, so that a client which then leaves has not missed anything: its last event has
     /// come, or an error in its place.
-    pub fn terminal(&self) -> bool {
+    pub(crate) fn terminal(&self) -> bool {
         matches!(self.look, Look::Events(..)) && (self.look.terminal() || self.look.error_seen())
     }
 
     /// When a stream has said its first.
-    pub fn first_content(&self) -> Option<Micros> {
+    pub(crate) fn first_content(&self) -> Option<Micros> {
         self.beginning.at()
     }
 
-    /// The request that it answers.
-    pub fn call_mut(&mut self) -> &mut Call {
-        &mut self.call
-    }
-
     /// Nobody wants what is left of it: the upstream learns that now, however long its client takes for what it is still told.
-    pub(super) fn cancel(&self) {
+    pub(crate) fn cancel(&self) {
         if !self.ended {
             self.upstream.reset();
         }
     }
 
     /// How the client is told where the body ends.
-    pub fn framing(&self) -> Framing {
+    pub(crate) fn framing(&self) -> Framing {
         self.framing
     }
 
     /// The request that it answers, and the upstream's connection, if it stands right behind a complete answer.
-    pub fn into_reusable(self) -> (Call, Option<Stream>) {
+    pub(crate) fn into_reusable(self) -> (Call, Option<Stream>) {
         let complete = self.is_whole() && !self.surplus && !matches!(self.decoder, BodyDecoder::Close);
         (self.call, complete.then_some(self.upstream))
     }

@@ -25,7 +25,7 @@ const ID_BYTES_MAX: usize = 128;
 const ERROR_BYTES_MAX: u64 = 16 << 10;
 
 /// What an upstream did that has not answered with a stream.
-pub(super) fn no_stream(status: u16) -> ApiError {
+pub(crate) fn no_stream(status: u16) -> ApiError {
     ApiError::new(502, "upstream_error", format!("The upstream answered {status} instead of a stream."))
 }
 
@@ -34,7 +34,7 @@ impl Exchange<'_> {
     ///
     /// # Errors
     /// If the name is none, or is taken.
-    pub(super) async fn keep_early(&mut self, core: &Rc<Core>) -> Result<Option<Box<Tee>>, Failure> {
+    pub(crate) async fn keep_early(&mut self, core: &Rc<Core>) -> Result<Option<Box<Tee>>, Failure> {
         let Some(id) = self.request.sending.as_mut().and_then(|sending| sending.durable_id.take()) else {
             return Ok(None);
         };
@@ -85,7 +85,7 @@ impl Exchange<'_> {
     }
 
     /// Nothing came of the request: whoever waits for its stream is told why.
-    pub(super) fn fail_kept(&mut self, kept: Option<Box<Tee>>, failure: &Failure) {
+    pub(crate) fn fail_kept(&mut self, kept: Option<Box<Tee>>, failure: &Failure) {
         let Some(mut tee) = kept else { return };
         self.request.kept_at = None;
         let event = |error: &ApiError| self.request.error_form().event_for_all(error, 0);
@@ -98,7 +98,7 @@ impl Exchange<'_> {
 }
 
 /// The error of a request whose stream a client has ended.
-pub(super) fn stopped(by: Stopped) -> ApiError {
+pub(crate) fn stopped(by: Stopped) -> ApiError {
     match by {
         Stopped::Closed => ApiError::response_stopped(),
         Stopped::Deleted => ApiError::answer_deleted(),

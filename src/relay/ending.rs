@@ -9,11 +9,11 @@ use crate::observe::Outcome;
 use crate::shard::clock::Millis;
 
 /// An answer whose end is not told yet.
-pub(super) type Open = Box<(Box<Answer>, Ending)>;
+pub(crate) type Open = Box<(Box<Answer>, Ending)>;
 
 impl Exchange<'_> {
     /// How nearly every answer ends: whole, and with nothing left to be told or waited for. Any other is handed back.
-    pub(super) fn finished(&mut self, answer: Box<Answer>, ending: Ending) -> Result<(Outcome, After), Open> {
+    pub(crate) fn finished(&mut self, answer: Box<Answer>, ending: Ending) -> Result<(Outcome, After), Open> {
         if !matches!(ending, Ending::Finished) || answer.download.tee.is_some() || self.left {
             return Err(Box::new((answer, ending)));
         }
@@ -24,7 +24,7 @@ impl Exchange<'_> {
     }
 
     /// Tells the client how it ended, and keeps what can be used again.
-    pub(super) async fn finish(&mut self, open: Open) -> (Outcome, After) {
+    pub(crate) async fn finish(&mut self, open: Open) -> (Outcome, After) {
         let (mut answer, ending) = *open;
         let (outcome, after) = match answer.download.tee {
             Some(_) => Box::pin(self.end_kept(&mut answer, ending)).await,
@@ -53,7 +53,7 @@ impl Exchange<'_> {
     }
 
     /// Tells the client of the end, or reads on for nobody.
-    pub(super) async fn end(&mut self, answer: &mut Answer, ending: Ending) -> (Outcome, After) {
+    pub(crate) async fn end(&mut self, answer: &mut Answer, ending: Ending) -> (Outcome, After) {
         let Answer { download, limits, .. } = answer;
         self.ledger.answer(download);
         let gone = matches!(ending, Ending::Gone);
@@ -87,6 +87,6 @@ impl Exchange<'_> {
 }
 
 /// What a response comes to that is whole, or that has said itself that it is over.
-pub(super) fn outcome_as_told(download: &Download) -> Outcome {
+pub(crate) fn outcome_as_told(download: &Download) -> Outcome {
     if download.look_at().error_seen() { Outcome::UpstreamError } else { Outcome::Finished }
 }

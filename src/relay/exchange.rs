@@ -36,7 +36,7 @@ use crate::upstream::call::Call;
 
 /// What becomes of the client's connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum After {
+pub(crate) enum After {
     /// It can carry the next request.
     Next,
     /// It has to be closed; the client may still be sending.
@@ -47,7 +47,7 @@ pub enum After {
 
 impl After {
     /// What follows an answer of our own: the next request, if the client was told so and got it.
-    pub fn written(written: &Result<(), Stop>, keep: bool) -> After {
+    pub(crate) fn written(written: &Result<(), Stop>, keep: bool) -> After {
         match written {
             Ok(()) if keep => After::Next,
             Ok(()) => After::Close,
@@ -57,20 +57,20 @@ impl After {
 }
 
 /// A request and all that surrounds it while it is on its way.
-pub struct Exchange<'a> {
-    pub(super) client: &'a Client,
-    pub(super) core: &'a Rc<Core>,
-    pub(super) settings: Arc<Settings>,
-    pub(super) request: &'a mut Request,
-    pub(super) upload: Upload,
-    pub(super) ledger: Ledger,
+pub(crate) struct Exchange<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) core: &'a Rc<Core>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) request: &'a mut Request,
+    pub(crate) upload: Upload,
+    pub(crate) ledger: Ledger,
     /// The route that serves it, once that is known: after a fallback another than the ledger's, which is the one that was asked for.
     /// Its index and one: so small because every stream keeps it.
-    pub(super) serving: Option<NonZeroU32>,
+    pub(crate) serving: Option<NonZeroU32>,
     /// The head of a stream has been written although the upstream had not answered.
-    pub(super) early: Option<Framing>,
+    pub(crate) early: Option<Framing>,
     /// The client has left, and the answer is read on without it.
-    pub(super) left: bool,
+    pub(crate) left: bool,
 }
 
 /// Relays `request`, and leaves nothing of it behind on the connection but what is returned.
@@ -78,7 +78,7 @@ pub struct Exchange<'a> {
     clippy::manual_async_fn,
     reason = "an async fn keeps its arguments twice, and this one is kept by every connection"
 )]
-pub fn relay<'a>(
+pub(crate) fn relay<'a>(
     client: &'a Client,
     core: &'a Rc<Core>,
     request: &'a mut Request,
@@ -307,7 +307,7 @@ impl Exchange<'_> {
     }
 
     /// Writes to the client and waits until it is written.
-    pub(super) async fn write(&self, bytes: Vec<u8>) -> Result<(), Stop> {
+    pub(crate) async fn write(&self, bytes: Vec<u8>) -> Result<(), Stop> {
         super::writing::write_all(self.client, &self.core.shard, &bytes).await
     }
 }
@@ -316,29 +316,29 @@ impl Exchange<'_> {
 type Piece = (Block, Range<usize>);
 
 /// An answer that has begun.
-pub(super) struct Answer {
-    pub(super) download: Download,
+pub(crate) struct Answer {
+    pub(crate) download: Download,
     /// It ended with its first bytes: they were broken, or the client had left when they were written.
     over: Option<Ending>,
     /// It is an event stream.
     events: bool,
-    pub(super) limits: Limits,
+    pub(crate) limits: Limits,
     /// The client's connection can carry another request.
-    pub(super) keep: bool,
+    pub(crate) keep: bool,
     /// So can the upstream's.
-    pub(super) reusable: bool,
+    pub(crate) reusable: bool,
     /// For how long the upstream said that it keeps it, in milliseconds.
-    pub(super) keep_alive: Option<u32>,
+    pub(crate) keep_alive: Option<u32>,
 }
 
 /// A route's limits on a stream, in milliseconds.
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) idle: u32,
+pub(crate) struct Limits {
+    pub(crate) idle: u32,
     heartbeat: u32,
     total: u32,
     /// For how long an answer is read whose client has left; 0 for not at all.
-    pub(super) read_on: u32,
+    pub(crate) read_on: u32,
 }
 
 impl Limits {
@@ -353,13 +353,13 @@ impl Limits {
 }
 
 /// One more in a gauge, for as long as it is held: a task that is dropped in the middle is counted out, too.
-pub(super) struct Counted {
+pub(crate) struct Counted {
     metrics: Arc<CoreMetrics>,
     gauge: fn(&CoreMetrics) -> &Gauge,
 }
 
 impl Counted {
-    pub(super) fn new(core: &Core, gauge: fn(&CoreMetrics) -> &Gauge) -> Counted {
+    pub(crate) fn new(core: &Core, gauge: fn(&CoreMetrics) -> &Gauge) -> Counted {
         gauge(&core.metrics).add(1);
         Counted { metrics: Arc::clone(&core.metrics), gauge }
     }
@@ -393,6 +393,6 @@ fn is_keepable(head: &ResponseHead<'_>) -> bool {
 }
 
 /// Whole milliseconds, for cells that hold them in 32 bits (49 days).
-pub fn millis(duration: Duration) -> u32 {
+pub(crate) fn millis(duration: Duration) -> u32 {
     duration.as_millis().min(u32::MAX.into()) as u32
 }

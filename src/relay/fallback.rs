@@ -26,19 +26,19 @@ use crate::shard::clock::unix_millis;
 const FALLBACKS_MAX: usize = 3;
 
 /// Where the model's name stands in the body as it is held, if it is known.
-pub(super) struct Name {
-    pub(super) place: Option<Range<u64>>,
+pub(crate) struct Name {
+    pub(crate) place: Option<Range<u64>>,
     /// The body is a form, in which a name stands as it is.
     is_form: bool,
 }
 
 impl Name {
-    pub(super) fn of(peek: Option<&Peek>) -> Name {
+    pub(crate) fn of(peek: Option<&Peek>) -> Name {
         Name { place: peek.and_then(Peek::model_span), is_form: peek.is_some_and(Peek::is_form) }
     }
 
     /// Gives the model another name, in the query and the path as well. The body must be held from its beginning.
-    pub(super) fn change(
+    pub(crate) fn change(
         &mut self,
         name: Option<String>,
         request: &mut Request,
@@ -64,7 +64,7 @@ impl Name {
 impl Exchange<'_> {
     /// Where a request goes that no upstream of `route` has answered, and what the model is called there. `failed` is the last one
     /// that was asked.
-    pub(super) fn fallback(
+    pub(crate) fn fallback(
         &self,
         route: &Route,
         failed: Option<&Failed>,
@@ -101,7 +101,7 @@ impl Exchange<'_> {
 
     /// The body that says what `route` says when nobody answers, in the form that was asked for. None where there is no such
     /// form, or where the head is out already and could not tell what this is.
-    pub(super) fn fixed(&self, route: &Route) -> Option<Box<[u8]>> {
+    pub(crate) fn fixed(&self, route: &Route) -> Option<Box<[u8]>> {
         let fixed = Fixed {
             text: route.degraded.as_deref().filter(|_| self.early.is_none())?,
             model: self.ledger.model.as_deref().unwrap_or_default(),
@@ -112,7 +112,7 @@ impl Exchange<'_> {
     }
 
     /// Answers with it.
-    pub(super) async fn answer_fixed(&mut self, body: &[u8]) -> (Outcome, After) {
+    pub(crate) async fn answer_fixed(&mut self, body: &[u8]) -> (Outcome, After) {
         self.request.degraded = Some(Degraded::Static);
         self.last_words();
         let (content_type, fields): (_, &[_]) = match self.ledger.stream {

@@ -15,7 +15,7 @@ pub const TAIL_ROOM: usize = 8;
 
 /// How the client is told where the body ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Framing {
+pub(crate) enum Framing {
     /// There is no body.
     None,
     /// By its length, which went into the head.
@@ -28,7 +28,7 @@ pub enum Framing {
 
 impl Framing {
     /// How a heartbeat is written between two events of such a body.
-    pub fn beat(self) -> Beat {
+    pub(crate) fn beat(self) -> Beat {
         match self {
             Framing::Chunked => Beat::Chunk,
             Framing::Close => Beat::Bare,
@@ -37,7 +37,7 @@ impl Framing {
     }
 
     /// An event of our own, as such a body carries it; one whose length is told already has no room for it.
-    pub fn event(self, event: &[u8]) -> Vec<u8> {
+    pub(crate) fn event(self, event: &[u8]) -> Vec<u8> {
         match self.beat() {
             // An empty chunk would be the last one.
             _ if event.is_empty() => Vec::new(),
@@ -92,13 +92,13 @@ pub fn chunk(block: &mut [u8], payload: Range<usize>, ended: bool) -> Range<usiz
 
 /// Whether `chunks`, which are whole, are one with a payload, and the last.
 #[cold]
-pub(super) fn is_one_chunk(chunks: &[u8]) -> bool {
+pub(crate) fn is_one_chunk(chunks: &[u8]) -> bool {
     chunked::payloads(chunks).nth(1).is_none()
 }
 
 /// The part of `block[read]`, which is whole chunks, that comes before the last of them.
 #[cold]
-pub(super) fn without_last_chunk(block: &[u8], read: Range<usize>) -> Range<usize> {
+pub(crate) fn without_last_chunk(block: &[u8], read: Range<usize>) -> Range<usize> {
     let chunks = &block[read.clone()];
     let ends = chunked::payloads(chunks).map(|payload| payload.as_ptr_range().end);
     let end = ends.last().map_or(0, |end| end as usize - chunks.as_ptr() as usize + b"\r\n".len());

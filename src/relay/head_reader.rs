@@ -22,10 +22,10 @@ use crate::shard::block::{BLOCK_BYTES, Block, Pool};
 pub const HEAD_SLACK: usize = 1024;
 
 /// Most interim heads (1xx) before a final one.
-pub const INTERIM_HEADS_MAX: u32 = 100;
+pub(crate) const INTERIM_HEADS_MAX: u32 = 100;
 
 /// Most bytes of interim heads before a final one.
-pub const INTERIM_BYTES_MAX: usize = 65_536;
+pub(crate) const INTERIM_BYTES_MAX: usize = 65_536;
 
 /// Bytes in the buffer of a head that does not fit into a block: the longest head, and a block's worth of what follows it.
 const LARGE_BYTES: usize = HEAD_SLACK + response::HEAD_BYTES + BLOCK_BYTES;
@@ -67,12 +67,12 @@ pub struct ReadHead {
 
 impl HeadReader {
     /// Whether a buffer is held.
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.block.is_some()
     }
 
     /// Whether bytes of a head are held.
-    pub fn has_begun(&self) -> bool {
+    pub(crate) fn has_begun(&self) -> bool {
         self.start < self.end
     }
 

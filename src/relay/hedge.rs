@@ -39,13 +39,13 @@ const RECENT_MIN: usize = 20;
 
 /// How long the last responses of a route took to begin, on a core: streams to their first content, or anything else to its head.
 #[derive(Debug, Default)]
-pub struct Recent {
+pub(crate) struct Recent {
     times: VecDeque<u32>,
 }
 
 impl Recent {
     /// An answer began after so many milliseconds.
-    pub fn push(&mut self, ms: u32) {
+    pub(crate) fn push(&mut self, ms: u32) {
         if self.times.len() == RECENT {
             self.times.pop_front();
         }
@@ -53,7 +53,7 @@ impl Recent {
     }
 
     /// What 95 of 100 of them did not exceed, in milliseconds; none while there are too few.
-    pub fn p95(&self) -> Option<u32> {
+    pub(crate) fn p95(&self) -> Option<u32> {
         let mut times: Vec<u32> = self.times.iter().copied().collect();
         let place = (times.len() * 95).div_ceil(100).checked_sub(1).filter(|_| times.len() >= RECENT_MIN)?;
         Some(*times.select_nth_unstable(place).1)
@@ -61,18 +61,18 @@ impl Recent {
 }
 
 /// A second upstream's answer.
-pub struct Rival {
+pub(crate) struct Rival {
     /// Whose it is.
-    pub call: Call,
+    pub(crate) call: Call,
     /// Where it comes from.
-    pub stream: Stream,
+    pub(crate) stream: Stream,
     /// Its beginning.
-    pub answered: Answered,
+    pub(crate) answered: Answered,
 }
 
 impl Rival {
     /// Its answer is not one to pass on.
-    pub(super) fn lost(self, core: &Core) -> Missed {
+    pub(crate) fn lost(self, core: &Core) -> Missed {
         let Rival { mut call, answered, .. } = self;
         let label = call.target().label;
         let verdict = verdict(Ok(&answered)).unwrap_or(Verdict::ClientFault);
@@ -82,10 +82,10 @@ impl Rival {
 }
 
 /// A second upstream that has none, by its label, and why.
-pub type Missed = (LabelId, Why);
+pub(crate) type Missed = (LabelId, Why);
 
 /// The second attempt beside a first.
-pub enum Hedge {
+pub(crate) enum Hedge {
     /// There is none, or none any more.
     Off,
     /// It is not time yet.
@@ -95,7 +95,7 @@ pub enum Hedge {
 }
 
 /// What has become of it.
-pub enum Hedged {
+pub(crate) enum Hedged {
     /// It is time to send it.
     Due,
     /// It has an answer, or none.
@@ -104,7 +104,11 @@ pub enum Hedged {
 
 impl Hedge {
     /// As the route says.
-    pub fn new(after: Option<HedgeAfter>, recent: impl FnOnce() -> Option<u32>, core: &Rc<Core>) -> Hedge {
+    pub(crate) fn new(
+        after: Option<HedgeAfter>,
+        recent: impl FnOnce() -> Option<u32>,
+        core: &Rc<Core>,
+    ) -> Hedge {
         let after = match after {
             Some(HedgeAfter::Millis(ms)) => Some(ms),
             Some(HedgeAfter::P95) => recent(),
@@ -116,17 +120,17 @@ impl Hedge {
     }
 
     /// Asks the one of `call` with `request`, which is head and body; `to_head` says that it is a HEAD.
-    pub fn run(core: &Rc<Core>, call: Call, request: Block, (to_head, held): (bool, Held)) -> Hedge {
+    pub(crate) fn run(core: &Rc<Core>, call: Call, request: Block, (to_head, held): (bool, Held)) -> Hedge {
         Hedge::Running(Box::pin(ask(Rc::clone(core), call, request, (to_head, held))))
     }
 
     /// Whether a second upstream is being asked.
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         matches!(self, Hedge::Running(_))
     }
 
     /// Ready when there is something to do; it is off then.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Hedged> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Hedged> {
         let done = match self {
             Hedge::Off => return Poll::Pending,
             Hedge::Waiting(pause) => pause.as_mut().poll(cx).map(|()| Hedged::Due),

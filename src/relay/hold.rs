@@ -25,10 +25,10 @@ use crate::openai::{Api, FirstContent, Seen, Sideband};
 use crate::shard::block::BLOCK_BYTES;
 
 /// The most of a body that is held back.
-pub const HELD_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const HELD_BYTES_MAX: usize = 64 * 1024;
 
 /// A stream that has begun and not been passed on.
-pub struct Hold {
+pub(crate) struct Hold {
     answered: Option<Answered>,
     decoder: BodyDecoder,
     awaited: Awaited,
@@ -46,18 +46,18 @@ enum Awaited {
 
 /// Kinds of responses to a request that are held back.
 #[derive(Clone, Copy)]
-pub struct Held {
+pub(crate) struct Held {
     /// The beginnings of streams.
-    pub streams: bool,
+    pub(crate) streams: bool,
     /// JSON.
-    pub documents: bool,
+    pub(crate) documents: bool,
     /// The API of the request.
-    pub api: Api,
+    pub(crate) api: Api,
 }
 
 impl Held {
     /// As the route says for `request`.
-    pub fn of(route: &Route, request: &Request) -> Held {
+    pub(crate) fn of(route: &Route, request: &Request) -> Held {
         let is_known = !request.is_head();
         Held {
             streams: is_known && route.first_content,
@@ -70,7 +70,7 @@ impl Held {
 impl Hold {
     /// Holds an answer back if it is one of those, and can be looked into; gives any other one back.
     #[expect(clippy::result_large_err, reason = "it is no error: it goes on as it came")]
-    pub fn begin(answered: Answered, held: Held) -> Result<Box<Hold>, Answered> {
+    pub(crate) fn begin(answered: Answered, held: Held) -> Result<Box<Hold>, Answered> {
         let head = answered.head();
         let learnt = answer::learn(&head);
         let (decoder, looked) = (BodyDecoder::from(head.body), answered.rest.start);
@@ -87,7 +87,7 @@ impl Hold {
     }
 
     /// Ready with the answer when it is to be passed on. Not to be called again after that.
-    pub fn poll(
+    pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut Stream,

@@ -15,31 +15,31 @@ const PARKED_STEP_BYTES: usize = 256;
 
 /// Bytes that were read and not used yet.
 #[derive(Default)]
-pub struct Inbound {
+pub(crate) struct Inbound {
     block: Option<Block>,
     span: Span,
 }
 
 impl Inbound {
     /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.block.as_deref().map_or(&[], |block| &block[self.span.range()])
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.span.is_empty()
     }
 
     /// Drops the first `count` bytes; an empty buffer gives its block back.
-    pub fn consume(&mut self, count: usize) {
+    pub(crate) fn consume(&mut self, count: usize) {
         self.span = Span::new(self.span.start() + count, self.span.end());
         self.release_if_empty();
     }
 
     /// Hands the block itself over, with the range of its bytes; there is room for framing before and after them. What
     /// follows the first `count` bytes stays here, in a block of its own.
-    pub fn take(&mut self, shard: &Shard, count: usize) -> Option<(Block, Range<usize>)> {
+    pub(crate) fn take(&mut self, shard: &Shard, count: usize) -> Option<(Block, Range<usize>)> {
         let block = self.block.take()?;
         let range = self.span.start()..self.span.start() + count;
         let rest = &block[range.end..self.span.end()];
@@ -58,24 +58,24 @@ impl Inbound {
     }
 
     /// The bytes, to be changed in place.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         let range = self.span.range();
         self.block.as_deref_mut().map_or(&mut [], |block| &mut block[range])
     }
 
     /// Whether no more can be read into what is held.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.block.as_ref().is_some_and(|block| self.span.end() == block.len() - TAIL_ROOM)
     }
 
     /// So many more bytes have been read into [`Inbound::room`].
-    pub(super) fn filled(&mut self, read: usize) {
+    pub(crate) fn filled(&mut self, read: usize) {
         self.span = Span::new(self.span.start(), self.span.end() + read);
     }
 
     /// Moves what is held into a buffer of about its size: a head that has stopped in its middle may take its time, but not
     /// a block with it. What is parked is never read into: more of a head is received in a block again.
-    pub fn park(&mut self, shard: &Shard) {
+    pub(crate) fn park(&mut self, shard: &Shard) {
         let held = self.span.len();
         let Some(block) = self.block.as_ref().filter(|block| held > 0 && !block.is_of(&shard.heads)) else {
             return;
@@ -86,7 +86,7 @@ impl Inbound {
     }
 
     /// Room to read into; a larger buffer is taken when one is needed and `limit` allows it.
-    pub(super) fn room(&mut self, shard: &Shard, limit: usize) -> &mut [u8] {
+    pub(crate) fn room(&mut self, shard: &Shard, limit: usize) -> &mut [u8] {
         let held = self.span.len();
         let block = match self.block.take() {
             None => {
@@ -123,7 +123,7 @@ impl Inbound {
         &mut self.block.insert(block)[self.span.end()..end]
     }
 
-    pub(super) fn release_if_empty(&mut self) {
+    pub(crate) fn release_if_empty(&mut self) {
         if self.is_empty() {
             *self = Inbound::default();
         }

@@ -36,7 +36,7 @@ use crate::stream::{Created, Creation, Kind, Lifetime, NotCreated};
 impl Exchange<'_> {
     /// Makes the stream that the answer becomes, and says where it is. Where there is no room for it, or no storage, the answer
     /// goes on without one, and its head says so.
-    pub(super) async fn keep(&mut self, core: &Rc<Core>) -> (Option<Box<Tee>>, Option<Ticket>) {
+    pub(crate) async fn keep(&mut self, core: &Rc<Core>) -> (Option<Box<Tee>>, Option<Ticket>) {
         // Where no key protects the response, its name does.
         let name = format!("gen_{}", core.nonces.borrow_mut().name());
         let created = match self.make_stream(core, &name).await {
@@ -50,7 +50,7 @@ impl Exchange<'_> {
     }
 
     /// Writes a stream that was made from now on, and says where it is.
-    pub(super) fn begin_keeping(&mut self, core: &Rc<Core>, created: &Created) -> Box<Tee> {
+    pub(crate) fn begin_keeping(&mut self, core: &Rc<Core>, created: &Created) -> Box<Tee> {
         let (streams, stream) = (&core.shared.streams, &created.stream);
         core.hub.appended(created.ticket, stream);
         let mut lines = Vec::with_capacity(128);
@@ -61,7 +61,7 @@ impl Exchange<'_> {
         Tee::new(stream, &core.hub, streams, self.request.api())
     }
 
-    pub(super) async fn make_stream(&self, core: &Rc<Core>, name: &str) -> Result<Created, NotCreated> {
+    pub(crate) async fn make_stream(&self, core: &Rc<Core>, name: &str) -> Result<Created, NotCreated> {
         let streams = &core.shared.streams;
         if let Some(remote) = streams.remote().filter(|remote| !remote.is_up()) {
             // Nobody waits for it to come back.
@@ -83,7 +83,7 @@ impl Exchange<'_> {
     }
 
     /// The answer is not kept.
-    pub(super) fn go_without(&mut self, error: &NotCreated) {
+    pub(crate) fn go_without(&mut self, error: &NotCreated) {
         let reason = match error {
             NotCreated::Full => "full",
             NotCreated::Quota(_) => "quota",
@@ -96,7 +96,7 @@ impl Exchange<'_> {
     }
 
     /// The answer has ended for its client, in one way or another. It goes on for its stream if the upstream has not ended.
-    pub(super) async fn end_kept(&mut self, answer: &mut Answer, mut ending: Ending) -> (Outcome, After) {
+    pub(crate) async fn end_kept(&mut self, answer: &mut Answer, mut ending: Ending) -> (Outcome, After) {
         if matches!(ending, Ending::Behind) {
             ending = match Box::pin(self.fall_back(answer)).await {
                 Ok(ending) => ending,

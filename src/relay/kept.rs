@@ -16,11 +16,11 @@ use crate::shard::Shard;
 use crate::shard::block::Block;
 
 /// Blocks that have been sent, and the payload in each.
-pub type Kept = Vec<(Block, Range<usize>)>;
+pub(crate) type Kept = Vec<(Block, Range<usize>)>;
 
 /// Why a body is not kept, so that its request cannot be sent again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LetGo {
+pub(crate) enum LetGo {
     /// It is larger than the route's `retry.max_body`.
     TooLarge,
     /// Its client's share of the memory is used up.
@@ -29,7 +29,7 @@ pub enum LetGo {
 
 impl LetGo {
     /// The word for it in the log and in metrics.
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             LetGo::TooLarge => "body",
             LetGo::NoRoom => "memory",
@@ -40,7 +40,7 @@ impl LetGo {
 impl Upload {
     /// From here on what is sent is kept, up to `max` bytes of payload, so that it can be sent to somebody else. `length` is the
     /// body's own, if it is known.
-    pub fn keep(&mut self, max: u64, length: Option<u64>, share: impl FnOnce() -> Share) {
+    pub(crate) fn keep(&mut self, max: u64, length: Option<u64>, share: impl FnOnce() -> Share) {
         (self.kept, self.kept_bytes) = (None, 0);
         if length.unwrap_or_else(|| self.held_bytes()) > max {
             self.let_go = Some(LetGo::TooLarge);
@@ -55,17 +55,17 @@ impl Upload {
     }
 
     /// It is not kept: there is no room.
-    pub fn keep_nothing(&mut self) {
+    pub(crate) fn keep_nothing(&mut self) {
         (self.kept, self.let_go) = (None, Some(LetGo::NoRoom));
     }
 
     /// Whether what is sent is kept.
-    pub fn is_kept(&self) -> bool {
+    pub(crate) fn is_kept(&self) -> bool {
         self.kept.is_some()
     }
 
     /// There will be no other attempt.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.kept = None;
         if self.broken || self.held.is_empty() {
             // Its memory as well: a stream may wait for hours.
@@ -74,24 +74,24 @@ impl Upload {
     }
 
     /// Whether all that was received is still here.
-    pub fn can_rewind(&self) -> bool {
+    pub(crate) fn can_rewind(&self) -> bool {
         self.kept.is_some() || !self.touched
     }
 
     /// Why it is kept no more, if it is not.
-    pub fn let_go(&self) -> Option<LetGo> {
+    pub(crate) fn let_go(&self) -> Option<LetGo> {
         self.let_go.filter(|_| !self.can_rewind())
     }
 
     /// Whether its client may hold so much, which is counted from now on.
-    pub fn has_share(&mut self, share: impl FnOnce() -> Share) -> bool {
+    pub(crate) fn has_share(&mut self, share: impl FnOnce() -> Share) -> bool {
         self.share.get_or_insert_with(|| Box::new(share()));
         self.count();
         self.share.as_deref().is_none_or(Share::fits)
     }
 
     /// Counts what it holds.
-    pub(super) fn count(&mut self) {
+    pub(crate) fn count(&mut self) {
         if let Some(share) = &mut self.share {
             let kept = self.kept.iter().flatten();
             share.set(self.held.iter().chain(kept).map(|(block, _)| block.len()).sum());
@@ -100,7 +100,7 @@ impl Upload {
 
     /// How many bytes were written for the body beside what left with the head, if that is known: not without what is kept, nor
     /// of chunks, whose framing is not.
-    pub fn written(&self) -> Option<u64> {
+    pub(crate) fn written(&self) -> Option<u64> {
         if !self.touched {
             return Some(0);
         }
@@ -113,20 +113,20 @@ impl Upload {
     }
 
     /// Takes everything back, to be sent again behind the same head: with what left with that, and framed as it says.
-    pub fn rewind_to_head(&mut self, shard: &Shard) {
+    pub(crate) fn rewind_to_head(&mut self, shard: &Shard) {
         let chunked = self.chunked_out;
         self.rewind(&[], shard);
         self.chunked_out = chunked;
     }
 
     /// The length of what has been sent, of which so many bytes left with the head.
-    pub fn sent_bytes(&self, joined: usize) -> u64 {
+    pub(crate) fn sent_bytes(&self, joined: usize) -> u64 {
         let kept = self.kept.iter().flatten().map(|(_, range)| range.len() as u64);
         joined as u64 + kept.sum::<u64>()
     }
 
     /// `head` and behind it the whole body, if all of it has been sent and is still here. `joined` is what left with the head.
-    pub fn copy(&self, head: &[u8], joined: &[u8], shard: &Shard) -> Option<Block> {
+    pub(crate) fn copy(&self, head: &[u8], joined: &[u8], shard: &Shard) -> Option<Block> {
         let kept = self.kept.as_ref().filter(|_| self.sent && self.ended && !self.broken)?;
         let mut request = shard.blocks.take_exact(head.len() + self.sent_bytes(joined.len()) as usize);
         let parts = kept.iter().map(|(block, range)| &block[range.clone()]);
@@ -139,7 +139,7 @@ impl Upload {
     }
 
     /// Takes everything back, to be sent again from its beginning. `joined` is what left with the head.
-    pub fn rewind(&mut self, joined: &[u8], shard: &Shard) {
+    pub(crate) fn rewind(&mut self, joined: &[u8], shard: &Shard) {
         let kept = self.kept.take().unwrap_or_default();
         if let Some((_, range)) = self.held.front_mut() {
             if self.framed {
@@ -159,7 +159,7 @@ impl Upload {
     }
 
     /// The front of what is held has been sent.
-    pub(super) fn spend(&mut self) {
+    pub(crate) fn spend(&mut self) {
         let Some((block, range)) = self.held.pop_front() else { return };
         // What it was framed with is not kept.
         let payload = if self.framed { self.front.range() } else { self.front.start()..range.end };

@@ -55,32 +55,32 @@ const UNSETTLED_BYTES_MAX: u64 = 1 << 20;
 const FAILURES_MAX: u32 = 8;
 
 /// A client that has not got all that was read.
-pub(super) struct Laggard {
+pub(crate) struct Laggard {
     /// Bytes of the answer that it was sent.
-    pub(super) position: u64,
+    pub(crate) position: u64,
     /// Events of it.
-    pub(super) events: u64,
+    pub(crate) events: u64,
     /// How its events stand there.
-    pub(super) scanner: Scanner,
+    pub(crate) scanner: Scanner,
     /// What was read from the stream for it, and is not sent.
     parts: VecDeque<Bytes>,
     reading: Option<Reading>,
     /// How often in a row that has failed.
     failures: u32,
     /// How the answer has ended, once it has, and its client does not know it.
-    pub(super) over: Option<Ending>,
+    pub(crate) over: Option<Ending>,
     /// It was sent what tells the end of a whole answer.
     ended: bool,
     /// The stream has given up what it would have read next; it was told so.
-    pub(super) lost: bool,
+    pub(crate) lost: bool,
     /// The upstream is read now.
-    pub(super) reads: bool,
+    pub(crate) reads: bool,
 }
 
 type Reading = Pin<Box<dyn Future<Output = Result<Vec<Bytes>, ReadError>>>>;
 
 /// What it has come to.
-pub(super) enum Step {
+pub(crate) enum Step {
     /// The client has all that was read.
     CaughtUp,
     /// The upstream has ended.
@@ -94,20 +94,20 @@ struct Lost;
 
 /// What both sides need.
 #[derive(Clone, Copy)]
-pub(super) struct Sides<'a> {
-    pub(super) client: &'a Client,
-    pub(super) core: &'a Core,
+pub(crate) struct Sides<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) core: &'a Core,
     /// How long the upstream may be silent, in milliseconds.
-    pub(super) idle: u32,
+    pub(crate) idle: u32,
     /// How long the client may read nothing, likewise.
-    pub(super) stall: u32,
+    pub(crate) stall: u32,
     /// How the client is told of errors.
-    pub(super) errors: ErrorForm<'a>,
+    pub(crate) errors: ErrorForm<'a>,
 }
 
 impl Laggard {
     /// A client that was sent all that was read, and has not taken it.
-    pub(super) fn new(download: &mut Download) -> Laggard {
+    pub(crate) fn new(download: &mut Download) -> Laggard {
         if let Some(tee) = &mut download.tee {
             tee.lend(true);
         }
@@ -126,7 +126,7 @@ impl Laggard {
     }
 
     /// Moves what can be moved, on both sides.
-    pub(super) fn poll(
+    pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         download: &mut Download,
@@ -322,7 +322,7 @@ impl Laggard {
     }
 
     /// The event that tells the client why it gets no more, framed; nothing where it cannot stand.
-    pub(super) fn parting(&self, framing: Framing, event: &[u8]) -> Vec<u8> {
+    pub(crate) fn parting(&self, framing: Framing, event: &[u8]) -> Vec<u8> {
         if self.scanner.at_boundary() && !self.ended { framing.event(event) } else { Vec::new() }
     }
 }

@@ -15,50 +15,52 @@ use crate::shard::clock::{Micros, unix_millis};
 const CONNECT_ERRORS_BYTES_MAX: usize = 1024;
 
 /// The books of one request.
-pub struct Ledger {
+pub(crate) struct Ledger {
     began: Micros,
     /// When the head of the upstream's response came.
-    pub first_byte: Option<Micros>,
+    pub(crate) first_byte: Option<Micros>,
     /// When its stream said its first.
     first_token: Option<Micros>,
     /// Spent here between the request's head and its being written to the upstream, and between the first byte of the answer
     /// and its being written to the client.
-    pub overhead: Micros,
+    pub(crate) overhead: Micros,
     /// The route taken.
-    pub route: LabelId,
+    pub(crate) route: LabelId,
     /// The upstream asked last.
-    pub upstream: LabelId,
+    pub(crate) upstream: LabelId,
     /// What the client was answered; 0 for nothing.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The client's word for the model.
-    pub model: Option<String>,
+    pub(crate) model: Option<String>,
     /// The client asked for a stream.
-    pub stream: bool,
+    pub(crate) stream: bool,
     /// Body bytes from the client.
-    pub bytes_in: u64,
+    pub(crate) bytes_in: u64,
     /// Payload bytes to the client.
-    pub bytes_out: u64,
+    pub(crate) bytes_out: u64,
     /// Events to the client.
-    pub events: u64,
+    pub(crate) events: u64,
     /// Times an upstream was asked.
-    pub attempts: u32,
+    pub(crate) attempts: u32,
     /// The attempts that failed and were followed by another: the upstream and why. Boxed, since there are none mostly.
-    pub tried: Option<Box<String>>,
+    #[expect(clippy::box_collection, reason = "a pointer where three words would be kept by every stream")]
+    pub(crate) tried: Option<Box<String>>,
     /// Why it could not be sent again when it would have been.
-    pub let_go: Option<LetGo>,
+    pub(crate) let_go: Option<LetGo>,
     /// The addresses at which no connection came about, each with its upstream and why. Boxed likewise.
-    pub connect_errors: Option<Box<String>>,
+    #[expect(clippy::box_collection, reason = "likewise")]
+    pub(crate) connect_errors: Option<Box<String>>,
     /// The upstream's own name for the request.
-    pub upstream_request_id: Option<String>,
+    pub(crate) upstream_request_id: Option<String>,
     /// The `code` of the error that was answered here.
-    pub error: Option<&'static str>,
+    pub(crate) error: Option<&'static str>,
     usage: Option<Usage>,
     finish_reason: Option<FinishReason>,
 }
 
 impl Ledger {
     /// Opens the books at `began`.
-    pub fn new(began: Micros) -> Ledger {
+    pub(crate) fn new(began: Micros) -> Ledger {
         Ledger {
             began,
             first_byte: None,
@@ -84,17 +86,17 @@ impl Ledger {
     }
 
     /// When the request's head was complete.
-    pub fn began(&self) -> Micros {
+    pub(crate) fn began(&self) -> Micros {
         self.began
     }
 
     /// The attempt at the upstream asked last has failed, and another follows.
-    pub fn failed(&mut self, why: impl fmt::Display, core: &Core) {
+    pub(crate) fn failed(&mut self, why: impl fmt::Display, core: &Core) {
         self.failed_by(self.upstream, why, core);
     }
 
     /// Likewise, of an attempt at the upstream of that label.
-    pub fn failed_by(&mut self, upstream: LabelId, why: impl fmt::Display, core: &Core) {
+    pub(crate) fn failed_by(&mut self, upstream: LabelId, why: impl fmt::Display, core: &Core) {
         let name = core.shared.registry.labels.name(upstream);
         let tried = self.tried.get_or_insert_default();
         let separator = if tried.is_empty() { "" } else { ", " };
@@ -102,7 +104,7 @@ impl Ledger {
     }
 
     /// No connection to the upstream asked last came about at some of its addresses.
-    pub fn connect_failed(&mut self, addresses: &str, core: &Core) {
+    pub(crate) fn connect_failed(&mut self, addresses: &str, core: &Core) {
         let name = core.shared.registry.labels.name(self.upstream);
         let errors = self.connect_errors.get_or_insert_default();
         if errors.len() < CONNECT_ERRORS_BYTES_MAX {
@@ -112,19 +114,19 @@ impl Ledger {
     }
 
     /// The tokens that the answer says it took.
-    pub fn tokens(&self) -> Option<u64> {
+    pub(crate) fn tokens(&self) -> Option<u64> {
         self.usage.map(|usage| usage.total)
     }
 
     /// Takes over what an answer amounted to.
-    pub fn answer(&mut self, download: &Download) {
+    pub(crate) fn answer(&mut self, download: &Download) {
         self.bytes_out = download.bytes;
         self.events = download.events;
         self.usage(download);
     }
 
     /// What it says of itself, and no more: what nobody was sent is not counted as sent.
-    pub fn usage(&mut self, download: &Download) {
+    pub(crate) fn usage(&mut self, download: &Download) {
         let sideband = download.look_at().sideband();
         self.usage = sideband.and_then(|sideband| sideband.usage());
         self.finish_reason = sideband.and_then(|sideband| sideband.finish_reason());
@@ -132,7 +134,7 @@ impl Ledger {
     }
 
     /// Closes them. The client is who asked, or for whom a trusted proxy asked.
-    pub fn close(self, outcome: Outcome, request: &Request, client: std::net::IpAddr, core: &Core) {
+    pub(crate) fn close(self, outcome: Outcome, request: &Request, client: std::net::IpAddr, core: &Core) {
         let now = core.shard.clock.micros();
         let metrics = &core.metrics;
         let total = now - self.began;
@@ -192,7 +194,7 @@ impl Ledger {
 }
 
 /// How a request that ran into a limit has ended.
-pub fn outcome_of(timeout: Timeout) -> Outcome {
+pub(crate) fn outcome_of(timeout: Timeout) -> Outcome {
     match timeout {
         Timeout::Connect => Outcome::TimeoutConnect,
         Timeout::UpstreamTls => Outcome::TimeoutTls,

@@ -26,7 +26,7 @@ use crate::upstream::target::Target;
 
 impl Exchange<'_> {
     /// Whether the key may ask this, and whether it and the route at `index` have anything left.
-    pub(super) fn admit(&mut self, index: usize) -> Result<(), Failure> {
+    pub(crate) fn admit(&mut self, index: usize) -> Result<(), Failure> {
         let holder = self.request.holder().cloned();
         if let Some(holder) = &holder {
             self.check_model(holder)?;
@@ -64,7 +64,7 @@ impl Exchange<'_> {
     }
 
     /// Takes the key's seat, before anything of the request is waited for.
-    pub(super) fn enter_key(&mut self) -> Result<(), Failure> {
+    pub(crate) fn enter_key(&mut self) -> Result<(), Failure> {
         let Some(limited) = self.request.holder().and_then(|holder| holder.limited.clone()) else {
             return Ok(());
         };
@@ -116,7 +116,7 @@ impl Exchange<'_> {
     }
 
     /// Where an upstream tells of its rates in `head`, the client is told of ours that are tighter, and of no others.
-    pub(super) fn tell_tighter(&mut self, head: &ResponseHead<'_>, learnt: &mut Learnt) {
+    pub(crate) fn tell_tighter(&mut self, head: &ResponseHead<'_>, learnt: &mut Learnt) {
         let now = now_ns(self.core);
         let Some(account) = self.request.account().filter(|account| account.fields.is_some()) else { return };
         if !rate_fields::tells(head) {
@@ -129,19 +129,19 @@ impl Exchange<'_> {
     }
 
     /// Whether the upstream at `index` has anything left for this request.
-    pub(super) fn may_ask(&self, index: usize) -> bool {
+    pub(crate) fn may_ask(&self, index: usize) -> bool {
         let Some(limited) = self.settings.upstream_limit(index) else { return true };
         self.kept_out(limited).is_none()
     }
 
     /// Whether the route at `index` has, for a request that falls back to it.
-    pub(super) fn may_fall_back(&self, index: usize) -> bool {
+    pub(crate) fn may_fall_back(&self, index: usize) -> bool {
         let Some(limited) = self.settings.route_limit(index) else { return true };
         self.kept_out(limited).is_none()
     }
 
     /// The request has fallen back to the route at `index`.
-    pub(super) fn enter_route(&mut self, index: usize) -> Result<(), Failure> {
+    pub(crate) fn enter_route(&mut self, index: usize) -> Result<(), Failure> {
         let settings = Arc::clone(&self.settings);
         let Some(limited) = settings.route_limit(index) else { return Ok(()) };
         let now = now_ns(self.core);
@@ -152,12 +152,12 @@ impl Exchange<'_> {
 
     /// The upstream at `index` is to be asked. It has been chosen among those that have something left, but another core may have
     /// been faster.
-    pub(super) fn enter_upstream(&mut self, index: usize, route: &Route) -> Result<(), Failure> {
+    pub(crate) fn enter_upstream(&mut self, index: usize, route: &Route) -> Result<(), Failure> {
         if self.try_upstream(index) { Ok(()) } else { Err(self.exhausted(route)) }
     }
 
     /// None of the upstreams of `route` has anything left: the client is told of the one that it has to wait for least.
-    pub(super) fn exhausted(&mut self, route: &Route) -> Failure {
+    pub(crate) fn exhausted(&mut self, route: &Route) -> Failure {
         let settings = Arc::clone(&self.settings);
         let all = route.upstreams.iter().filter(|member| member.weight > 0);
         let all = all.filter_map(|member| settings.upstream_limit(member.index));
@@ -179,7 +179,7 @@ impl Exchange<'_> {
     }
 
     /// Likewise, and whether it may be.
-    pub(super) fn try_upstream(&mut self, index: usize) -> bool {
+    pub(crate) fn try_upstream(&mut self, index: usize) -> bool {
         let settings = Arc::clone(&self.settings);
         let Some(limited) = settings.upstream_limit(index) else { return true };
         let now = now_ns(self.core);
@@ -187,7 +187,7 @@ impl Exchange<'_> {
     }
 
     /// An attempt has failed, and the next is nobody's yet.
-    pub(super) fn leave_upstreams(&mut self) {
+    pub(crate) fn leave_upstreams(&mut self) {
         let core = Rc::clone(self.core);
         if let Some(pass) = self.taken() {
             pass.leave(None, 0, now_ns(&core));
@@ -195,7 +195,7 @@ impl Exchange<'_> {
     }
 
     /// Of two that were asked, the one at `target` has won. The other has read the prompt.
-    pub(super) fn leave_others(&mut self, target: &Arc<Target>) {
+    pub(crate) fn leave_others(&mut self, target: &Arc<Target>) {
         let (settings, core) = (Arc::clone(&self.settings), Rc::clone(self.core));
         let Some(pass) = self.taken().filter(|pass| pass.asks_several()) else { return };
         let winner = settings.targets.iter().position(|other| Arc::ptr_eq(other, target));
@@ -203,7 +203,7 @@ impl Exchange<'_> {
     }
 
     /// It is over: what was guessed is set right.
-    pub(super) fn settle(&mut self, outcome: Outcome) {
+    pub(crate) fn settle(&mut self, outcome: Outcome) {
         let Some(prompt) = self.taken().map(|pass| pass.estimate().prompt) else { return };
         let now = now_ns(self.core);
         if outcome == Outcome::Refused && self.ledger.attempts == 0 {
@@ -261,7 +261,7 @@ impl Exchange<'_> {
     }
 
     /// The length of the body, as far as it is known.
-    pub(super) fn body_bytes(&self) -> u64 {
+    pub(crate) fn body_bytes(&self) -> u64 {
         match self.request.body {
             RequestBody::Length(length) => length,
             RequestBody::Chunked | RequestBody::None => self.upload.received,

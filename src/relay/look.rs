@@ -26,7 +26,7 @@ use crate::openai::{Api, Sideband};
 use crate::sse::Scanner;
 
 /// Observer of a response, by what it is.
-pub enum Look {
+pub(crate) enum Look {
     /// An event stream in the clear.
     Events(Scanner, Sideband),
     /// A JSON document in the clear, and whether it is an error if it says so: one that was made for this request, and no object that
@@ -38,22 +38,22 @@ pub enum Look {
 
 impl Look {
     /// Looks at events of `api`.
-    pub fn events(api: Api) -> Look {
+    pub(crate) fn events(api: Api) -> Look {
         Look::Events(Scanner::default(), Sideband::events(api))
     }
 
     /// Looks at a JSON document of `api`; `is_made` says that it was made for this request.
-    pub fn json(api: Api, is_made: bool) -> Look {
+    pub(crate) fn json(api: Api, is_made: bool) -> Look {
         Look::Json(Sideband::json(api), is_made)
     }
 
     /// Whether the last event of the stream has come, so that a client which then leaves has not missed anything.
-    pub fn terminal(&self) -> bool {
+    pub(crate) fn terminal(&self) -> bool {
         matches!(self, Look::Events(scanner, sideband) if scanner.terminal() || sideband.terminal())
     }
 
     /// Whether it told of an error.
-    pub fn error_seen(&self) -> bool {
+    pub(crate) fn error_seen(&self) -> bool {
         match self {
             Look::Events(scanner, sideband) => scanner.error_seen() || sideband.error_seen(),
             Look::Json(sideband, is_made) => *is_made && sideband.error_seen(),
@@ -63,7 +63,7 @@ impl Look {
 
     /// Whether nothing is missing where its body ends, of a kind that says so if `says_end`.
     #[cold]
-    pub(super) fn is_finished(&self, says_end: bool) -> bool {
+    pub(crate) fn is_finished(&self, says_end: bool) -> bool {
         let Look::Events(_, sideband) = self else { return true };
         let has_ended = self.terminal() || sideband.finish_reason().is_some() || sideband.is_document();
         !says_end || has_ended || self.error_seen()
@@ -71,7 +71,7 @@ impl Look {
 
     /// The same of a body that ends by close.
     #[cold]
-    pub(super) fn is_closed(&self, says_end: bool) -> bool {
+    pub(crate) fn is_closed(&self, says_end: bool) -> bool {
         match self {
             Look::Events(scanner, _) => scanner.at_boundary() && self.is_finished(says_end),
             Look::Json(sideband, _) => sideband.is_complete(),
@@ -80,7 +80,7 @@ impl Look {
     }
 
     /// Whether a heartbeat may follow what was looked at last, where the body is framed so.
-    pub(super) fn beat(&self, framing: Framing) -> Beat {
+    pub(crate) fn beat(&self, framing: Framing) -> Beat {
         match self {
             Look::Events(scanner, _) if scanner.at_boundary() => framing.beat(),
             _ => Beat::Hold,
@@ -88,7 +88,7 @@ impl Look {
     }
 
     /// How the events stand, of an event stream in the clear.
-    pub(super) fn scanner(&self) -> Scanner {
+    pub(crate) fn scanner(&self) -> Scanner {
         match self {
             Look::Events(scanner, _) => *scanner,
             Look::Json(..) | Look::Opaque => Scanner::default(),
@@ -96,7 +96,7 @@ impl Look {
     }
 
     /// Facts that the response told of itself.
-    pub fn sideband(&self) -> Option<&Sideband> {
+    pub(crate) fn sideband(&self) -> Option<&Sideband> {
         match self {
             Look::Events(_, sideband) | Look::Json(sideband, _) => Some(sideband),
             Look::Opaque => None,

@@ -4,7 +4,7 @@ use memchr::memchr;
 
 /// How a body may be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MediaType {
+pub(crate) enum MediaType {
     /// As JSON.
     Json,
     /// As JSON, maybe: it has no type, or the one that curl gives it (`-d`).
@@ -38,7 +38,7 @@ const FORMS_WITHOUT_MODEL: [&str; 5] = ["/files", "/uploads", "/parts", "/conten
 
 impl MediaType {
     /// By the value of the one `Content-Type`.
-    pub fn of(value: &[u8]) -> MediaType {
+    pub(crate) fn of(value: &[u8]) -> MediaType {
         // As nearly everyone writes it.
         if value == b"application/json" {
             return MediaType::Json;
@@ -61,24 +61,24 @@ impl MediaType {
 
 /// Whether those who answer `path` read the body as JSON whatever it says to be, unless it is a form: an upstream that does so must
 /// not be reached around a route.
-pub fn reads_json(path: &str) -> bool {
+pub(crate) fn reads_json(path: &str) -> bool {
     let path = path.trim_end_matches('/');
     JSON_ENDPOINTS.iter().any(|end| path.ends_with(end))
 }
 
 /// Whether a form that is sent to `path` may name a model: audio and images do.
-pub fn reads_form(path: &str) -> bool {
+pub(crate) fn reads_form(path: &str) -> bool {
     let path = path.trim_end_matches('/');
     !FORMS_WITHOUT_MODEL.iter().any(|end| path.ends_with(end))
 }
 
 /// A media type without its parameters.
-pub fn essence(value: &[u8]) -> &[u8] {
+pub(crate) fn essence(value: &[u8]) -> &[u8] {
     value[..memchr(b';', value).unwrap_or(value.len())].trim_ascii()
 }
 
 /// `application/json`, or a type built on it (`application/vnd.x+json`).
-pub fn is_json(value: &[u8]) -> bool {
+pub(crate) fn is_json(value: &[u8]) -> bool {
     // As nearly everyone writes it.
     if value == b"application/json" {
         return true;

@@ -12,7 +12,7 @@ use crate::shard::clock::Micros;
 const _: () = assert!(size_of::<Memo>() <= 96, "it fits a class of the allocator's");
 
 /// What is kept of a GET that is being answered with events.
-pub struct Memo {
+pub(crate) struct Memo {
     began: Micros,
     /// Its path, without the query, which is not logged, and its id behind that: one piece of memory for both.
     text: Box<str>,
@@ -25,7 +25,7 @@ pub struct Memo {
 
 impl Memo {
     /// Of `request`, which came from `peer` at `began`; everything else of it is let go of.
-    pub fn of(mut request: Request, peer: IpAddr, began: Micros) -> Box<Memo> {
+    pub(crate) fn of(mut request: Request, peer: IpAddr, began: Micros) -> Box<Memo> {
         debug_assert_eq!(&*request.method, "GET", "only reads are answered with events");
         Box::new(Memo {
             began,
@@ -39,12 +39,12 @@ impl Memo {
     }
 
     /// Whom it came from.
-    pub fn peer(&self) -> IpAddr {
+    pub(crate) fn peer(&self) -> IpAddr {
         self.peer
     }
 
     /// Logs and counts it as answered with 200 and `told`, so many events and bytes of them, however that has ended.
-    pub fn close(self, outcome: Outcome, told: (u64, u64), core: &Core) {
+    pub(crate) fn close(self, outcome: Outcome, told: (u64, u64), core: &Core) {
         let mut ledger = Ledger::new(self.began);
         (ledger.status, ledger.stream) = (200, true);
         (ledger.events, ledger.bytes_out) = told;

@@ -34,7 +34,7 @@ use crate::upstream::dial::Tried;
 use crate::upstream::target::Target;
 
 /// How long the upstreams have at most, all together, whatever the time limits say.
-pub(super) const LIMIT_MS: Millis = 10_000;
+pub(crate) const LIMIT_MS: Millis = 10_000;
 
 /// How long an upstream has whose last list is kept.
 const KNOWN_LIMIT_MS: Millis = 1000;
@@ -49,17 +49,17 @@ const MODELS_MAX: usize = 10_000;
 type Fetching = Pin<Box<dyn Future<Output = Result<Value, &'static str>>>>;
 
 /// The lists that were gathered.
-pub(super) struct Lists {
+pub(crate) struct Lists {
     /// Each upstream's, in the order of the configuration: `{"data": [...]}`.
-    pub(super) lists: Vec<Option<Value>>,
+    pub(crate) lists: Vec<Option<Value>>,
     /// The names of the upstreams whose models are missing.
-    pub(super) missing: Option<String>,
+    pub(crate) missing: Option<String>,
     /// The names of those whose last list stands for one that did not come.
-    pub(super) stale: Option<String>,
+    pub(crate) stale: Option<String>,
 }
 
 /// Each upstream's list, unless the client leaves meanwhile. `request` must be for `/v1/models`.
-pub(super) async fn gather(
+pub(crate) async fn gather(
     client: &Client,
     core: &Rc<Core>,
     request: &Request,

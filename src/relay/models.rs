@@ -33,7 +33,7 @@ use crate::shard::clock::Micros;
 const LIST: &str = "/v1/models";
 
 /// Whether `request` asks for the list and it is not just an upstream's.
-pub fn is_union(request: &Request, core: &Core) -> bool {
+pub(crate) fn is_union(request: &Request, core: &Core) -> bool {
     let settings = core.shared.settings.load();
     let several = settings.targets.len() > 1
         || settings.config.routes.iter().any(|route| !route.aliases.is_empty())
@@ -46,7 +46,7 @@ pub fn is_union(request: &Request, core: &Core) -> bool {
 }
 
 /// Answers with the union.
-pub async fn answer(
+pub(crate) async fn answer(
     client: &Client,
     core: &Rc<Core>,
     request: &mut Request,

@@ -13,7 +13,7 @@ const MODELS: &str = "/v1/models/";
 ///
 /// # Errors
 /// If readers may disagree about it: there are two, some would take another spelling or separator for it, or it is no text.
-pub fn in_query(target: &str) -> Result<Option<(String, Range<usize>)>, ApiError> {
+pub(crate) fn in_query(target: &str) -> Result<Option<(String, Range<usize>)>, ApiError> {
     let Some((path, query)) = target.split_once('?') else { return Ok(None) };
     let mut found = None;
     let mut at = path.len() + 1;
@@ -39,7 +39,7 @@ pub fn in_query(target: &str) -> Result<Option<(String, Range<usize>)>, ApiError
 }
 
 /// Whether `body` begins with URL-encoded fields, one of which is a model. Some read a form so where it carries no file.
-pub fn is_in_fields(body: &[u8]) -> bool {
+pub(crate) fn is_in_fields(body: &[u8]) -> bool {
     let fields = String::from_utf8_lossy(body);
     !matches!(in_query(&format!("?{fields}")), Ok(None))
 }
@@ -48,7 +48,7 @@ pub fn is_in_fields(body: &[u8]) -> bool {
 ///
 /// # Errors
 /// If it is no text, or too long for a name.
-pub fn in_path(path: &str) -> Result<Option<(String, Range<usize>)>, ApiError> {
+pub(crate) fn in_path(path: &str) -> Result<Option<(String, Range<usize>)>, ApiError> {
     let Some(name) = path.strip_prefix(MODELS).filter(|name| !name.is_empty()) else { return Ok(None) };
     let model = decoded(name, false).filter(|model| model.len() <= MAX_MODEL_BYTES).ok_or_else(|| {
         let message = "The path names a model that is no text, or too long for a name.";
@@ -58,7 +58,7 @@ pub fn in_path(path: &str) -> Result<Option<(String, Range<usize>)>, ApiError> {
 }
 
 /// `target` with `name` in the place of the model's name.
-pub fn renamed(target: &str, place: Range<usize>, name: &str) -> String {
+pub(crate) fn renamed(target: &str, place: Range<usize>, name: &str) -> String {
     let mut renamed = target[..place.start].to_owned();
     for byte in name.bytes() {
         // RFC 3986, 3.4; what separates parameters or is decoded otherwise is not left as it is.
@@ -74,7 +74,7 @@ pub fn renamed(target: &str, place: Range<usize>, name: &str) -> String {
 }
 
 /// The two names differ.
-pub fn differs() -> ApiError {
+pub(crate) fn differs() -> ApiError {
     let message = "The request names two models, in its path, its query or its body, and readers disagree which one counts. Name one.";
     ApiError::new(400, "ambiguous_field", message).with_param("model")
 }

@@ -24,22 +24,22 @@ use crate::upstream::turnstile::Place;
 
 impl Exchange<'_> {
     /// Chooses one that has not been tried.
-    pub(super) fn choose(&self, route: &Route, tried: &[usize]) -> Result<Pick, Out> {
+    pub(crate) fn choose(&self, route: &Route, tried: &[usize]) -> Result<Pick, Out> {
         self.asked(route).pick(tried, |index| self.may_ask(index), || self.core.chance())
     }
 
     /// Likewise, or else one of those that have.
-    pub(super) fn choose_again(&self, route: &Route, tried: &[usize]) -> Result<Pick, Out> {
+    pub(crate) fn choose_again(&self, route: &Route, tried: &[usize]) -> Result<Pick, Out> {
         self.choose(route, tried).or_else(|_| self.asked(route).again(tried, |index| self.may_ask(index)))
     }
 
     /// How long all of them want to be left alone, if that is known.
-    pub(super) fn soonest(&self, route: &Route) -> Option<Millis> {
+    pub(crate) fn soonest(&self, route: &Route) -> Option<Millis> {
         self.asked(route).soonest()
     }
 
     /// Waits for a place at the upstream at `index`, which has none left.
-    pub(super) async fn wait_turn(
+    pub(crate) async fn wait_turn(
         &self,
         route: &Route,
         index: usize,
@@ -94,7 +94,7 @@ impl Exchange<'_> {
     }
 
     /// What an attempt has come to is learnt.
-    pub(super) fn judge(&self, call: &mut Call, answered: Result<&Answered, &Stop>) {
+    pub(crate) fn judge(&self, call: &mut Call, answered: Result<&Answered, &Stop>) {
         let (now, chance) = (self.core.shard.clock.micros(), self.core.chance());
         match verdict(answered) {
             Some(verdict) => call.end(verdict, now, chance),
@@ -104,12 +104,12 @@ impl Exchange<'_> {
     }
 
     /// It has not answered, and is not waited for any more.
-    pub(super) fn give_up(&self, call: &mut Call) {
+    pub(crate) fn give_up(&self, call: &mut Call) {
         call.end(Verdict::Abandoned, self.core.shard.clock.micros(), self.core.chance());
     }
 
     /// Its answer has ended so.
-    pub(super) fn conclude(&self, call: &mut Call, outcome: Outcome) {
+    pub(crate) fn conclude(&self, call: &mut Call, outcome: Outcome) {
         let verdict = match outcome {
             Outcome::Finished => Verdict::Ok,
             Outcome::UpstreamCut | Outcome::UpstreamError | Outcome::TimeoutIdle => Verdict::Failed,
@@ -120,7 +120,7 @@ impl Exchange<'_> {
 }
 
 /// What is to be learnt from the beginning of an answer, or from none; nothing yet from a good one.
-pub(super) fn verdict(answered: Result<&Answered, &Stop>) -> Option<Verdict> {
+pub(crate) fn verdict(answered: Result<&Answered, &Stop>) -> Option<Verdict> {
     let answered = match answered {
         Ok(answered) => answered,
         Err(Stop::Dial(error)) if error.is_ours() => return Some(Verdict::Abandoned),
@@ -145,7 +145,7 @@ pub(super) fn verdict(answered: Result<&Answered, &Stop>) -> Option<Verdict> {
 }
 
 /// Why an attempt was not the last, as far as its answer or the lack of one tells.
-pub(super) fn why(answered: Result<&Answered, &Stop>) -> Option<Why> {
+pub(crate) fn why(answered: Result<&Answered, &Stop>) -> Option<Why> {
     match answered {
         Ok(answered) if answered.failed => Some(Why::Error),
         Ok(answered) => Some(Why::Status(answered.status())),
@@ -154,7 +154,7 @@ pub(super) fn why(answered: Result<&Answered, &Stop>) -> Option<Why> {
 }
 
 /// How long an answer asks to be left alone for.
-pub(super) fn retry_after(answered: &Answered) -> Option<Millis> {
+pub(crate) fn retry_after(answered: &Answered) -> Option<Millis> {
     let head = answered.head();
     retry::retry_after(head.field("retry-after-ms"), head.field("retry-after"))
 }

@@ -23,7 +23,7 @@ const HELD_BYTES: u64 = 64 * 1024;
 impl Exchange<'_> {
     /// Receives as much of the body as must be seen before the upstream can be asked: all of a small one, and of a large one
     /// what it takes to find the model.
-    pub(super) async fn receive(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn receive(&mut self) -> Result<(), Failure> {
         self.check_size(self.settings.config.limits.max_body)?;
         self.check_readable()?;
         self.upload.receive(self.client, &self.core.shard).map_err(Stop::Upload)?;
@@ -68,7 +68,7 @@ impl Exchange<'_> {
     }
 
     /// What is told of a body in which a field that decides cannot be found for certain.
-    pub(super) fn unreadable(&self) -> ApiError {
+    pub(crate) fn unreadable(&self) -> ApiError {
         match self.request.media {
             Some(MediaType::Form) => unreadable_form(),
             _ => ApiError::not_a_json_object(),
@@ -155,7 +155,7 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    pub(super) fn route(&self, settings: &Settings) -> Result<(usize, Option<String>), Failure> {
+    pub(crate) fn route(&self, settings: &Settings) -> Result<(usize, Option<String>), Failure> {
         let model = self.ledger.model.as_deref();
         match settings.config.route(model, self.request.path()) {
             Some((index, rewrite)) => Ok((index, rewrite.map(Cow::into_owned))),
@@ -167,7 +167,7 @@ impl Exchange<'_> {
     }
 
     /// `route`, which is the one at `index`, serves it: its bounds hold from now on.
-    pub(super) fn serve_by(&mut self, index: usize, route: &Route) -> Result<(), Failure> {
+    pub(crate) fn serve_by(&mut self, index: usize, route: &Route) -> Result<(), Failure> {
         self.serving = NonZeroU32::new(index as u32 + 1);
         self.check_size(route.max_body)?;
         self.upload.limit(route.max_body).map_err(Stop::Upload)?;
@@ -176,11 +176,11 @@ impl Exchange<'_> {
     }
 
     /// The route that serves it, once that is known.
-    pub(super) fn serving(&self) -> Option<&Route> {
+    pub(crate) fn serving(&self) -> Option<&Route> {
         self.settings.config.routes.get(self.serving?.get() as usize - 1)
     }
 
-    pub(super) fn check_size(&self, max: u64) -> Result<(), Failure> {
+    pub(crate) fn check_size(&self, max: u64) -> Result<(), Failure> {
         match self.request.body {
             RequestBody::Length(length) if length > max => Err(ApiError::body_too_large(max).into()),
             _ => Ok(()),
@@ -188,7 +188,7 @@ impl Exchange<'_> {
     }
 
     /// Until when the request must be over: the route's total, or less if the client says so; 0 for never.
-    pub(super) fn until(&self, total: u32) -> Millis {
+    pub(crate) fn until(&self, total: u32) -> Millis {
         let ours = Some(total).filter(|&limit| limit > 0);
         let limit = ours.into_iter().chain(self.request.timeout_ms).min();
         limit.map_or(0, |limit| self.ledger.began() / 1000 + Millis::from(limit))
@@ -201,7 +201,7 @@ impl Exchange<'_> {
     }
 
     /// The limit on the whole until the answer begins: the sooner of both.
-    pub(super) fn limit_total(&self, timeouts: &Timeouts) {
+    pub(crate) fn limit_total(&self, timeouts: &Timeouts) {
         let until = Some(self.until(millis(timeouts.total))).filter(|&at| at > 0);
         let nearest = until.into_iter().chain(self.answer_until()).min();
         self.client.deadlines.total(nearest.unwrap_or(0));
@@ -209,7 +209,7 @@ impl Exchange<'_> {
 
     /// What is left for the upstream that is asked now; none if nothing is. An answer that is no stream begins when it is
     /// complete, so both limits are one to whoever makes it.
-    pub(super) fn left(&self, timeouts: &Timeouts) -> Option<Left> {
+    pub(crate) fn left(&self, timeouts: &Timeouts) -> Option<Left> {
         let now = self.core.shard.clock.millis();
         let (until, answer) = (self.until(millis(timeouts.total)), self.answer_until());
         let until = Some(until).filter(|&at| at > 0);

@@ -22,7 +22,7 @@ use crate::upstream::target::Target;
 const REST_MS_MAX: Millis = 1000;
 
 /// Asks whenever the time has come, until the process goes down.
-pub async fn run(core: Rc<Core>) {
+pub(crate) async fn run(core: Rc<Core>) {
     // By identity: a reload does not begin anew.
     let mut due: FxHashMap<u64, Millis> = FxHashMap::default();
     while !core.shared.is_draining() {

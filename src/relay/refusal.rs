@@ -17,7 +17,7 @@ use crate::observe::Outcome;
 use crate::openai::{Api, ApiError};
 
 /// Why there is no answer to pass on.
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// An error of ours.
     Error(ApiError),
     /// Something stood in the way.
@@ -40,29 +40,29 @@ impl From<Stop> for Failure {
 
 /// The form in which a client is told of errors.
 #[derive(Clone, Copy)]
-pub(super) struct ErrorForm<'a> {
-    pub(super) api: Api,
-    pub(super) request_id: &'a str,
+pub(crate) struct ErrorForm<'a> {
+    pub(crate) api: Api,
+    pub(crate) request_id: &'a str,
     /// It is an EventSource.
-    pub(super) event_source: bool,
+    pub(crate) event_source: bool,
 }
 
 impl ErrorForm<'_> {
     /// `error` as the last event of a stream, behind `events` others. An EventSource gets none: its page would take it for data, and
     /// that the connection breaks is what it is told by.
-    pub(super) fn event(&self, error: &ApiError, events: u64) -> Vec<u8> {
+    pub(crate) fn event(&self, error: &ApiError, events: u64) -> Vec<u8> {
         if self.event_source { Vec::new() } else { self.event_for_all(error, events) }
     }
 
     /// The same for whoever reads the stream later.
-    pub(super) fn event_for_all(&self, error: &ApiError, events: u64) -> Vec<u8> {
+    pub(crate) fn event_for_all(&self, error: &ApiError, events: u64) -> Vec<u8> {
         self.api.error_event(error, self.request_id, events)
     }
 }
 
 impl Exchange<'_> {
     /// The last words to a stream that is cut: an event that says so where one can stand, and no last chunk.
-    pub(super) async fn part(
+    pub(crate) async fn part(
         &mut self,
         download: &Download,
         error: &ApiError,
@@ -73,7 +73,7 @@ impl Exchange<'_> {
     }
 
     /// The same, where it is known whether an event can stand: `event` is that, as such a body carries it, or nothing.
-    pub(super) async fn part_with(
+    pub(crate) async fn part_with(
         &mut self,
         event: Vec<u8>,
         framing: Framing,
@@ -90,14 +90,14 @@ impl Exchange<'_> {
         (outcome, if abort { After::Abort } else { After::Close })
     }
 
-    pub(super) fn last_words(&self) {
+    pub(crate) fn last_words(&self) {
         self.client.set_beat(Beat::Hold);
         self.client.deadlines.last_words(self.core.shard.clock.millis());
         self.client.arm();
     }
 
     /// Answers with an error, if there is still anyone to answer.
-    pub(super) async fn refuse(&mut self, failure: Failure) -> (Outcome, After) {
+    pub(crate) async fn refuse(&mut self, failure: Failure) -> (Outcome, After) {
         if self.left {
             return (Outcome::ClientGone, After::Abort);
         }
@@ -139,7 +139,7 @@ impl Exchange<'_> {
 
     fn explain(&self, stop: Stop) -> Option<(ApiError, Outcome)> {
         Some(match stop {
-            Stop::Gone | Stop::Early | Stop::Upload(UploadError::Gone) => return None,
+            Stop::Gone | Stop::Upload(UploadError::Gone) => return None,
             Stop::Stopped(by) => (super::durable_id::stopped(by), Outcome::ClientGone),
             Stop::Timeout(Timeout::ClientStall) => return None,
             Stop::Timeout(timeout) => (self.timeout_error(timeout), outcome_of(timeout)),
@@ -163,7 +163,7 @@ impl Exchange<'_> {
         })
     }
 
-    pub(super) fn timeout_error(&self, timeout: Timeout) -> ApiError {
+    pub(crate) fn timeout_error(&self, timeout: Timeout) -> ApiError {
         let limits = self.serving().map_or(&self.settings.config.timeouts, |route| &route.timeouts);
         match timeout {
             Timeout::Connect => ApiError::connect_timeout(limits.connect),

@@ -24,52 +24,52 @@ use super::sending::Sending;
 /// A request that has passed the parser.
 pub struct Request {
     /// The method. Those that nearly everybody uses are not copied.
-    pub method: Cow<'static, str>,
+    pub(crate) method: Cow<'static, str>,
     /// The path in its one spelling, and the query as it came, unless a key stood in it that is not passed on.
-    pub target: Box<str>,
+    pub(crate) target: Box<str>,
     /// Where the path ends in it.
-    pub(super) path_bytes: usize,
+    pub(crate) path_bytes: usize,
     /// The client's version.
-    pub version: Version,
+    pub(crate) version: Version,
     /// How its body is framed.
-    pub body: RequestBody,
+    pub(crate) body: RequestBody,
     /// The client's connection stays open after the answer.
-    pub keep_alive: bool,
+    pub(crate) keep_alive: bool,
     /// The client waits for `100 Continue`.
-    pub expect_continue: bool,
+    pub(crate) expect_continue: bool,
     /// How the body may be read, by its `Content-Type`; none if it has none.
-    pub media: Option<MediaType>,
+    pub(crate) media: Option<MediaType>,
     /// The body is compressed: it is passed on as it is and cannot be looked into.
-    pub encoded: bool,
+    pub(crate) encoded: bool,
     /// Its identity: the client's `x-request-id` if it is fit to be passed on, else one made here.
-    pub id: Box<str>,
+    pub(crate) id: Box<str>,
     /// Its place in a trace.
-    pub trace: TraceContext,
+    pub(crate) trace: TraceContext,
     /// What the client gives the whole request, by `x-request-timeout-ms`.
-    pub timeout_ms: Option<u32>,
+    pub(crate) timeout_ms: Option<u32>,
     /// How long it waits for the answer to begin, by `x-stainless-timeout` (in seconds): OpenAI's SDKs stop that clock when
     /// the head is there, so it never limits a stream that flows.
-    pub answer_timeout_ms: Option<u32>,
+    pub(crate) answer_timeout_ms: Option<u32>,
     /// Who asks, as a number: by its key, or else its address.
-    pub who: u64,
+    pub(crate) who: u64,
     /// The client that a trusted proxy asks for.
-    pub client: Option<IpAddr>,
+    pub(crate) client: Option<IpAddr>,
     /// What answers it in place of what was asked for.
-    pub degraded: Option<Degraded>,
+    pub(crate) degraded: Option<Degraded>,
     /// Lines for the answer that tell a browser which pages may read it; `None` is that nobody asked, or nothing is to be told.
-    pub cross_origin: Option<Box<[u8]>>,
+    pub(crate) cross_origin: Option<Box<[u8]>>,
     /// It is a `GET` for an event stream, as a browser's EventSource sends it.
-    pub event_source: bool,
+    pub(crate) event_source: bool,
     /// Its answer is to become a durable stream.
-    pub durable: bool,
+    pub(crate) durable: bool,
     /// Where that is, as lines of the answer's head.
-    pub kept_at: Option<Box<[u8]>>,
+    pub(crate) kept_at: Option<Box<[u8]>>,
     /// Sending it twice has the effect of sending it once (RFC 9110, 9.2.2), or it says so by an `Idempotency-Key`.
-    pub repeatable: bool,
+    pub(crate) repeatable: bool,
     /// Its limits, if it has any. Boxed: every stream that waits keeps a request, and most have none.
-    pub(super) account: Option<Box<Account>>,
+    pub(crate) account: Option<Box<Account>>,
     /// What is of use until it has been sent; nothing after that.
-    pub(super) sending: Option<Box<Sending>>,
+    pub(crate) sending: Option<Box<Sending>>,
 }
 
 /// What becomes of a field of the head.
@@ -132,7 +132,7 @@ impl Request {
     }
 
     /// What stands for a request that could not be parsed, so that its refusal has a name.
-    pub fn unparsed(bytes: &[u8], ids: &mut Ids) -> Request {
+    pub(crate) fn unparsed(bytes: &[u8], ids: &mut Ids) -> Request {
         Request {
             // All that matters of it is whether the answer may have a body.
             method: if bytes.starts_with(b"HEAD ") { "HEAD".into() } else { "".into() },
@@ -141,7 +141,7 @@ impl Request {
         }
     }
 
-    pub(super) fn nothing(trace: TraceContext) -> Request {
+    pub(crate) fn nothing(trace: TraceContext) -> Request {
         Request {
             method: "".into(),
             target: "".into(),
@@ -252,22 +252,22 @@ impl Request {
     }
 
     /// The API that its path belongs to.
-    pub fn api(&self) -> Api {
+    pub(crate) fn api(&self) -> Api {
         Api::of(self.path())
     }
 
     /// Whether it has something made by a model, rather than asks for an object that there is.
-    pub fn is_inference(&self) -> bool {
+    pub(crate) fn is_inference(&self) -> bool {
         &*self.method == "POST" && (media_type::reads_json(self.path()) || self.api() == Api::Gemini)
     }
 
     /// The form in which its client is told of errors.
-    pub(super) fn error_form(&self) -> ErrorForm<'_> {
+    pub(crate) fn error_form(&self) -> ErrorForm<'_> {
         ErrorForm { api: self.api(), request_id: &self.id, event_source: self.event_source }
     }
 
     /// Whether somebody may read its body as JSON.
-    pub fn may_be_json(&self) -> bool {
+    pub(crate) fn may_be_json(&self) -> bool {
         match self.media {
             Some(MediaType::Json | MediaType::Unlabelled) | None => true,
             Some(MediaType::Form) => false,
@@ -276,12 +276,12 @@ impl Request {
     }
 
     /// Whether its body is a form that may name a model.
-    pub fn may_be_form(&self) -> bool {
+    pub(crate) fn may_be_form(&self) -> bool {
         self.media == Some(MediaType::Form) && media_type::reads_form(self.path())
     }
 
     /// Whether its body is JSON to everyone who answers its path.
-    pub fn must_be_json(&self) -> bool {
+    pub(crate) fn must_be_json(&self) -> bool {
         match self.media {
             Some(MediaType::Json) => true,
             Some(MediaType::Form) => false,
@@ -290,32 +290,32 @@ impl Request {
     }
 
     /// The path, without the query: what may be logged.
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.target[..self.path_bytes]
     }
 
     /// Whose key it came with, where keys are asked for.
-    pub fn holder(&self) -> Option<&Arc<Holder>> {
+    pub(crate) fn holder(&self) -> Option<&Arc<Holder>> {
         self.account.as_ref()?.holder.as_ref()
     }
 
     /// Its limits, if it has any.
-    pub fn account(&self) -> Option<&Account> {
+    pub(crate) fn account(&self) -> Option<&Account> {
         self.account.as_deref()
     }
 
     /// Its limits, from now on.
-    pub fn account_mut(&mut self) -> &mut Account {
+    pub(crate) fn account_mut(&mut self) -> &mut Account {
         self.account.get_or_insert_default()
     }
 
     /// The value of the first field of that name, in lower case, among those that are passed on.
-    pub fn field_value(&self, name: &str) -> Option<&[u8]> {
+    pub(crate) fn field_value(&self, name: &str) -> Option<&[u8]> {
         self.field_values(name).next()
     }
 
     /// The values of all fields of that name, likewise.
-    pub fn field_values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    pub(crate) fn field_values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.fields().split(|&byte| byte == b'\n').filter_map(move |line| {
             let (field, value) = line.split_at_checked(name.len())?;
             field.eq_ignore_ascii_case(name.as_bytes()).then_some(value.strip_prefix(b":")?.trim_ascii())
@@ -323,13 +323,13 @@ impl Request {
     }
 
     /// The content coding that the client likes best.
-    pub fn coding(&self) -> Coding {
+    pub(crate) fn coding(&self) -> Coding {
         negotiate([&self.sending().accepted[..]])
     }
 
     /// Where its client reaches this server, as in `https://edge.example`, if it has said so. What a proxy adds is here only if
     /// that is trusted.
-    pub fn origin(&self, tls: bool) -> Option<String> {
+    pub(crate) fn origin(&self, tls: bool) -> Option<String> {
         let said = |name| self.field_value(name).and_then(|value| std::str::from_utf8(value).ok());
         let scheme = match said("x-forwarded-proto") {
             Some(scheme @ ("http" | "https")) => scheme,
@@ -342,7 +342,7 @@ impl Request {
     }
 
     /// Whether the method is HEAD, so that the answer has no body.
-    pub fn is_head(&self) -> bool {
+    pub(crate) fn is_head(&self) -> bool {
         &*self.method == "HEAD"
     }
 }

@@ -24,11 +24,11 @@ use crate::observe::Again;
 use crate::shard::clock::Millis;
 
 /// What must be left of a request's time for another attempt: less is over before the wheel's next tick.
-pub const LEFT_MIN_MS: Millis = 50;
+pub(crate) const LEFT_MIN_MS: Millis = 50;
 
 /// Why an attempt has failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Why {
+pub(crate) enum Why {
     /// No connection.
     Connect,
     /// It did not come about in time.
@@ -47,7 +47,7 @@ pub enum Why {
 
 impl Why {
     /// What became of an attempt, if it is the upstream's doing. The second says that the upstream may have acted upon it.
-    pub fn of(stop: &Stop) -> Option<(Why, bool)> {
+    pub(crate) fn of(stop: &Stop) -> Option<(Why, bool)> {
         Some(match stop {
             Stop::Dial(_) => (Why::Connect, false),
             Stop::Timeout(Timeout::Connect | Timeout::UpstreamTls) => (Why::ConnectTimeout, false),
@@ -55,12 +55,12 @@ impl Why {
             Stop::Closed { untouched } => (Why::Closed, !untouched),
             Stop::Upload(UploadError::Upstream(_)) => (Why::Closed, true),
             Stop::Invalid(_) => (Why::Invalid, true),
-            Stop::Gone | Stop::Early | Stop::Stopped(_) | Stop::Timeout(_) | Stop::Upload(_) => return None,
+            Stop::Gone | Stop::Stopped(_) | Stop::Timeout(_) | Stop::Upload(_) => return None,
         })
     }
 
     /// The same in metrics.
-    pub const fn reason(self) -> Again {
+    pub(crate) const fn reason(self) -> Again {
         match self {
             Why::Connect => Again::Connect,
             Why::ConnectTimeout => Again::ConnectTimeout,
@@ -84,7 +84,7 @@ impl fmt::Display for Why {
 }
 
 /// Whether such an attempt may be followed by another at all. `repeatable` is the request's own word.
-pub fn may_follow(retry: &Retry, why: Why, acted_upon: bool, repeatable: bool) -> bool {
+pub(crate) fn may_follow(retry: &Retry, why: Why, acted_upon: bool, repeatable: bool) -> bool {
     match why {
         Why::Status(status) => retry.on.contains(&status),
         _ => !acted_upon || repeatable || retry.repeat,
@@ -93,7 +93,7 @@ pub fn may_follow(retry: &Retry, why: Why, acted_upon: bool, repeatable: bool) -
 
 /// How long to wait, in milliseconds, before an upstream that has failed is asked again; none if that is longer than it may
 /// be. `again` is how many waits there were before, `chance` any number, `asked` the upstream's own `Retry-After`.
-pub fn wait(retry: &Retry, again: u32, chance: u64, asked: Option<Millis>) -> Option<Millis> {
+pub(crate) fn wait(retry: &Retry, again: u32, chance: u64, asked: Option<Millis>) -> Option<Millis> {
     let longest = retry.max_backoff.as_millis() as Millis;
     let step = (retry.backoff.as_millis() as Millis).saturating_mul(1 << again.min(16)).min(longest);
     let wait = (chance % (step + 1)).max(asked.unwrap_or(0));
@@ -102,13 +102,13 @@ pub fn wait(retry: &Retry, again: u32, chance: u64, asked: Option<Millis>) -> Op
 
 /// Whether an attempt that begins `wait` from `now` can come to an answer: nothing is started that cannot finish. `until` is
 /// when the request must be over, 0 for never.
-pub fn fits(until: Millis, now: Millis, wait: Millis) -> bool {
+pub(crate) fn fits(until: Millis, now: Millis, wait: Millis) -> bool {
     until == 0 || now + wait + LEFT_MIN_MS <= until
 }
 
 /// The time that an answer asks to be left alone for: `retry-after-ms`, or else `Retry-After` in seconds (RFC 9110, 10.2.3).
 /// A date is taken for no time: it depends on the other's clock.
-pub fn retry_after(ms: Option<&[u8]>, seconds: Option<&[u8]>) -> Option<Millis> {
+pub(crate) fn retry_after(ms: Option<&[u8]>, seconds: Option<&[u8]>) -> Option<Millis> {
     let number = |value: &[u8]| std::str::from_utf8(value).ok()?.trim().parse::<f64>().ok();
     let millis = ms.and_then(number).or_else(|| seconds.and_then(number).map(|seconds| seconds * 1000.0))?;
     (millis.is_finite() && millis >= 0.0).then_some(millis as Millis)

@@ -13,40 +13,40 @@ use super::request::Request;
 const OF_EVERY_REQUEST: &[u8] = b"Accept-Encoding: identity\r\nVia: 1.1 sedge\r\n";
 
 /// What of a request is of use until it has been sent.
-pub(super) struct Sending {
+pub(crate) struct Sending {
     /// What the client says who it is.
-    pub(super) credentials: Credentials,
+    pub(crate) credentials: Credentials,
     /// The server that the client meant, and right behind it the fields to forward, as lines, without those that are written for
     /// each upstream.
-    pub(super) lines: Vec<u8>,
+    pub(crate) lines: Vec<u8>,
     /// Where the fields begin.
-    pub(super) host_bytes: usize,
+    pub(crate) host_bytes: usize,
     /// Which codings the client takes, for an answer that is made here; upstreams are asked for none.
-    pub(super) accepted: Vec<u8>,
+    pub(crate) accepted: Vec<u8>,
     /// What the stream is to be called that keeps the answer, until it is made.
-    pub(super) durable_id: Option<Box<str>>,
+    pub(crate) durable_id: Option<Box<str>>,
 }
 
 impl Request {
     /// The fields to forward, as lines.
-    pub fn fields(&self) -> &[u8] {
+    pub(crate) fn fields(&self) -> &[u8] {
         self.sending().fields()
     }
 
     /// What is of use until it has been sent.
-    pub(super) fn sending(&self) -> &Sending {
+    pub(crate) fn sending(&self) -> &Sending {
         static NOTHING: Sending = Sending::NOTHING;
         self.sending.as_deref().unwrap_or(&NOTHING)
     }
 
     /// The server that the client meant, as it called it.
-    pub fn host(&self) -> &[u8] {
+    pub(crate) fn host(&self) -> &[u8] {
         let Sending { lines, host_bytes, .. } = self.sending();
         &lines[..*host_bytes]
     }
 
     /// The fields have been sent for the last time.
-    pub fn forget_fields(&mut self) {
+    pub(crate) fn forget_fields(&mut self) {
         self.sending = None;
     }
 
@@ -89,7 +89,7 @@ impl Request {
 }
 
 impl Sending {
-    pub(super) const NOTHING: Sending = Sending {
+    pub(crate) const NOTHING: Sending = Sending {
         credentials: Credentials::NOTHING,
         lines: Vec::new(),
         host_bytes: 0,
@@ -101,7 +101,7 @@ impl Sending {
         &self.lines[self.host_bytes..]
     }
 
-    pub(super) fn forget_tracestate(&mut self) {
+    pub(crate) fn forget_tracestate(&mut self) {
         let (host, fields) = self.lines.split_at(self.host_bytes);
         let is_state = |line: &&[u8]| line.len() > 11 && line[..11].eq_ignore_ascii_case(b"tracestate:");
         let kept = fields.split_inclusive(|&byte| byte == b'\n').filter(|line| !is_state(line));

@@ -21,23 +21,23 @@ use crate::upstream::target::Target;
 /// What a configuration amounts to.
 pub struct Settings {
     /// As it was configured.
-    pub config: Config,
+    pub(crate) config: Config,
     /// The upstreams, by their index in the configuration.
     pub targets: Vec<Arc<Target>>,
     /// The routes' labels in metrics, likewise.
-    pub route_labels: Vec<LabelId>,
+    pub(crate) route_labels: Vec<LabelId>,
     /// Who holds the keys, by their index.
-    pub holders: Vec<Arc<Holder>>,
+    pub(crate) holders: Vec<Arc<Holder>>,
     /// The routes' limits, by their index; nothing at all where none has any.
-    pub route_limits: Vec<Option<Arc<Limited>>>,
+    pub(crate) route_limits: Vec<Option<Arc<Limited>>>,
     /// The upstreams' limits, likewise.
-    pub upstream_limits: Vec<Option<Arc<Limited>>>,
+    pub(crate) upstream_limits: Vec<Option<Arc<Limited>>>,
     /// What the routes and upstreams decide by a request's body.
-    pub decides: Decides,
+    pub(crate) decides: Decides,
     /// Whether it matters who a client is beside its key.
-    pub knows_clients: bool,
+    pub(crate) knows_clients: bool,
     /// What TLS clients are shown, if they are.
-    pub server_tls: Option<Arc<ServerConfig>>,
+    pub(crate) server_tls: Option<Arc<ServerConfig>>,
     /// What is trusted beyond the upstreams that are configured, once somebody has asked.
     outbound_tls: OnceLock<Option<Arc<ClientConfig>>>,
 }
@@ -110,12 +110,12 @@ impl Settings {
     }
 
     /// What is trusted when webhooks are sent: the same as upstreams'. Reads the system's certificates if nobody has yet.
-    pub fn outbound_tls(&self) -> Option<Arc<ClientConfig>> {
+    pub(crate) fn outbound_tls(&self) -> Option<Arc<ClientConfig>> {
         self.outbound_tls.get_or_init(|| tls::client(&self.config.upstream_ca).ok()).clone()
     }
 
     /// Whether webhooks may lead to this very machine: where nobody beyond it is served, not by a proxy either.
-    pub fn local_webhooks(&self) -> Local {
+    pub(crate) fn local_webhooks(&self) -> Local {
         match self.config.listen.ip().is_loopback() && self.config.trusted_proxies.is_empty() {
             true => Local::Allowed,
             false => Local::Refused,
@@ -123,23 +123,23 @@ impl Settings {
     }
 
     /// Everything that has limits.
-    pub fn limited(&self) -> impl Iterator<Item = &Arc<Limited>> {
+    pub(crate) fn limited(&self) -> impl Iterator<Item = &Arc<Limited>> {
         let keys = self.holders.iter().filter_map(|holder| holder.limited.as_ref());
         keys.chain(self.route_limits.iter().chain(&self.upstream_limits).flatten())
     }
 
     /// The limits of the route at `index`, if it has any.
-    pub fn route_limit(&self, index: usize) -> Option<&Arc<Limited>> {
+    pub(crate) fn route_limit(&self, index: usize) -> Option<&Arc<Limited>> {
         self.route_limits.get(index)?.as_ref()
     }
 
     /// The limits of the upstream at `index`, likewise.
-    pub fn upstream_limit(&self, index: usize) -> Option<&Arc<Limited>> {
+    pub(crate) fn upstream_limit(&self, index: usize) -> Option<&Arc<Limited>> {
         self.upstream_limits.get(index)?.as_ref()
     }
 
     /// A route, its label and where it leads.
-    pub fn route(&self, index: usize) -> (&Route, LabelId) {
+    pub(crate) fn route(&self, index: usize) -> (&Route, LabelId) {
         (&self.config.routes[index], self.route_labels[index])
     }
 }

@@ -15,10 +15,10 @@ use crate::shard::block::Pool;
 
 /// The bytes that each client holds in bodies, on one core.
 #[derive(Default)]
-pub struct Shares(RefCell<FxHashMap<u64, usize>>);
+pub(crate) struct Shares(RefCell<FxHashMap<u64, usize>>);
 
 /// The bytes that one body holds, counted until it is dropped.
-pub struct Share {
+pub(crate) struct Share {
     shares: Rc<Shares>,
     pool: Rc<Pool>,
     /// The most bytes that the core may hold for all of them.
@@ -46,12 +46,12 @@ impl Shares {
 
 impl Share {
     /// A body of `client` that holds nothing yet; `most` is what the core may hold for all clients, out of `pool`.
-    pub fn new(shares: &Rc<Shares>, pool: &Rc<Pool>, most: usize, client: u64) -> Share {
+    pub(crate) fn new(shares: &Rc<Shares>, pool: &Rc<Pool>, most: usize, client: u64) -> Share {
         Share { shares: Rc::clone(shares), pool: Rc::clone(pool), most, client, bytes: 0 }
     }
 
     /// The body holds so many bytes.
-    pub fn set(&mut self, bytes: usize) {
+    pub(crate) fn set(&mut self, bytes: usize) {
         if bytes != self.bytes {
             self.shares.change(self.client, self.bytes, bytes);
             self.bytes = bytes;
@@ -59,13 +59,13 @@ impl Share {
     }
 
     /// Whether its client holds no more than is still free.
-    pub fn fits(&self) -> bool {
+    pub(crate) fn fits(&self) -> bool {
         self.shares.of(self.client) <= self.free()
     }
 
     /// Whether its client holds so much less that a body may be kept beside those that arrive: one that is kept must not be why
     /// another is refused.
-    pub fn has_spare(&self) -> bool {
+    pub(crate) fn has_spare(&self) -> bool {
         2 * self.shares.of(self.client) <= self.free()
     }
 

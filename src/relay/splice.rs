@@ -10,7 +10,7 @@ use crate::shard::block::Block;
 
 impl Upload {
     /// Puts `with` in the place of the payload bytes `span`, all of which must still be held, from the body's beginning.
-    pub fn splice(&mut self, span: Range<u64>, with: &[u8], shard: &Shard) {
+    pub(crate) fn splice(&mut self, span: Range<u64>, with: &[u8], shard: &Shard) {
         let mut offset = 0;
         let mut spliced = VecDeque::with_capacity(self.held.len() + 2);
         let mut pending = Some(with);
@@ -35,7 +35,7 @@ impl Upload {
 }
 
 /// `bytes` in a block of their own, with room for framing.
-pub(super) fn piece(bytes: &[u8], shard: &Shard) -> (Block, Range<usize>) {
+pub(crate) fn piece(bytes: &[u8], shard: &Shard) -> (Block, Range<usize>) {
     let mut block = shard.blocks.take_large(framing::HEAD_ROOM + bytes.len() + framing::TAIL_ROOM);
     let range = framing::HEAD_ROOM..framing::HEAD_ROOM + bytes.len();
     block[range.clone()].copy_from_slice(bytes);

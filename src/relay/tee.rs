@@ -28,13 +28,13 @@ use crate::stream::redis::Writer;
 use crate::stream::{Append, Hub, Refused, Seat, Stopped, Stream, Streams};
 
 /// What such a stream holds.
-pub(super) const CONTENT_TYPE: &str = "text/event-stream";
+pub(crate) const CONTENT_TYPE: &str = "text/event-stream";
 
 /// An event that has not ended after so many bytes is kept in parts.
 const EVENT_BYTES_MAX: usize = 1 << 20;
 
 /// The writer of a stream.
-pub(super) struct Tee {
+pub(crate) struct Tee {
     seat: Seat,
     hub: Rc<Hub>,
     streams: Arc<Streams>,
@@ -61,7 +61,7 @@ pub(super) struct Tee {
 
 impl Tee {
     /// Writes a response of `api` to `stream` from now on. One of the Responses API will say what it is called.
-    pub(super) fn new(stream: &Arc<Stream>, hub: &Rc<Hub>, streams: &Arc<Streams>, api: Api) -> Box<Tee> {
+    pub(crate) fn new(stream: &Arc<Stream>, hub: &Rc<Hub>, streams: &Arc<Streams>, api: Api) -> Box<Tee> {
         Box::new(Tee {
             seat: hub.watch(stream),
             hub: Rc::clone(hub),
@@ -81,7 +81,7 @@ impl Tee {
     }
 
     /// Takes a part of the answer.
-    pub(super) fn feed(&mut self, payload: &[u8]) {
+    pub(crate) fn feed(&mut self, payload: &[u8]) {
         if self.ended {
             // The rest of what was read at once. No more of it is read until the client has this.
             if self.lent {
@@ -155,7 +155,7 @@ impl Tee {
     }
 
     /// How a client has ended the response by its stream: by deleting or by closing it. The caller is woken when it happens.
-    pub(super) fn stopped(&self, cx: &Context<'_>) -> Option<Ending> {
+    pub(crate) fn stopped(&self, cx: &Context<'_>) -> Option<Ending> {
         self.ended_by(cx).map(|stopped| match stopped {
             Stopped::Closed => Ending::Stopped,
             Stopped::Deleted => Ending::Deleted,
@@ -163,13 +163,13 @@ impl Tee {
     }
 
     /// The same before it has begun.
-    pub(super) fn ended_by(&self, cx: &Context<'_>) -> Option<Stopped> {
+    pub(crate) fn ended_by(&self, cx: &Context<'_>) -> Option<Stopped> {
         self.seat.listen(cx);
         self.seat.stream().stopped()
     }
 
     /// The answer is over: whole, or not, as the event `error` says.
-    pub(super) fn finish(&mut self, error: Option<Vec<u8>>) {
+    pub(crate) fn finish(&mut self, error: Option<Vec<u8>>) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
@@ -192,12 +192,12 @@ impl Tee {
     /// Whether a client may be given from the stream what it does not take now. One that would wait for Redis could have waited
     /// for itself.
     #[cold]
-    pub(super) fn can_lend(&self) -> bool {
+    pub(crate) fn can_lend(&self) -> bool {
         self.takes() && !self.is_cut_off()
     }
 
     /// Whether its client gets what it lacks from the stream from now on.
-    pub(super) fn lend(&mut self, does: bool) {
+    pub(crate) fn lend(&mut self, does: bool) {
         self.lent = does;
         if self.ended && !does {
             self.held = BytesMut::new();
@@ -205,60 +205,60 @@ impl Tee {
     }
 
     /// Whether it takes more of the answer.
-    pub(super) fn takes(&self) -> bool {
+    pub(crate) fn takes(&self) -> bool {
         !self.ended
     }
 
     /// The stream.
-    pub(super) fn stream(&self) -> &Arc<Stream> {
+    pub(crate) fn stream(&self) -> &Arc<Stream> {
         self.seat.stream()
     }
 
     /// All streams.
-    pub(super) fn streams(&self) -> &Arc<Streams> {
+    pub(crate) fn streams(&self) -> &Arc<Streams> {
         &self.streams
     }
 
     /// Where a byte of the answer is in the stream.
-    pub(super) fn place(&self, position: u64) -> u64 {
+    pub(crate) fn place(&self, position: u64) -> u64 {
         self.begin + position
     }
 
     /// Bytes of the answer that the stream has taken; readers may not know of all of them yet.
-    pub(super) fn kept(&self) -> u64 {
+    pub(crate) fn kept(&self) -> u64 {
         self.kept
     }
 
     /// How many of them readers do not know of yet.
-    pub(super) fn unsettled(&self) -> u64 {
+    pub(crate) fn unsettled(&self) -> u64 {
         self.place(self.kept).saturating_sub(self.stream().status().tail)
     }
 
     /// What was read of the answer behind `position`, and is not in the stream.
-    pub(super) fn rest(&self, position: u64) -> &[u8] {
+    pub(crate) fn rest(&self, position: u64) -> &[u8] {
         let skip = position.checked_sub(self.kept).and_then(|skip| usize::try_from(skip).ok());
         skip.and_then(|skip| self.held.get(skip..)).unwrap_or_default()
     }
 
     /// Whether what the stream holds is not what was written here: somebody else has ended it, who took this node for dead.
-    pub(super) fn is_foreign(&self) -> bool {
+    pub(crate) fn is_foreign(&self) -> bool {
         let status = self.stream().status();
         status.closed && !(self.closed && status.tail == self.place(self.kept + self.told))
     }
 
     /// Whether readers will not be told what they do not know yet: never, or not before the disk has room.
-    pub(super) fn has_lost(&self) -> bool {
+    pub(crate) fn has_lost(&self) -> bool {
         let lacks = |journal: &Journal| journal.failure().is_some() || journal.no_room().is_some();
         self.streams.journal().is_some_and(lacks)
     }
 
     /// Whether the stream is in Redis.
-    pub(super) fn is_remote(&self) -> bool {
+    pub(crate) fn is_remote(&self) -> bool {
         self.streams.remote().is_some()
     }
 
     /// Whether that cannot be asked now.
-    pub(super) fn is_cut_off(&self) -> bool {
+    pub(crate) fn is_cut_off(&self) -> bool {
         self.streams.remote().is_some_and(|remote| !remote.is_up())
     }
 }

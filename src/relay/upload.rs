@@ -24,7 +24,7 @@ use crate::shard::block::{BLOCK_BYTES, BULK_BYTES, Block, Span};
 use crate::shard::clock::Millis;
 
 /// A body of up to this many bytes is received whole before it is sent, with its length and in one write with the head.
-pub const WHOLE_BYTES: u64 = (BLOCK_BYTES - 2048) as u64;
+pub(crate) const WHOLE_BYTES: u64 = (BLOCK_BYTES - 2048) as u64;
 
 /// From here on a body is received in blocks of 128 KiB instead of 16.
 const BULK_FROM_BYTES: u64 = 64 * 1024;
@@ -33,48 +33,48 @@ const BULK_FROM_BYTES: u64 = 64 * 1024;
 const MINIMUM_RATE: u64 = 16;
 
 /// The body of a request.
-pub struct Upload {
+pub(crate) struct Upload {
     decoder: BodyDecoder,
-    pub(super) held: VecDeque<(Block, Range<usize>)>,
+    pub(crate) held: VecDeque<(Block, Range<usize>)>,
     /// Payload bytes received so far.
-    pub received: u64,
+    pub(crate) received: u64,
     limit: u64,
     peek: Option<Box<Peek>>,
     /// What is found in it decides where it goes, so it must be found, and must be unmistakable.
     decides: Decides,
     /// All of it has been received.
-    pub ended: bool,
+    pub(crate) ended: bool,
     /// All of it that will be has been handed to the upstream.
-    pub sent: bool,
-    pub(super) broken: bool,
-    pub(super) chunked_out: bool,
+    pub(crate) sent: bool,
+    pub(crate) broken: bool,
+    pub(crate) chunked_out: bool,
     /// The front of `held` has its framing already.
-    pub(super) framed: bool,
-    pub(super) last_chunk_sent: bool,
+    pub(crate) framed: bool,
+    pub(crate) last_chunk_sent: bool,
     /// What has been sent and is kept for another attempt; none if it is not, or has become too much.
-    pub(super) kept: Option<Kept>,
+    pub(crate) kept: Option<Kept>,
     /// Payload bytes of it, and the most that there may be.
-    pub(super) kept_bytes: u32,
-    pub(super) kept_max: u32,
+    pub(crate) kept_bytes: u32,
+    pub(crate) kept_max: u32,
     /// Why it is kept no more.
-    pub(super) let_go: Option<LetGo>,
+    pub(crate) let_go: Option<LetGo>,
     /// What it takes of its client's share of the memory; counted once it is held for longer than one piece needs.
-    pub(super) share: Option<Box<Share>>,
+    pub(crate) share: Option<Box<Share>>,
     /// The payload of the front of `held`, before parts of it were sent or it was framed.
-    pub(super) front: Span,
-    pub(super) begun: bool,
+    pub(crate) front: Span,
+    pub(crate) begun: bool,
     /// Some of `held` may have been sent, or framed to be.
-    pub(super) touched: bool,
+    pub(crate) touched: bool,
     time_limit: u32,
     until: Millis,
     /// How long the upstream may take nothing, and whether that time runs.
     upstream_limit: u32,
-    pub(super) blocked: bool,
+    pub(crate) blocked: bool,
 }
 
 /// Why a body did not get through.
 #[derive(Debug)]
-pub enum UploadError {
+pub(crate) enum UploadError {
     /// The client left within it.
     Gone,
     /// Its framing is broken; what the parser said.
@@ -91,7 +91,7 @@ pub enum UploadError {
 
 impl Upload {
     /// A body that begins now. Its fields are read by `peek`; `decides` are the decisions that rest on them.
-    pub fn new(
+    pub(crate) fn new(
         body: &RequestBody,
         peek: Option<Box<Peek>>,
         decides: Decides,
@@ -128,33 +128,33 @@ impl Upload {
     }
 
     /// Whether it is not enough to find the model.
-    pub fn must_learn_all(&self) -> bool {
+    pub(crate) fn must_learn_all(&self) -> bool {
         self.decides.tokens && self.peek.as_deref().is_some_and(|peek| !peek.is_form())
     }
 
     /// It may have this many bytes and no more, now that its route is known.
-    pub fn limit(&mut self, limit: u64) -> Result<(), UploadError> {
+    pub(crate) fn limit(&mut self, limit: u64) -> Result<(), UploadError> {
         self.limit = limit;
         if self.received > self.limit { Err(UploadError::TooLarge) } else { Ok(()) }
     }
 
     /// The upstream may take nothing for so long, in milliseconds.
-    pub fn limit_upstream(&mut self, limit: u32) {
+    pub(crate) fn limit_upstream(&mut self, limit: u32) {
         self.upstream_limit = limit;
     }
 
     /// What was found in the body, if it is looked through.
-    pub fn peek(&self) -> Option<&Peek> {
+    pub(crate) fn peek(&self) -> Option<&Peek> {
         self.peek.as_deref()
     }
 
     /// Hands over what was found, once nothing more is to be found.
-    pub fn take_peek(&mut self) -> Option<Box<Peek>> {
+    pub(crate) fn take_peek(&mut self) -> Option<Box<Peek>> {
         self.peek.take()
     }
 
     /// Whether its way depends on its model, and that has not been found yet.
-    pub fn must_learn(&self) -> bool {
+    pub(crate) fn must_learn(&self) -> bool {
         let open = |peek: &Peek| {
             peek.state() == PeekState::NeedMore
                 && (self.must_learn_all() || self.decides.model && peek.model().is_none())
@@ -163,13 +163,13 @@ impl Upload {
     }
 
     /// The decisions that rest on it.
-    pub fn decides(&self) -> Decides {
+    pub(crate) fn decides(&self) -> Decides {
         self.decides
     }
 
     /// The rest will not be sent, whoever is to blame. The upstream's connection stands somewhere in the body and can carry
     /// nothing else.
-    pub fn give_up(&mut self) {
+    pub(crate) fn give_up(&mut self) {
         if self.kept.is_none() {
             self.held.clear();
         }
@@ -177,12 +177,12 @@ impl Upload {
     }
 
     /// Whether the upstream has been handed the body to its end.
-    pub fn reached(&self) -> bool {
+    pub(crate) fn reached(&self) -> bool {
         self.sent && self.ended && !self.broken
     }
 
     /// Receives what the client has sent: bytes read already first, then one read. Ready when something came.
-    pub fn poll_receive(
+    pub(crate) fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
         client: &Client,
@@ -202,7 +202,7 @@ impl Upload {
     }
 
     /// Takes in what lies in the client's buffer.
-    pub fn receive(&mut self, client: &Client, shard: &Shard) -> Result<(), UploadError> {
+    pub(crate) fn receive(&mut self, client: &Client, shard: &Shard) -> Result<(), UploadError> {
         let mut inbound = client.inbound();
         if self.ended || inbound.is_empty() {
             return Ok(());
@@ -252,24 +252,24 @@ impl Upload {
     }
 
     /// The base64 among what is held: its letters, and the tokens that it is estimated at.
-    pub fn media(&self) -> (u64, u64) {
+    pub(crate) fn media(&self) -> (u64, u64) {
         let mut media = Media::default();
         self.held.iter().for_each(|(block, range)| media.feed(&block[range.clone()]));
         media.finish()
     }
 
     /// The first bytes of it that are held.
-    pub fn beginning(&self) -> &[u8] {
+    pub(crate) fn beginning(&self) -> &[u8] {
         self.held.front().map_or(&[], |(block, range)| &block[range.clone()])
     }
 
     /// Bytes that are held.
-    pub fn held_bytes(&self) -> u64 {
+    pub(crate) fn held_bytes(&self) -> u64 {
         self.held.iter().map(|(_, range)| range.len() as u64).sum()
     }
 
     /// Copies what is held to the front of `place`, which has room for it, and lets go of it.
-    pub fn copy_held(&mut self, place: &mut [u8]) {
+    pub(crate) fn copy_held(&mut self, place: &mut [u8]) {
         let mut at = 0;
         for (block, range) in self.held.drain(..) {
             place[at..at + range.len()].copy_from_slice(&block[range.clone()]);
@@ -279,7 +279,7 @@ impl Upload {
 
     /// How the upstream is told where the body ends: with its length where that is known, in chunks otherwise. From here on
     /// the body may be sent.
-    pub fn framing(&mut self, declared: &RequestBody) -> RequestBody {
+    pub(crate) fn framing(&mut self, declared: &RequestBody) -> RequestBody {
         let held = self.held_bytes();
         match declared {
             RequestBody::None => RequestBody::None,
@@ -294,7 +294,7 @@ impl Upload {
     }
 
     /// Appends the first held bytes to `head` if they fit, so that they leave in one write with it.
-    pub fn join(&mut self, head: &mut Vec<u8>, room: usize) {
+    pub(crate) fn join(&mut self, head: &mut Vec<u8>, room: usize) {
         if self.chunked_out {
             return;
         }
@@ -308,7 +308,7 @@ impl Upload {
     }
 
     /// Passes on what there is. Ready when the whole body has been handed to the upstream.
-    pub fn poll_transmit(
+    pub(crate) fn poll_transmit(
         &mut self,
         cx: &mut Context<'_>,
         upstream: &mut Stream,

@@ -18,7 +18,7 @@ const HEARTBEAT_CHUNK: &[u8] = b"2\r\n:\n\r\n";
 
 /// Whether, and how, a heartbeat may be written now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Beat {
+pub(crate) enum Beat {
     /// Not now: no event stream, or in the middle of an event.
     Hold,
     /// Between two chunks and two events.
@@ -28,20 +28,20 @@ pub enum Beat {
 }
 
 /// Bytes that were accepted for the client and not written yet.
-pub(super) struct Unwritten {
+pub(crate) struct Unwritten {
     block: Block,
     span: Span,
 }
 
 /// The last bytes of a heartbeat.
 #[derive(Clone, Copy)]
-pub(super) struct Unbeaten {
+pub(crate) struct Unbeaten {
     of: Beat,
     bytes: u8,
 }
 
 impl Unbeaten {
-    pub(super) const NOTHING: Unbeaten = Unbeaten { of: Beat::Hold, bytes: 0 };
+    pub(crate) const NOTHING: Unbeaten = Unbeaten { of: Beat::Hold, bytes: 0 };
 
     fn bytes(self) -> &'static [u8] {
         let whole = self.of.bytes();
@@ -62,7 +62,7 @@ impl Beat {
 impl Client {
     /// Writes `block[range]`. If the socket does not take all of it, the block is kept, nothing more may be sent until
     /// [`Client::poll_pending`] is ready, and `block` is left empty.
-    pub fn send(
+    pub(crate) fn send(
         &self,
         cx: &mut Context<'_>,
         block: &mut Option<Block>,
@@ -98,7 +98,7 @@ impl Client {
     }
 
     /// Writes bytes that somebody else keeps, after what waits to be written: says how many of them the socket took.
-    pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_pending(cx))?;
         let mut stream = self.stream.borrow_mut();
         let written = stream.poll_write(cx, bytes);
@@ -117,7 +117,7 @@ impl Client {
     }
 
     /// Nobody will read what waits to be written.
-    pub fn forget_pending(&self) {
+    pub(crate) fn forget_pending(&self) {
         *self.unwritten.borrow_mut() = None;
         self.unbeaten.set(Unbeaten::NOTHING);
         self.unflushed.set(false);
@@ -125,18 +125,18 @@ impl Client {
     }
 
     /// Gives up a client that does not read: it is reset now, whatever its task has to do yet.
-    pub fn let_go(&self) {
+    pub(crate) fn let_go(&self) {
         self.forget_pending();
         self.stream.borrow().reset();
     }
 
     /// Whether something waits to be written.
-    pub fn is_blocked(&self) -> bool {
+    pub(crate) fn is_blocked(&self) -> bool {
         self.unwritten.borrow().is_some() || self.unflushed.get() || self.unbeaten.get().bytes > 0
     }
 
     /// Ready when everything that was sent has been written.
-    pub fn poll_pending(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_pending(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut stream = self.stream.borrow_mut();
         while self.unbeaten.get().bytes > 0 {
             let Unbeaten { of, bytes } = self.unbeaten.get();
@@ -164,21 +164,21 @@ impl Client {
     }
 
     /// Says whether the wheel may write a heartbeat from now on.
-    pub fn set_beat(&self, beat: Beat) {
+    pub(crate) fn set_beat(&self, beat: Beat) {
         self.beat.set(beat);
     }
 
     /// Whether a heartbeat has been written since the last call of [`Client::take_beats`].
-    pub(super) fn has_beaten(&self) -> bool {
+    pub(crate) fn has_beaten(&self) -> bool {
         self.beats.get() > 0
     }
 
     /// Heartbeats that were written since the last call.
-    pub fn take_beats(&self) -> u32 {
+    pub(crate) fn take_beats(&self) -> u32 {
         self.beats.take()
     }
 
-    pub(super) fn write_heartbeat(&self) {
+    pub(crate) fn write_heartbeat(&self) {
         let of = self.beat.get();
         let bytes = of.bytes();
         if bytes.is_empty() || self.is_blocked() {
@@ -206,14 +206,14 @@ impl Client {
 }
 
 /// Writes `bytes` and waits until they are written, a limit passes or the socket breaks.
-pub async fn write_all(client: &Client, shard: &Shard, bytes: &[u8]) -> Result<(), Stop> {
+pub(crate) async fn write_all(client: &Client, shard: &Shard, bytes: &[u8]) -> Result<(), Stop> {
     let mut block = shard.blocks.take_large(bytes.len());
     block[..bytes.len()].copy_from_slice(bytes);
     write_block(client, block, bytes.len()).await
 }
 
 /// The same with the first `length` bytes of a block.
-pub async fn write_block(client: &Client, block: Block, length: usize) -> Result<(), Stop> {
+pub(crate) async fn write_block(client: &Client, block: Block, length: usize) -> Result<(), Stop> {
     let mut block = Some(block);
     poll_fn(|cx| {
         if let Poll::Ready(timeout) = client.poll_expired(cx) {

@@ -10,24 +10,24 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use rustix::time::{ClockId, clock_gettime};
 
 /// It serves.
-pub(super) const READY: &str = "READY=1";
+pub(crate) const READY: &str = "READY=1";
 
 /// It finishes what it has.
-pub(super) const STOPPING: &str = "STOPPING=1";
+pub(crate) const STOPPING: &str = "STOPPING=1";
 
 /// It reads its configuration again; [`READY`] follows.
-pub(super) fn reloading() -> String {
+pub(crate) fn reloading() -> String {
     let now = clock_gettime(ClockId::Monotonic);
     format!("RELOADING=1\nMONOTONIC_USEC={}", now.tv_sec * 1_000_000 + now.tv_nsec / 1000)
 }
 
 /// Another process is the service from now on.
-pub(super) fn main_process(pid: u32) -> String {
+pub(crate) fn main_process(pid: u32) -> String {
     format!("MAINPID={pid}")
 }
 
 /// Tells it. Where nobody has asked, or listens any more, there is nothing to be done about it.
-pub(super) fn tell(state: &str) {
+pub(crate) fn tell(state: &str) {
     if let Some(socket) = env::var_os("NOTIFY_SOCKET") {
         let _ = send(&socket, state);
     }

@@ -16,7 +16,7 @@ use crate::stream::journal;
 use crate::upstream::health::Healths;
 
 /// What would keep `config` from being served, a sentence each: certificates, keys, directories and files.
-pub fn check(config: &Config) -> Vec<String> {
+pub(crate) fn check(config: &Config) -> Vec<String> {
     let settings = Settings::new(config.clone(), &Registry::new(1), &Meters::default(), &Healths::default());
     let mut problems: Vec<String> = settings.err().map(|error| error.to_string()).into_iter().collect();
     // They are for webhooks as well, and read when the first is sent.

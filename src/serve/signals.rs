@@ -18,7 +18,7 @@ use crate::relay::settings::Settings;
 use crate::tell;
 
 /// Why it ends.
-pub(super) enum End {
+pub(crate) enum End {
     /// It was told to.
     Stopped,
     /// This process serves in its place.
@@ -27,7 +27,7 @@ pub(super) enum End {
 
 /// The signals that would kill a process which has only begun: they are caught from here on, and obeyed once it serves. SIGTERM and
 /// SIGINT still end it at once.
-pub struct EarlySignals {
+pub(crate) struct EarlySignals {
     runtime: Runtime,
     hangup: Signal,
     succeed: Signal,
@@ -38,7 +38,7 @@ impl EarlySignals {
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn catch() -> io::Result<EarlySignals> {
+    pub(crate) fn catch() -> io::Result<EarlySignals> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let context = runtime.enter();
         let (hangup, succeed) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
@@ -47,7 +47,7 @@ impl EarlySignals {
     }
 
     /// The runtime of the main thread, and all signals that are obeyed there.
-    pub(super) fn obey(self) -> io::Result<(Runtime, Signals)> {
+    pub(crate) fn obey(self) -> io::Result<(Runtime, Signals)> {
         let EarlySignals { runtime, hangup, succeed } = self;
         let context = runtime.enter();
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -57,7 +57,7 @@ impl EarlySignals {
 }
 
 /// The signals that are obeyed.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
@@ -66,7 +66,7 @@ pub(super) struct Signals {
 
 impl Signals {
     /// Reloads as often as it is asked to, until asked to end, or another process has taken over.
-    pub(super) async fn until_end(
+    pub(crate) async fn until_end(
         &mut self,
         shared: &Shared,
         log: Option<&LogWriter>,
@@ -97,7 +97,7 @@ impl Signals {
     }
 
     /// Lets `delay` pass. Says whether it did: a second signal ends it.
-    pub(super) async fn delay(&mut self, delay: Duration) -> bool {
+    pub(crate) async fn delay(&mut self, delay: Duration) -> bool {
         if delay.is_zero() {
             return true;
         }
@@ -109,7 +109,7 @@ impl Signals {
     }
 
     /// Until all cores are done, or a second signal, or the time is over and a little more.
-    pub(super) async fn until_drained(&mut self, threads: Vec<JoinHandle<()>>, patience: Duration) {
+    pub(crate) async fn until_drained(&mut self, threads: Vec<JoinHandle<()>>, patience: Duration) {
         let (done, drained) = oneshot::channel();
         std::thread::spawn(move || {
             for thread in threads {

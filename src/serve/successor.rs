@@ -34,7 +34,7 @@ const END_LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Why nobody has taken over.
 #[derive(Debug)]
 #[non_exhaustive]
-pub(super) enum NoSuccessor {
+pub(crate) enum NoSuccessor {
     /// The program could not be started.
     Start(PathBuf, io::Error),
     /// It ended, or closed what it should have told on, before it served.
@@ -71,7 +71,7 @@ impl fmt::Display for NoSuccessor {
 impl std::error::Error for NoSuccessor {}
 
 /// What the next process needs: the sockets, and how this one was started.
-pub(super) struct Estate {
+pub(crate) struct Estate {
     public: Vec<Bound>,
     admin: Option<Bound>,
     program: PathBuf,
@@ -80,7 +80,7 @@ pub(super) struct Estate {
 
 impl Estate {
     /// Takes hold of the sockets. The program is looked up now: once it has been replaced, the system no longer tells its path.
-    pub(super) fn new<'a>(
+    pub(crate) fn new<'a>(
         public: impl Iterator<Item = &'a Bound>,
         admin: Option<&Bound>,
     ) -> io::Result<Estate> {
@@ -93,7 +93,7 @@ impl Estate {
     }
 
     /// Starts the program again and waits until it serves; says its process id.
-    pub(super) async fn pass_on(&self) -> Result<u32, NoSuccessor> {
+    pub(crate) async fn pass_on(&self) -> Result<u32, NoSuccessor> {
         let (mut child, ready) =
             self.start().map_err(|error| NoSuccessor::Start(self.program.clone(), error))?;
         let pid = child.id();

@@ -10,7 +10,7 @@ use crate::shard::clock::Clock;
 use crate::tell;
 
 /// Watches the cores for as long as anyone counts in `registry`.
-pub(super) fn start(registry: &Arc<Registry>) -> io::Result<()> {
+pub(crate) fn start(registry: &Arc<Registry>) -> io::Result<()> {
     let registry = Arc::downgrade(registry);
     std::thread::Builder::new().name("sedge-watchdog".into()).spawn(move || watch(&registry)).map(drop)
 }

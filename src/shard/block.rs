@@ -11,50 +11,50 @@ use std::rc::Rc;
 pub const BLOCK_BYTES: usize = 16 * 1024;
 
 /// Free blocks that a core keeps for reuse (4 MiB); beyond it they go back to the allocator.
-pub const FREE_BLOCKS_MAX: usize = 256;
+pub(crate) const FREE_BLOCKS_MAX: usize = 256;
 
 /// Bytes in a block for a large body on its way in: eight times fewer system calls for it.
-pub const BULK_BYTES: usize = 128 * 1024;
+pub(crate) const BULK_BYTES: usize = 128 * 1024;
 
 /// Free bulk blocks that a core keeps (2 MiB).
-pub const FREE_BULK_MAX: usize = 16;
+pub(crate) const FREE_BULK_MAX: usize = 16;
 
 /// A range of a block's bytes in half the room: every connection keeps some.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Span {
+pub(crate) struct Span {
     start: u32,
     end: u32,
 }
 
 impl Span {
     /// From `start` to `end`, which lie within a block.
-    pub fn new(start: usize, end: usize) -> Span {
+    pub(crate) fn new(start: usize, end: usize) -> Span {
         debug_assert!(start <= end && end <= u32::MAX as usize, "{start}..{end} is no range of a block");
         Span { start: start as u32, end: end as u32 }
     }
 
     /// Its first byte.
-    pub fn start(self) -> usize {
+    pub(crate) fn start(self) -> usize {
         self.start as usize
     }
 
     /// The byte behind its last.
-    pub fn end(self) -> usize {
+    pub(crate) fn end(self) -> usize {
         self.end as usize
     }
 
     /// How many bytes it has.
-    pub fn len(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         self.end() - self.start()
     }
 
     /// Whether it has none.
-    pub fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.start == self.end
     }
 
     /// As a range.
-    pub fn range(self) -> Range<usize> {
+    pub(crate) fn range(self) -> Range<usize> {
         self.start()..self.end()
     }
 }
@@ -82,7 +82,7 @@ impl Pool {
     }
 
     /// Takes a bulk block.
-    pub fn take_bulk(self: &Rc<Self>) -> Block {
+    pub(crate) fn take_bulk(self: &Rc<Self>) -> Block {
         match self.free_bulk.borrow_mut().pop() {
             Some(bytes) => self.adopt(bytes),
             None => self.take_large(BULK_BYTES),
@@ -90,33 +90,33 @@ impl Pool {
     }
 
     /// Takes a buffer of `bytes` that is not of the usual size: a long head, a body that must be looked through.
-    pub fn take_large(self: &Rc<Self>, bytes: usize) -> Block {
+    pub(crate) fn take_large(self: &Rc<Self>, bytes: usize) -> Block {
         self.allocated.set(self.allocated.get() + 1);
         self.adopt(vec![0; bytes.max(BLOCK_BYTES)].into_boxed_slice())
     }
 
     /// A pool that keeps nothing for reuse, and only counts.
-    pub fn without_reserve() -> Pool {
+    pub(crate) fn without_reserve() -> Pool {
         Pool { reserve: false, ..Pool::default() }
     }
 
     /// Takes a buffer of `bytes` exactly, for what waits long and is short.
-    pub fn take_exact(self: &Rc<Self>, bytes: usize) -> Block {
+    pub(crate) fn take_exact(self: &Rc<Self>, bytes: usize) -> Block {
         self.adopt(vec![0; bytes].into_boxed_slice())
     }
 
     /// Bytes that are held now, in blocks of all sizes.
-    pub fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         self.held_bytes.get()
     }
 
     /// Blocks that are held now.
-    pub fn blocks(&self) -> usize {
+    pub(crate) fn blocks(&self) -> usize {
         self.blocks.get()
     }
 
     /// Blocks that had to be allocated since the last call.
-    pub fn take_allocated(&self) -> u64 {
+    pub(crate) fn take_allocated(&self) -> u64 {
         self.allocated.take()
     }
 
@@ -148,7 +148,7 @@ pub struct Block {
 
 impl Block {
     /// Whether it is on loan from `pool`.
-    pub fn is_of(&self, pool: &Rc<Pool>) -> bool {
+    pub(crate) fn is_of(&self, pool: &Rc<Pool>) -> bool {
         Rc::ptr_eq(&self.pool, pool)
     }
 }

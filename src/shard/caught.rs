@@ -12,7 +12,7 @@ use std::task::Poll;
 use crate::tell;
 
 /// What `future` comes to; nothing if it panics. What it holds is dropped then, and is used by nobody else afterwards.
-pub async fn caught<F: Future>(future: F) -> Option<F::Output> {
+pub(crate) async fn caught<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Some),
@@ -23,7 +23,7 @@ pub async fn caught<F: Future>(future: F) -> Option<F::Output> {
 
 /// Runs a service that many depend on until it ends by itself: again after each panic, once `rest` has passed. `what` names it
 /// in the log.
-pub async fn kept_up<F: Future<Output = ()>>(what: &str, make: impl Fn() -> F, rest: impl AsyncFn()) {
+pub(crate) async fn kept_up<F: Future<Output = ()>>(what: &str, make: impl Fn() -> F, rest: impl AsyncFn()) {
     while caught(make()).await.is_none() {
         tell!("sedge: {what} failed by a bug, which the lines above describe; it starts again");
         rest().await;

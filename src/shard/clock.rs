@@ -9,20 +9,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Milliseconds of the monotonic clock.
-pub type Millis = u64;
+pub(crate) type Millis = u64;
 
 /// Microseconds of the monotonic clock.
-pub type Micros = u64;
+pub(crate) type Micros = u64;
 
 /// A core's clock.
 #[derive(Default)]
-pub struct Clock {
+pub(crate) struct Clock {
     coarse: Cell<Millis>,
 }
 
 impl Clock {
     /// Now, from the kernel; the coarse value is renewed with it.
-    pub fn micros(&self) -> Micros {
+    pub(crate) fn micros(&self) -> Micros {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = now.tv_sec as Micros * 1_000_000 + now.tv_nsec as Micros / 1000;
         self.coarse.set(micros / 1000);
@@ -30,12 +30,12 @@ impl Clock {
     }
 
     /// The last reading, at most one tick of the wheel old.
-    pub fn millis(&self) -> Millis {
+    pub(crate) fn millis(&self) -> Millis {
         self.coarse.get()
     }
 }
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
-pub fn unix_millis() -> u64 {
+pub(crate) fn unix_millis() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

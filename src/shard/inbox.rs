@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// One core's. How much is in it is bounded by who fills it: a connection has its seat before it is handed over.
-pub struct Inbox<T> {
+pub(crate) struct Inbox<T> {
     /// `None` when nobody looks any more.
     held: Mutex<Option<Vec<T>>>,
     filled: Notify,
@@ -25,7 +25,7 @@ impl<T> Inbox<T> {
     ///
     /// # Errors
     /// If it is closed: with what was to be put in.
-    pub fn put(&self, item: T) -> Result<(), T> {
+    pub(crate) fn put(&self, item: T) -> Result<(), T> {
         match &mut *self.held() {
             Some(held) => held.push(item),
             None => return Err(item),
@@ -35,13 +35,13 @@ impl<T> Inbox<T> {
     }
 
     /// What there is, once there is something.
-    pub async fn take(&self) -> Vec<T> {
+    pub(crate) async fn take(&self) -> Vec<T> {
         self.filled.notified().await;
         self.held().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Closes it, with what is still in it.
-    pub fn close(&self) -> Vec<T> {
+    pub(crate) fn close(&self) -> Vec<T> {
         self.held().take().unwrap_or_default()
     }
 

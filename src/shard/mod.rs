@@ -4,36 +4,36 @@
 //! [`inbox`], by which it is handed a connection before the first byte), and a task that was spawned on a core stays there. A stream that waits owns no buffer ([`block`]) and no timer of its own
 //! ([`wheel`]).
 
-pub mod block;
-pub mod caught;
-pub mod clock;
-pub mod inbox;
-pub mod runtime;
-pub mod wheel;
+pub(crate) mod block;
+pub(crate) mod caught;
+pub(crate) mod clock;
+pub(crate) mod inbox;
+pub(crate) mod runtime;
+pub(crate) mod wheel;
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 
 /// What every task of a core reaches for.
-pub struct Shard {
+pub(crate) struct Shard {
     /// Which core of ours it is, from 0.
-    pub index: usize,
+    pub(crate) index: usize,
     /// 16 KiB blocks.
-    pub blocks: Rc<block::Pool>,
+    pub(crate) blocks: Rc<block::Pool>,
     /// Heads of requests that have stopped in their middle.
-    pub heads: Rc<block::Pool>,
+    pub(crate) heads: Rc<block::Pool>,
     /// Deadlines and heartbeats.
-    pub wheel: wheel::Wheel,
+    pub(crate) wheel: wheel::Wheel,
     /// Time.
-    pub clock: clock::Clock,
+    pub(crate) clock: clock::Clock,
     /// When what is in flight has to be over; 0 while the process serves.
-    pub ends_at: Cell<clock::Millis>,
+    pub(crate) ends_at: Cell<clock::Millis>,
 }
 
 impl Shard {
     /// Waits for `ms`, on the wheel. For what happens rarely: it allocates.
-    pub async fn pause(&self, ms: clock::Millis) {
+    pub(crate) async fn pause(&self, ms: clock::Millis) {
         let nap = Rc::new(Nap::default());
         let weak: Weak<Nap> = Rc::downgrade(&nap);
         let timer = self.wheel.timer(weak);

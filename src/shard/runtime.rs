@@ -18,10 +18,10 @@ use crate::net::{cpu, ticker::Ticker};
 use crate::tell;
 
 /// Threads that may look up host names at once on a core; nearly every other call is made on the core itself.
-pub const RESOLVER_THREADS_MAX: usize = 6;
+pub(crate) const RESOLVER_THREADS_MAX: usize = 6;
 
 /// Starts the thread of a core, pinned to `cpu` if there is one, and runs `main` on it to its end.
-pub fn spawn<Main, Run>(index: usize, cpu: Option<usize>, main: Main) -> io::Result<JoinHandle<()>>
+pub(crate) fn spawn<Main, Run>(index: usize, cpu: Option<usize>, main: Main) -> io::Result<JoinHandle<()>>
 where
     Main: FnOnce(Rc<Shard>) -> Run + Send + 'static,
     Run: Future<Output = ()>,

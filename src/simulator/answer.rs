@@ -8,31 +8,31 @@ use super::{chat, others, responses};
 use crate::openai::ApiError;
 
 /// When everything was created, as far as the simulator says: a constant, since the same request gets the same bytes.
-pub const CREATED: u64 = 1_735_689_600;
+pub(crate) const CREATED: u64 = 1_735_689_600;
 
 /// Content bytes that are put together in memory at most, for answers that are given whole; some of them hold it eight times.
-pub const WHOLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+pub(crate) const WHOLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// JSON values of a request that are taken in: more than any conversation or batch of embeddings has, and some 100 MB
 /// at the worst (small objects cost most).
-pub const JSON_VALUES_MAX: usize = 512 * 1024;
+pub(crate) const JSON_VALUES_MAX: usize = 512 * 1024;
 
 /// What was asked.
-pub struct Asked<'a> {
+pub(crate) struct Asked<'a> {
     /// The method.
-    pub method: &'a str,
+    pub(crate) method: &'a str,
     /// The path, without the query.
-    pub path: &'a str,
+    pub(crate) path: &'a str,
     /// The body, if it is JSON; empty otherwise.
-    pub body: &'a [u8],
+    pub(crate) body: &'a [u8],
     /// How long the body was.
-    pub length: u64,
+    pub(crate) length: u64,
     /// The knobs.
-    pub knobs: Knobs,
+    pub(crate) knobs: Knobs,
 }
 
 /// An answer.
-pub enum Answer {
+pub(crate) enum Answer {
     /// All at once.
     Whole {
         /// Its status.
@@ -47,22 +47,22 @@ pub enum Answer {
 }
 
 /// Appends the content event of an index.
-pub type Content = Box<dyn Fn(u64, &mut Vec<u8>)>;
+pub(crate) type Content = Box<dyn Fn(u64, &mut Vec<u8>)>;
 
 /// A stream, event by event; each is one HTTP chunk.
-pub struct Script {
+pub(crate) struct Script {
     /// Before the content.
-    pub opening: Vec<Vec<u8>>,
+    pub(crate) opening: Vec<Vec<u8>>,
     /// Events with content.
-    pub count: u64,
+    pub(crate) count: u64,
     /// Appends the content event of an index.
-    pub content: Content,
+    pub(crate) content: Content,
     /// After the content.
-    pub closing: Vec<Vec<u8>>,
+    pub(crate) closing: Vec<Vec<u8>>,
 }
 
 /// Answers.
-pub fn answer(asked: &Asked<'_>) -> Answer {
+pub(crate) fn answer(asked: &Asked<'_>) -> Answer {
     if let Some(status) = asked.knobs.status {
         let message = format!("The simulator was asked for a {status}.");
         return match status {
@@ -99,17 +99,17 @@ fn endpoint(asked: &Asked<'_>) -> Result<Answer, ApiError> {
 }
 
 /// A whole answer of JSON.
-pub fn json(value: &Value) -> Answer {
+pub(crate) fn json(value: &Value) -> Answer {
     Answer::Whole { status: 200, content_type: "application/json", body: value.to_string().into_bytes() }
 }
 
 /// A `data:` event of JSON.
-pub fn data(value: &Value) -> Vec<u8> {
+pub(crate) fn data(value: &Value) -> Vec<u8> {
     format!("data: {value}\n\n").into_bytes()
 }
 
 /// The model a request names.
-pub fn model(request: &Value) -> Result<&str, ApiError> {
+pub(crate) fn model(request: &Value) -> Result<&str, ApiError> {
     request["model"].as_str().ok_or_else(|| {
         ApiError::new(400, "missing_required_parameter", "Missing required parameter: 'model'.")
             .with_param("model")
@@ -117,7 +117,7 @@ pub fn model(request: &Value) -> Result<&str, ApiError> {
 }
 
 /// Refuses to put together what does not fit.
-pub fn fits(events: u64, knobs: Knobs) -> Result<(), ApiError> {
+pub(crate) fn fits(events: u64, knobs: Knobs) -> Result<(), ApiError> {
     let bytes = events.saturating_mul(knobs.bytes.unwrap_or(16));
     if bytes <= WHOLE_BYTES_MAX {
         return Ok(());

@@ -19,7 +19,7 @@ enum Saying {
     Call { tool: String, pieces: Vec<String> },
 }
 
-pub(super) fn chat(request: &Value, knobs: Knobs) -> Result<Answer, ApiError> {
+pub(crate) fn chat(request: &Value, knobs: Knobs) -> Result<Answer, ApiError> {
     let model = model(request)?;
     let messages = request["messages"].as_array().ok_or_else(|| {
         ApiError::new(400, "missing_required_parameter", "Missing required parameter: 'messages'.")
@@ -167,7 +167,7 @@ fn whole(saying: Saying, knobs: Knobs) -> Result<(Value, &'static str, u64), Api
 }
 
 /// A message's text: a string, or the text parts of a list.
-pub(super) fn content(message: &Value) -> String {
+pub(crate) fn content(message: &Value) -> String {
     match &message["content"] {
         Value::String(text) => text.clone(),
         Value::Array(parts) => {

@@ -42,7 +42,7 @@ const LINGER: Duration = Duration::from_secs(1);
 const PIPELINED_BYTES_MAX: usize = 64 * 1024;
 
 /// Serves requests until the connection ends.
-pub async fn run(socket: TcpStream) {
+pub(crate) async fn run(socket: TcpStream) {
     let mut connection = Connection { socket, bytes: Vec::new() };
     // However it ends, there is nobody to tell.
     while let Ok(true) = connection.serve().await {}
@@ -50,7 +50,7 @@ pub async fn run(socket: TcpStream) {
 
 /// Waits. In the simulator's own runtime timers are cheap enough.
 #[expect(clippy::disallowed_methods, reason = "not on the data path: this is the model that thinks")]
-pub async fn pause(time: Duration) {
+pub(crate) async fn pause(time: Duration) {
     tokio::time::sleep(time).await;
 }
 

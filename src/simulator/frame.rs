@@ -5,18 +5,18 @@ use std::io::Write;
 use serde_json::Value;
 
 /// Stands for the text while the frame is rendered, and how that reads in JSON.
-pub(super) const MARK: &str = "\u{1}";
+pub(crate) const MARK: &str = "\u{1}";
 const MARK_IN_JSON: &str = "\"\\u0001\"";
 
 /// What stands before and after the text of an event.
-pub(super) struct Frame {
+pub(crate) struct Frame {
     before: Vec<u8>,
     after: Vec<u8>,
 }
 
 impl Frame {
     /// Of a rendered event with [`MARK`] as the last of its strings that is one.
-    pub(super) fn new(event: &[u8]) -> Frame {
+    pub(crate) fn new(event: &[u8]) -> Frame {
         let (before, after) = match memchr::memmem::rfind(event, MARK_IN_JSON.as_bytes()) {
             Some(at) => (&event[..at], &event[at + MARK_IN_JSON.len()..]),
             None => (event, &[][..]),
@@ -25,12 +25,12 @@ impl Frame {
     }
 
     /// Of a `data:` event of JSON.
-    pub(super) fn of(event: &Value) -> Frame {
+    pub(crate) fn of(event: &Value) -> Frame {
         Frame::new(&super::answer::data(event))
     }
 
     /// Appends the event with `text` in it.
-    pub(super) fn write(&self, out: &mut Vec<u8>, text: &str) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>, text: &str) {
         out.reserve(self.before.len() + text.len() + self.after.len() + 2);
         out.extend_from_slice(&self.before);
         out.push(b'"');

@@ -4,31 +4,31 @@ use crate::http::request::RequestHead;
 use crate::openai::ApiError;
 
 /// Content chunks at most.
-pub const EVENTS_MAX: u64 = 1_000_000;
+pub(crate) const EVENTS_MAX: u64 = 1_000_000;
 
 /// Content bytes of a chunk at most.
-pub const BYTES_MAX: u64 = 16 * 1024 * 1024;
+pub(crate) const BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// A pause at most, in milliseconds.
-pub const PAUSE_MS_MAX: u64 = 3_600_000;
+pub(crate) const PAUSE_MS_MAX: u64 = 3_600_000;
 
 /// The knobs, as far as they were turned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Knobs {
+pub(crate) struct Knobs {
     /// `x-sim-events`: content chunks.
-    pub events: u64,
+    pub(crate) events: u64,
     /// `x-sim-bytes`: content bytes of each; natural words otherwise.
-    pub bytes: Option<u64>,
+    pub(crate) bytes: Option<u64>,
     /// `x-sim-interval-ms`: pause between two chunks.
-    pub interval_ms: u64,
+    pub(crate) interval_ms: u64,
     /// `x-sim-first-ms`: pause before the first byte.
-    pub first_ms: u64,
+    pub(crate) first_ms: u64,
     /// `x-sim-status`: answer this status, with an error.
-    pub status: Option<u16>,
+    pub(crate) status: Option<u16>,
     /// `x-sim-cut-after`: close the connection after this many events, of whatever kind.
-    pub cut_after: Option<u64>,
+    pub(crate) cut_after: Option<u64>,
     /// `x-sim-stall-after`: fall silent after this many.
-    pub stall_after: Option<u64>,
+    pub(crate) stall_after: Option<u64>,
 }
 
 impl Default for Knobs {
@@ -47,7 +47,7 @@ impl Default for Knobs {
 
 impl Knobs {
     /// Reads them from a head. What cannot be read is an error, not a default.
-    pub fn read(head: &RequestHead<'_>) -> Result<Knobs, ApiError> {
+    pub(crate) fn read(head: &RequestHead<'_>) -> Result<Knobs, ApiError> {
         let knob = |name: &'static str, max: u64| match head.field(name) {
             None => Ok(None),
             Some(value) => number(value, max).map(Some).ok_or_else(|| {

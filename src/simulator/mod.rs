@@ -14,15 +14,15 @@
 //! | [`text`] | what it has to say |
 //! | `schema` | what it has to say if that is to fit a JSON schema |
 
-pub mod answer;
+pub(crate) mod answer;
 mod chat;
-pub mod connection;
+pub(crate) mod connection;
 mod frame;
-pub mod knobs;
+pub(crate) mod knobs;
 mod others;
 mod responses;
 mod schema;
-pub mod text;
+pub(crate) mod text;
 
 #[cfg(test)]
 mod tests;
@@ -71,7 +71,7 @@ impl Simulator {
     }
 
     /// Serves on `listen` until the process is told to end.
-    pub fn run(listen: SocketAddr) -> io::Result<()> {
+    pub(crate) fn run(listen: SocketAddr) -> io::Result<()> {
         process::raise_descriptor_limit()?;
         let simulator = Simulator::start(listen, cpu::allowed().len())?;
         tell!("sedge {} simulator listening on http://{}", env!("CARGO_PKG_VERSION"), simulator.addr());

@@ -29,7 +29,7 @@ const SPEECH_BYTES: u64 = 1024;
 const MODELS: [&str; 2] = ["sim-small", "sim-large"];
 
 /// `POST /v1/completions`.
-pub(super) fn completion(request: &Value, knobs: Knobs) -> Result<Answer, ApiError> {
+pub(crate) fn completion(request: &Value, knobs: Knobs) -> Result<Answer, ApiError> {
     let model = model(request)?.to_owned();
     // A list of prompts is answered by its first.
     let prompt = request["prompt"].as_str().or(request["prompt"][0].as_str()).unwrap_or_default();
@@ -73,7 +73,7 @@ pub(super) fn completion(request: &Value, knobs: Knobs) -> Result<Answer, ApiErr
 }
 
 /// `POST /v1/embeddings`: vectors that follow from their inputs, of length one.
-pub(super) fn embeddings(request: &Value) -> Result<Answer, ApiError> {
+pub(crate) fn embeddings(request: &Value) -> Result<Answer, ApiError> {
     let model = model(request)?;
     let dimensions = request["dimensions"].as_u64().unwrap_or(DIMENSIONS);
     let inputs: Vec<String> = match &request["input"] {
@@ -130,17 +130,17 @@ fn write_numbers(out: &mut String, vector: &[f32]) -> std::fmt::Result {
 }
 
 /// `GET /v1/models`.
-pub(super) fn models() -> Answer {
+pub(crate) fn models() -> Answer {
     json(&json!({"object": "list", "data": MODELS.map(model_named)}))
 }
 
 /// `GET /v1/models/{id}`.
-pub(super) fn model_named(id: &str) -> Value {
+pub(crate) fn model_named(id: &str) -> Value {
     json!({"id": id, "object": "model", "created": CREATED, "owned_by": "sedge-simulator"})
 }
 
 /// `POST /v1/audio/speech`: bytes that are no sound, but are always the same.
-pub(super) fn speech(knobs: Knobs) -> Result<Answer, ApiError> {
+pub(crate) fn speech(knobs: Knobs) -> Result<Answer, ApiError> {
     let each = knobs.bytes.unwrap_or(SPEECH_BYTES);
     fits(knobs.events, Knobs { bytes: Some(each), ..knobs })?;
     let body = (0..knobs.events * each).map(|at| (at * 31 % 251) as u8).collect();
@@ -148,7 +148,7 @@ pub(super) fn speech(knobs: Knobs) -> Result<Answer, ApiError> {
 }
 
 /// `POST /v1/files`: what came is counted and thrown away.
-pub(super) fn file(bytes: u64) -> Answer {
+pub(crate) fn file(bytes: u64) -> Answer {
     json(&json!({
         "id": format!("file-{}", name(&bytes.to_le_bytes())), "object": "file", "bytes": bytes, "created_at": CREATED,
         "filename": "upload", "purpose": "user_data", "status": "processed",

@@ -15,7 +15,7 @@ use crate::openai::ApiError;
 /// Events before the first piece of text, and so its sequence number.
 const OPENING_EVENTS: u64 = 4;
 
-pub(super) fn responses(request: &Value, knobs: Knobs) -> Result<Answer, ApiError> {
+pub(crate) fn responses(request: &Value, knobs: Knobs) -> Result<Answer, ApiError> {
     let model = model(request)?;
     let prompt = match &request["input"] {
         Value::String(text) => text.clone(),

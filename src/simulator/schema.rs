@@ -16,12 +16,12 @@ const VALUES_MAX: u32 = 10_000;
 const PIECE_CHARS: usize = 6;
 
 /// A value that fits `schema`, as text in pieces.
-pub(super) fn pieces_of(schema: &Value) -> Vec<String> {
+pub(crate) fn pieces_of(schema: &Value) -> Vec<String> {
     pieces(&filled(schema).to_string())
 }
 
 /// A text in pieces of the length that a model's tokens have.
-pub(super) fn pieces(text: &str) -> Vec<String> {
+pub(crate) fn pieces(text: &str) -> Vec<String> {
     let characters: Vec<char> = text.chars().collect();
     characters.chunks(PIECE_CHARS).map(|piece| piece.iter().collect()).collect()
 }

@@ -21,7 +21,7 @@ static TWICE: LazyLock<String> = LazyLock::new(|| BODY.repeat(2));
 const ECHO_CHARS_MAX: usize = 80;
 
 /// An answer: the prompt once, then the body over and over.
-pub struct Text {
+pub(crate) struct Text {
     opening: String,
     /// Tokens of the opening.
     opening_tokens: u64,
@@ -29,7 +29,7 @@ pub struct Text {
 
 impl Text {
     /// For a prompt.
-    pub fn about(prompt: &str) -> Text {
+    pub(crate) fn about(prompt: &str) -> Text {
         let asked: String =
             prompt.chars().map(|c| if c.is_control() { ' ' } else { c }).take(ECHO_CHARS_MAX).collect();
         let opening = match asked.trim() {
@@ -41,7 +41,7 @@ impl Text {
     }
 
     /// The token at `index`.
-    pub fn token(&self, index: u64) -> &str {
+    pub(crate) fn token(&self, index: u64) -> &str {
         match index.checked_sub(self.opening_tokens) {
             None => tokens(&self.opening)[index as usize],
             Some(index) => TOKENS[(index % TOKENS.len() as u64) as usize],
@@ -50,7 +50,7 @@ impl Text {
 
     /// The content of a chunk: a token, or exactly `bytes` bytes that go on where those of the chunk before ended. They are
     /// cut anywhere, so every character of them is one byte long.
-    pub fn content(&self, index: u64, bytes: Option<u64>) -> Cow<'_, str> {
+    pub(crate) fn content(&self, index: u64, bytes: Option<u64>) -> Cow<'_, str> {
         let Some(bytes) = bytes else { return Cow::Borrowed(self.token(index)) };
         // Both have bounds that keep their product far below 2^64.
         let (start, bytes) = (index * bytes, bytes as usize);
@@ -74,12 +74,12 @@ impl Text {
 }
 
 /// About as many tokens as a tokenizer would make of a text.
-pub fn count(text: &str) -> u64 {
+pub(crate) fn count(text: &str) -> u64 {
     text.split_whitespace().count() as u64
 }
 
 /// A name that follows from what was asked, as FNV-1a has it.
-pub fn name(of: &[u8]) -> String {
+pub(crate) fn name(of: &[u8]) -> String {
     let hash = of.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });

@@ -5,7 +5,7 @@ use memchr::memchr2;
 
 /// Looks for blank lines in bytes that grow at their end.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Blocks {
+pub(crate) struct Blocks {
     /// Where the line begins that has not ended yet.
     line: usize,
 }
@@ -13,7 +13,7 @@ pub struct Blocks {
 impl Blocks {
     /// Where the next event ends in `bytes`; `None` until more of them are there. `bytes` begin as they did in the call before.
     /// A lone CR at their end is not known to be a line end until the byte after it is.
-    pub fn next_end(&mut self, bytes: &[u8]) -> Option<usize> {
+    pub(crate) fn next_end(&mut self, bytes: &[u8]) -> Option<usize> {
         while let Some(at) = memchr2(b'\r', b'\n', &bytes[self.line..]) {
             let end = self.line + at;
             let after = match (bytes[end], bytes.get(end + 1)) {
@@ -31,14 +31,14 @@ impl Blocks {
     }
 
     /// The first `bytes` are gone.
-    pub fn consumed(&mut self, bytes: usize) {
+    pub(crate) fn consumed(&mut self, bytes: usize) {
         self.line -= bytes;
     }
 }
 
 /// Where a reader stands in an event that has begun and not ended: for those who see its parts and keep none of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unfinished {
+pub(crate) struct Unfinished {
     open: bool,
     in_line: bool,
     after_cr: bool,
@@ -46,13 +46,13 @@ pub struct Unfinished {
 
 impl Unfinished {
     /// Whether an event has begun.
-    pub fn is_open(self) -> bool {
+    pub(crate) fn is_open(self) -> bool {
         self.open
     }
 
     /// Where the event ends in the `bytes` that come next, or the first of them if none has begun: the blank line at its end,
     /// from where to where. `None` if it does not end in them.
-    pub fn end(&mut self, bytes: &[u8]) -> Option<(usize, usize)> {
+    pub(crate) fn end(&mut self, bytes: &[u8]) -> Option<(usize, usize)> {
         let mut at = usize::from(self.after_cr && bytes.first() == Some(&b'\n'));
         self.after_cr &= bytes.is_empty();
         while let Some(length) = memchr2(b'\r', b'\n', &bytes[at..]) {
@@ -75,7 +75,7 @@ impl Unfinished {
 }
 
 /// The events in `bytes`, each with its blank line; the last may have none.
-pub fn blocks(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn blocks(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
             return None;

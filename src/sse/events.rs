@@ -5,7 +5,7 @@ use memchr::memchr2;
 
 /// A stream on its way: holds one event at most.
 #[derive(Debug, Default)]
-pub struct Events {
+pub(crate) struct Events {
     line: Vec<u8>,
     /// The lines of data of the event so far, each with an LF after it.
     data: Vec<u8>,
@@ -16,11 +16,11 @@ pub struct Events {
 
 /// An event that is larger than it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooLarge;
+pub(crate) struct TooLarge;
 
 impl Events {
     /// Takes the next bytes, and gives the data of each event that has become complete to `each`.
-    pub fn feed(
+    pub(crate) fn feed(
         &mut self,
         piece: &[u8],
         max_bytes: usize,

@@ -4,15 +4,16 @@
 //! for those who make other events of them.
 #![forbid(unsafe_code)]
 
-pub mod blocks;
-pub mod events;
-pub mod scan;
-pub mod write;
+pub(crate) mod blocks;
+pub(crate) mod events;
+pub(crate) mod scan;
+pub(crate) mod write;
 
 #[cfg(test)]
 mod tests;
 
-pub use blocks::{Blocks, Unfinished, blocks};
-pub use events::Events;
+pub(crate) use blocks::{Blocks, Unfinished, blocks};
+pub(crate) use events::Events;
 pub use scan::Scanner;
-pub use write::{FieldError, HEARTBEAT, write_event};
+pub use write::HEARTBEAT;
+pub use write::write_event;

@@ -115,7 +115,7 @@ impl Scanner {
     /// Whether an event named `error` has ended. Errors that the data alone tells of are for
     /// [`Sideband`](crate::openai::Sideband) to see.
     #[inline]
-    pub fn error_seen(&self) -> bool {
+    pub(crate) fn error_seen(&self) -> bool {
         self.error
     }
 

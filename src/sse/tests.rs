@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::{FieldError, HEARTBEAT, Scanner, write_event};
+use super::write::FieldError;
+use super::{HEARTBEAT, Scanner, write_event};
 
 /// One dispatched event, as a client sees it.
 #[derive(Debug, Default, PartialEq)]

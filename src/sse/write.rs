@@ -16,7 +16,7 @@ pub const HEARTBEAT: &[u8] = b":\n";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FieldError {
     /// The field: `event` or `id`.
-    pub field: &'static str,
+    pub(crate) field: &'static str,
 }
 
 impl fmt::Display for FieldError {

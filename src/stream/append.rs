@@ -20,48 +20,48 @@ use crate::observe::AppendRefusal;
 
 /// What is to be appended.
 #[derive(Clone, Debug, Default)]
-pub struct Append<'a> {
+pub(crate) struct Append<'a> {
     /// The payload, as it is kept. Empty only if it closes.
-    pub bytes: Bytes,
+    pub(crate) bytes: Bytes,
     /// Where its messages end, if it is made of messages.
-    pub ends: Box<[u32]>,
+    pub(crate) ends: Box<[u32]>,
     /// What its sender says that it is.
-    pub content_type: Option<&'a str>,
+    pub(crate) content_type: Option<&'a str>,
     /// The publisher's name for it.
-    pub event: Option<&'a str>,
+    pub(crate) event: Option<&'a str>,
     /// What its producer says.
-    pub claim: Option<Claim<'a>>,
+    pub(crate) claim: Option<Claim<'a>>,
     /// `Stream-Seq`.
-    pub seq: Option<&'a str>,
+    pub(crate) seq: Option<&'a str>,
     /// Nothing comes after it.
-    pub close: bool,
+    pub(crate) close: bool,
     /// It is sedge's own word: what a response is kept with, and how it ends.
-    pub own: bool,
+    pub(crate) own: bool,
 }
 
 /// What became of it, and what has to be durable before anyone is told.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// What became of it.
-    pub result: Result<Appended, Refused>,
+    pub(crate) result: Result<Appended, Refused>,
     /// To be waited for first, whatever the result: it may rest on what is not durable yet.
-    pub ticket: Option<Ticket>,
+    pub(crate) ticket: Option<Ticket>,
 }
 
 /// It is in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
+pub(crate) struct Appended {
     /// Where the stream ends.
-    pub tail: u64,
+    pub(crate) tail: u64,
     /// The stream is closed.
-    pub closed: bool,
+    pub(crate) closed: bool,
     /// It was there already; the last number of its producer's session that is.
-    pub duplicate: Option<u64>,
+    pub(crate) duplicate: Option<u64>,
 }
 
 /// Why it is not.
 #[derive(Debug)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// The stream was deleted.
     Gone,
     /// It is closed, and ends here.
@@ -92,7 +92,7 @@ pub enum Refused {
 
 impl Refused {
     /// The same, as it is counted.
-    pub(super) fn reason(&self) -> AppendRefusal {
+    pub(crate) fn reason(&self) -> AppendRefusal {
         match self {
             Refused::Gone => AppendRefusal::Gone,
             Refused::Closed(_) => AppendRefusal::Closed,
@@ -110,7 +110,7 @@ impl Refused {
 
 impl Stream {
     /// Appends, if nothing stands against it. `now` is in milliseconds since 1970.
-    pub fn append(self: &Arc<Self>, append: &Append<'_>, now: u64) -> Outcome {
+    pub(crate) fn append(self: &Arc<Self>, append: &Append<'_>, now: u64) -> Outcome {
         let (outcome, visible) = {
             let mut state = self.lock();
             let (before, weight) = (state.held(), state.log.weight());
@@ -262,7 +262,7 @@ impl Stream {
     }
 
     /// Gives up what is older or more than is kept.
-    pub(super) fn trim(&self, state: &mut State, now: u64) {
+    pub(crate) fn trim(&self, state: &mut State, now: u64) {
         let bounds = self.common.bounds.load();
         let (visible, records, bytes) = (state.visible, bounds.keep_records, bounds.keep_bytes);
         // With a journal each trim is a record of its own, so several appends share one.
@@ -308,7 +308,7 @@ impl Stream {
 
 impl State {
     /// What an append that was taken changes.
-    pub(super) fn apply(
+    pub(crate) fn apply(
         &mut self,
         append: &Append<'_>,
         start: u64,
@@ -332,7 +332,7 @@ impl State {
     }
 
     /// What it changes beside the log.
-    pub(super) fn note(&mut self, claim: Option<Claim<'_>>, seq: Option<&str>, close: bool) {
+    pub(crate) fn note(&mut self, claim: Option<Claim<'_>>, seq: Option<&str>, close: bool) {
         if let Some(claim) = claim {
             self.producers.record(claim);
         }
@@ -348,7 +348,7 @@ impl State {
 
 impl Common {
     /// Bytes of memory that all streams take.
-    pub(super) fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
 }

@@ -12,7 +12,7 @@ use super::wake::Hub;
 
 /// Why a stream is not deleted.
 #[derive(Debug)]
-pub enum NotDeleted {
+pub(crate) enum NotDeleted {
     /// It was not there any more.
     Missing,
     /// The word of it cannot be stored.
@@ -23,7 +23,7 @@ pub enum NotDeleted {
 
 impl Streams {
     /// The streams in Redis, if that is where they are.
-    pub fn remote(&self) -> Option<&Arc<Remote>> {
+    pub(crate) fn remote(&self) -> Option<&Arc<Remote>> {
         self.common.remote.as_ref()
     }
 
@@ -31,7 +31,12 @@ impl Streams {
     ///
     /// # Errors
     /// If Redis cannot be asked.
-    pub async fn reach(self: &Arc<Self>, name: &str, now: u64, used: bool) -> Result<Found, Unavailable> {
+    pub(crate) async fn reach(
+        self: &Arc<Self>,
+        name: &str,
+        now: u64,
+        used: bool,
+    ) -> Result<Found, Unavailable> {
         match self.remote() {
             Some(remote) => remote.find(self, name, used).await,
             None => {
@@ -47,7 +52,7 @@ impl Streams {
     }
 
     /// What is known of it here, which may be old.
-    pub fn remembered(&self, name: &str) -> Option<Arc<Stream>> {
+    pub(crate) fn remembered(&self, name: &str) -> Option<Arc<Stream>> {
         self.read().get(name).filter(|stream| stream.is_present()).cloned()
     }
 
@@ -55,7 +60,7 @@ impl Streams {
     ///
     /// # Errors
     /// If Redis cannot be asked.
-    pub async fn reach_answer(
+    pub(crate) async fn reach_answer(
         self: &Arc<Self>,
         name: &str,
         now: u64,
@@ -70,7 +75,11 @@ impl Streams {
     ///
     /// # Errors
     /// See [`NotCreated`].
-    pub async fn begin(self: &Arc<Self>, creation: &Creation<'_>, now: u64) -> Result<Created, NotCreated> {
+    pub(crate) async fn begin(
+        self: &Arc<Self>,
+        creation: &Creation<'_>,
+        now: u64,
+    ) -> Result<Created, NotCreated> {
         match self.remote() {
             Some(remote) => remote.create(self, creation).await,
             None => self.create(creation, now),
@@ -81,7 +90,7 @@ impl Streams {
     ///
     /// # Errors
     /// If it was not there, or it cannot be noted that it ended.
-    pub async fn end(self: &Arc<Self>, stream: &Arc<Stream>) -> Result<Option<Ticket>, NotDeleted> {
+    pub(crate) async fn end(self: &Arc<Self>, stream: &Arc<Stream>) -> Result<Option<Ticket>, NotDeleted> {
         match self.remote() {
             None => self.delete(stream).map_err(NotDeleted::Store)?.ok_or(NotDeleted::Missing),
             Some(remote) => match remote.delete(self, stream).await {
@@ -96,7 +105,7 @@ impl Streams {
     ///
     /// # Errors
     /// If Redis cannot be asked.
-    pub async fn freshen<'a>(
+    pub(crate) async fn freshen<'a>(
         self: &Arc<Self>,
         streams: impl Iterator<Item = &'a Arc<Stream>>,
     ) -> Result<(), Unavailable> {
@@ -107,14 +116,14 @@ impl Streams {
     }
 
     /// What writes an answer into `stream`, where that is in Redis; `cut` is how it ends if it cannot be kept whole.
-    pub fn writer(&self, stream: &Arc<Stream>, cut: Vec<u8>) -> Option<Writer> {
+    pub(crate) fn writer(&self, stream: &Arc<Stream>, cut: Vec<u8>) -> Option<Writer> {
         self.remote().map(|remote| Writer::new(remote, stream, cut))
     }
 }
 
 impl Hub {
     /// Appends to `stream`, and sees to it that readers learn of it. `now` is in milliseconds since 1970.
-    pub async fn post(&self, stream: &Arc<Stream>, append: &Append<'_>, now: u64) -> Outcome {
+    pub(crate) async fn post(&self, stream: &Arc<Stream>, append: &Append<'_>, now: u64) -> Outcome {
         let Some(remote) = &stream.common.remote else { return self.append(stream, append, now) };
         let outcome = Outcome { result: remote.append(stream, append).await, ticket: None };
         self.count(&outcome, append);

@@ -5,49 +5,49 @@ use std::collections::HashMap;
 use super::subscription::Glob;
 
 /// What a stream costs beside its records, in bytes of memory: itself, its name, its place among the others.
-pub(super) const STREAM_OVERHEAD_BYTES: u64 = 1024;
+pub(crate) const STREAM_OVERHEAD_BYTES: u64 = 1024;
 
 /// What a stream that is stored keeps of its newest payloads in memory, in bytes: who follows it reads no disk.
-pub(super) const HOT_BYTES: u64 = 256 << 10;
+pub(crate) const HOT_BYTES: u64 = 256 << 10;
 
 /// The longest name, in bytes.
-pub const NAME_BYTES_MAX: usize = 512;
+pub(crate) const NAME_BYTES_MAX: usize = 512;
 
 /// The longest producer's or event's name, and the longest `Stream-Seq`, in bytes.
-pub const WORD_BYTES_MAX: usize = 256;
+pub(crate) const WORD_BYTES_MAX: usize = 256;
 
 /// The most bytes of one append: what a journal's record holds, and room for what is said about it.
-pub const APPEND_BYTES_MAX: u64 = (super::journal::RECORD_BYTES_MAX / 2) as u64;
+pub(crate) const APPEND_BYTES_MAX: u64 = (super::journal::RECORD_BYTES_MAX / 2) as u64;
 
 /// How deep forks of forks may go.
-pub(super) const FORK_DEPTH_MAX: u32 = 64;
+pub(crate) const FORK_DEPTH_MAX: u32 = 64;
 
 /// Bounds that a user sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Bytes of memory for all streams together.
-    pub memory: u64,
+    pub(crate) memory: u64,
     /// Streams at a time.
-    pub streams: usize,
+    pub(crate) streams: usize,
     /// Bytes of one append.
-    pub append: u64,
+    pub(crate) append: u64,
     /// Producers that one stream knows.
-    pub producers: usize,
+    pub(crate) producers: usize,
     /// Bytes that one stream keeps, the newest; 0 is no limit.
-    pub keep_bytes: u64,
+    pub(crate) keep_bytes: u64,
     /// Records that one stream keeps, the newest; 0 is no limit.
-    pub keep_records: usize,
+    pub(crate) keep_records: usize,
     /// How old a record may become, in milliseconds; 0 is no limit.
-    pub keep_ms: u64,
+    pub(crate) keep_ms: u64,
     /// Streams that every key may use, whichever has made them.
-    pub shared: Vec<Glob>,
+    pub(crate) shared: Vec<Glob>,
     /// Bytes that the streams of a key may hold, by its name, where that is said.
-    pub quotas: HashMap<String, u64>,
+    pub(crate) quotas: HashMap<String, u64>,
 }
 
 impl Bounds {
     /// Whether every key may use the stream called `name`.
-    pub(in crate::stream) fn shares(&self, name: &str) -> bool {
+    pub(crate) fn shares(&self, name: &str) -> bool {
         self.shared.iter().any(|glob| glob.matches(name))
     }
 }

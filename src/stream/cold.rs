@@ -25,7 +25,7 @@ thread_local! {
 ///
 /// # Errors
 /// If a record was given up meanwhile, is damaged, or the disk or Redis refuses.
-pub async fn bytes(streams: &Streams, pieces: &[Piece]) -> Result<Vec<Bytes>, ReadError> {
+pub(crate) async fn bytes(streams: &Streams, pieces: &[Piece]) -> Result<Vec<Bytes>, ReadError> {
     if let Some(remote) = &streams.common.remote {
         return remote.bytes(pieces).await;
     }
@@ -59,7 +59,7 @@ pub async fn bytes(streams: &Streams, pieces: &[Piece]) -> Result<Vec<Bytes>, Re
 ///
 /// # Errors
 /// As [`bytes()`].
-pub async fn before(streams: &Streams, stream: &Stream, position: u64) -> Result<Before, ReadError> {
+pub(crate) async fn before(streams: &Streams, stream: &Stream, position: u64) -> Result<Before, ReadError> {
     let mut from = position.saturating_sub(3);
     while from < position {
         match stream.page(from, position, u64::MAX) {

@@ -21,30 +21,30 @@ use super::streams::{Found, Streams, guard};
 
 /// What is to be created.
 #[derive(Debug)]
-pub struct Creation<'a> {
+pub(crate) struct Creation<'a> {
     /// Its name.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// What it holds; a fork holds what its source does.
-    pub kind: Option<Kind>,
+    pub(crate) kind: Option<Kind>,
     /// How long it lives; a fork of which nothing is said as long as its source.
-    pub lifetime: Lifetime,
+    pub(crate) lifetime: Lifetime,
     /// Its first content, as it is kept.
-    pub bytes: Bytes,
+    pub(crate) bytes: Bytes,
     /// Where its messages end.
-    pub ends: Box<[u32]>,
+    pub(crate) ends: Box<[u32]>,
     /// Nothing will be appended.
-    pub closed: bool,
+    pub(crate) closed: bool,
     /// What it goes on from.
-    pub fork: Option<Fork<'a>>,
+    pub(crate) fork: Option<Fork<'a>>,
     /// The name of the key that makes it, whose it is; none is everyone's.
-    pub owner: Option<&'a str>,
+    pub(crate) owner: Option<&'a str>,
     /// It is an answer: should this process end before it does, nobody else will end it.
-    pub generated: bool,
+    pub(crate) generated: bool,
 }
 
 impl Creation<'_> {
     /// What it goes on from, if that is still the stream that its maker may read.
-    pub(super) fn source(&self, found: Found) -> Result<Arc<Stream>, NotCreated> {
+    pub(crate) fn source(&self, found: Found) -> Result<Arc<Stream>, NotCreated> {
         match found {
             Found::Present(source) if self.fork.is_some_and(|fork| fork.id == source.id) => Ok(source),
             Found::Present(_) | Found::Missing => Err(NotCreated::NoSource),
@@ -55,31 +55,31 @@ impl Creation<'_> {
 
 /// Where a fork goes on.
 #[derive(Clone, Copy, Debug)]
-pub struct Fork<'a> {
+pub(crate) struct Fork<'a> {
     /// The name of the stream it goes on from.
-    pub source: &'a str,
+    pub(crate) source: &'a str,
     /// Its number.
-    pub id: u64,
+    pub(crate) id: u64,
     /// Where; its end, if nothing is said.
-    pub offset: Option<Start>,
+    pub(crate) offset: Option<Start>,
     /// How many bytes, or messages, after that.
-    pub sub_offset: u64,
+    pub(crate) sub_offset: u64,
 }
 
 /// It is there.
 #[derive(Debug)]
-pub struct Created {
+pub(crate) struct Created {
     /// The stream.
-    pub stream: Arc<Stream>,
+    pub(crate) stream: Arc<Stream>,
     /// It was not there before.
-    pub new: bool,
+    pub(crate) new: bool,
     /// To be waited for before anyone is told.
-    pub ticket: Option<Ticket>,
+    pub(crate) ticket: Option<Ticket>,
 }
 
 /// Why a stream is not created.
 #[derive(Debug)]
-pub enum NotCreated {
+pub(crate) enum NotCreated {
     /// There is another of that name.
     Exists,
     /// There is one of that name that belongs to another key.
@@ -109,7 +109,7 @@ impl Streams {
     ///
     /// # Errors
     /// See [`NotCreated`].
-    pub fn create(&self, creation: &Creation<'_>, now: u64) -> Result<Created, NotCreated> {
+    pub(crate) fn create(&self, creation: &Creation<'_>, now: u64) -> Result<Created, NotCreated> {
         // Over, and not found out yet.
         let _ = self.find(creation.name, now);
         let source = match &creation.fork {
@@ -160,7 +160,7 @@ impl Streams {
     }
 
     /// The stream that is there, if it is what was to be made.
-    pub(super) fn same(
+    pub(crate) fn same(
         &self,
         there: &Arc<Stream>,
         creation: &Creation<'_>,
@@ -267,7 +267,7 @@ impl Streams {
 }
 
 /// Where a fork goes on from `source`.
-pub(super) fn base(fork: &Fork<'_>, source: Arc<Stream>, kind: Option<&Kind>) -> Result<Base, NotCreated> {
+pub(crate) fn base(fork: &Fork<'_>, source: Arc<Stream>, kind: Option<&Kind>) -> Result<Base, NotCreated> {
     if kind.is_some_and(|kind| !source.kind.is(kind.as_str())) {
         return Err(NotCreated::SourceKind);
     }

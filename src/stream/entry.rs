@@ -11,7 +11,7 @@ use super::lifetime::Lifetime;
 
 /// One entry. The order of the variants, and of their fields, is the format: only the end may grow.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) enum Entry<'a> {
+pub(crate) enum Entry<'a> {
     /// A stream begins, perhaps with something in it.
     #[serde(borrow)]
     Create(Create<'a>),
@@ -52,68 +52,68 @@ pub(super) enum Entry<'a> {
 
 /// A stream begins.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Create<'a> {
+pub(crate) struct Create<'a> {
     /// Its number.
-    pub stream: u64,
+    pub(crate) stream: u64,
     #[serde(borrow)]
-    pub name: Cow<'a, str>,
-    pub content_type: Cow<'a, str>,
-    pub epoch: u64,
-    pub lifetime: Lifetime,
+    pub(crate) name: Cow<'a, str>,
+    pub(crate) content_type: Cow<'a, str>,
+    pub(crate) epoch: u64,
+    pub(crate) lifetime: Lifetime,
     /// In milliseconds since 1970.
-    pub at: u64,
-    pub order: u64,
+    pub(crate) at: u64,
+    pub(crate) order: u64,
     /// The stream it goes on from, and where.
-    pub fork: Option<(u64, u64)>,
+    pub(crate) fork: Option<(u64, u64)>,
     /// Whose it is, if not everyone's.
-    pub owner: Option<Cow<'a, str>>,
-    pub closed: bool,
+    pub(crate) owner: Option<Cow<'a, str>>,
+    pub(crate) closed: bool,
     /// Where the messages of its first content end.
-    pub ends: Vec<u32>,
+    pub(crate) ends: Vec<u32>,
     /// It is an answer, written by the process that made it and nobody else.
-    pub generated: bool,
+    pub(crate) generated: bool,
 }
 
 /// Something was appended.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Append<'a> {
-    pub stream: u64,
-    pub start: u64,
-    pub at: u64,
-    pub order: u64,
+pub(crate) struct Append<'a> {
+    pub(crate) stream: u64,
+    pub(crate) start: u64,
+    pub(crate) at: u64,
+    pub(crate) order: u64,
     #[serde(borrow)]
-    pub event: Option<Cow<'a, str>>,
-    pub claim: Option<Claimed<'a>>,
-    pub seq: Option<Cow<'a, str>>,
-    pub close: bool,
-    pub ends: Vec<u32>,
+    pub(crate) event: Option<Cow<'a, str>>,
+    pub(crate) claim: Option<Claimed<'a>>,
+    pub(crate) seq: Option<Cow<'a, str>>,
+    pub(crate) close: bool,
+    pub(crate) ends: Vec<u32>,
 }
 
 /// What a producer said.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Claimed<'a> {
+pub(crate) struct Claimed<'a> {
     #[serde(borrow)]
-    pub id: Cow<'a, str>,
-    pub epoch: u64,
-    pub seq: u64,
+    pub(crate) id: Cow<'a, str>,
+    pub(crate) epoch: u64,
+    pub(crate) seq: u64,
 }
 
 /// The beginning is gone.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Trim<'a> {
-    pub stream: u64,
-    pub start: u64,
+pub(crate) struct Trim<'a> {
+    pub(crate) stream: u64,
+    pub(crate) start: u64,
     /// The last that is gone, in the order of all appends.
-    pub lost: u64,
+    pub(crate) lost: u64,
     /// The producers known by then.
     #[serde(borrow)]
-    pub producers: Vec<Claimed<'a>>,
-    pub seq: Option<Cow<'a, str>>,
+    pub(crate) producers: Vec<Claimed<'a>>,
+    pub(crate) seq: Option<Cow<'a, str>>,
 }
 
 impl Entry<'_> {
     /// The bytes of a record: the entry, and the payload behind it. Also says where that begins.
-    pub(super) fn write(&self, payload: &[u8]) -> (Vec<u8>, u32) {
+    pub(crate) fn write(&self, payload: &[u8]) -> (Vec<u8>, u32) {
         let mut out = postcard::to_extend(self, Vec::with_capacity(payload.len() + 128))
             .expect("an entry can be written: it has neither maps nor unknown lengths");
         let skip = out.len() as u32;
@@ -123,7 +123,7 @@ impl Entry<'_> {
 }
 
 /// An entry, and the payload behind it.
-pub(super) fn read(bytes: &[u8]) -> Result<(Entry<'_>, &[u8]), String> {
+pub(crate) fn read(bytes: &[u8]) -> Result<(Entry<'_>, &[u8]), String> {
     postcard::take_from_bytes(bytes)
         .map_err(|error| format!("it is no entry that this version knows ({error})"))
 }

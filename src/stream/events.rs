@@ -15,7 +15,7 @@ const CHUNK_HEAD_BYTES: usize = 10;
 
 /// Events as they are written, in one chunk.
 #[derive(Debug)]
-pub struct Events {
+pub(crate) struct Events {
     out: Vec<u8>,
 }
 
@@ -27,30 +27,30 @@ impl Default for Events {
 
 /// What a control event says.
 #[derive(Clone, Copy, Debug)]
-pub struct Control {
+pub(crate) struct Control {
     /// Where to read on.
-    pub next: Offset,
+    pub(crate) next: Offset,
     /// What is to be said when asking again.
-    pub cursor: u64,
+    pub(crate) cursor: u64,
     /// There is no more for now.
-    pub up_to_date: bool,
+    pub(crate) up_to_date: bool,
     /// There never will be.
-    pub closed: bool,
+    pub(crate) closed: bool,
 }
 
 impl Events {
     /// Bytes that are events already.
-    pub fn verbatim(&mut self, bytes: &[u8]) {
+    pub(crate) fn verbatim(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
 
     /// Lines of events that somebody else has written, as they are shown.
-    pub(super) fn foreign(&mut self, lines: &[u8], line: &mut Line) {
+    pub(crate) fn foreign(&mut self, lines: &[u8], line: &mut Line) {
         line.show(lines, &mut self.out);
     }
 
     /// Writes where the reader stands. The id is written where nothing else has told it.
-    pub fn control(&mut self, control: &Control, with_id: bool) {
+    pub(crate) fn control(&mut self, control: &Control, with_id: bool) {
         let _ = self.field("event", "control");
         if with_id {
             let _ = self.field("id", &control.next.to_string());
@@ -71,7 +71,7 @@ impl Events {
     }
 
     /// Tells a reader of several streams where it is.
-    pub fn place(&mut self, place: &str) {
+    pub(crate) fn place(&mut self, place: &str) {
         let _ = self.field("event", "control");
         let _ = self.field("id", place);
         self.line(format!(r#"{{"streamNextOffset":"{place}"}}"#).as_bytes());
@@ -79,7 +79,7 @@ impl Events {
     }
 
     /// Tells that one of several streams is not there, or not any more.
-    pub fn absent(&mut self, stream: &str, is_gone: bool) {
+    pub(crate) fn absent(&mut self, stream: &str, is_gone: bool) {
         let _ = self.field("event", "control");
         let why = if is_gone { "streamGone" } else { "streamMissing" };
         self.line(format!(r#"{{"stream":{},"{why}":true}}"#, Value::from(stream)).as_bytes());
@@ -87,14 +87,14 @@ impl Events {
     }
 
     /// Tells that the stream is not there any more, and how far it was told.
-    pub fn gone(&mut self, place: &str) {
+    pub(crate) fn gone(&mut self, place: &str) {
         let _ = self.field("event", "control");
         self.line(format!(r#"{{"streamNextOffset":"{place}","streamGone":true}}"#).as_bytes());
         self.end();
     }
 
     /// Tells that what was asked for is not there, and where it goes on instead.
-    pub fn reset(&mut self, reason: &str, requested: &str, earliest: &str) {
+    pub(crate) fn reset(&mut self, reason: &str, requested: &str, earliest: &str) {
         let _ = self.field("event", "reset");
         let _ = self.field("id", earliest);
         let requested = Value::from(requested);
@@ -104,7 +104,7 @@ impl Events {
     }
 
     /// Tells that there is no more, and why; an EventSource takes it for one of its own errors, with data.
-    pub fn error(&mut self, body: &[u8]) {
+    pub(crate) fn error(&mut self, body: &[u8]) {
         let _ = self.field("event", "error");
         self.line(body);
         self.end();
@@ -112,12 +112,12 @@ impl Events {
 
     /// Says how long a browser is to wait before it comes again, in milliseconds, as a part of the event that follows: a field
     /// alone would not be an event, and some clients take it for one.
-    pub fn retry(&mut self, ms: u32) {
+    pub(crate) fn retry(&mut self, ms: u32) {
         let _ = self.field("retry", itoa::Buffer::new().format(ms));
     }
 
     /// Begins an event, up to its data. Without a name it is a browser's `message`.
-    pub(super) fn begin(&mut self, event: Option<&str>, id: Offset) {
+    pub(crate) fn begin(&mut self, event: Option<&str>, id: Offset) {
         if let Some(event) = event {
             let _ = self.field("event", event);
         }
@@ -125,26 +125,26 @@ impl Events {
         self.data();
     }
 
-    pub(super) fn field(&mut self, name: &str, value: &str) -> std::fmt::Result {
+    pub(crate) fn field(&mut self, name: &str, value: &str) -> std::fmt::Result {
         for part in [name, ": ", value, "\n"] {
             self.out.extend_from_slice(part.as_bytes());
         }
         Ok(())
     }
 
-    pub(super) fn line(&mut self, data: &[u8]) {
+    pub(crate) fn line(&mut self, data: &[u8]) {
         self.data();
         self.text(data);
         self.out.push(b'\n');
     }
 
-    pub(super) fn data(&mut self) {
+    pub(crate) fn data(&mut self) {
         self.out.extend_from_slice(b"data:");
     }
 
     /// A part of a line of data. A space right after the colon would be taken off (WHATWG HTML, 9.2.6), so one that is meant
     /// needs another before it; otherwise there is none, which is a byte less on each line.
-    pub(super) fn text(&mut self, part: &[u8]) {
+    pub(crate) fn text(&mut self, part: &[u8]) {
         if part.first() == Some(&b' ') && self.out.last() == Some(&b':') && self.out.ends_with(b"\ndata:") {
             self.out.push(b' ');
         }
@@ -154,7 +154,7 @@ impl Events {
     /// Lines of data: CR, LF and CRLF all end one (WHATWG HTML, 9.2.6). They go on after the byte `after`, and within a line that
     /// was written before but for the first of an event. It stops at a line end once as many bytes as `max` are written; how
     /// many of the data are.
-    pub(super) fn some_lines(&mut self, data: &[u8], after: Option<u8>, is_first: bool, max: usize) -> usize {
+    pub(crate) fn some_lines(&mut self, data: &[u8], after: Option<u8>, is_first: bool, max: usize) -> usize {
         let skip = usize::from(after == Some(b'\r') && data.first() == Some(&b'\n'));
         let mut at = skip;
         if !is_first && matches!(after, Some(b'\r' | b'\n')) && data.get(at) == Some(&b' ') {
@@ -180,7 +180,7 @@ impl Events {
 
     /// Text as it stands in a JSON string, U+FFFD for what is none. It stops once as many bytes as `max` are written; how many
     /// of the text are.
-    pub(super) fn escaped(&mut self, text: &[u8], max: usize) -> usize {
+    pub(crate) fn escaped(&mut self, text: &[u8], max: usize) -> usize {
         let mut done = 0;
         for chunk in text.utf8_chunks() {
             for (at, character) in chunk.valid().char_indices() {
@@ -212,7 +212,7 @@ impl Events {
     }
 
     /// Bytes in base64, as many as there are.
-    pub(super) fn base64(&mut self, bytes: &[u8]) -> usize {
+    pub(crate) fn base64(&mut self, bytes: &[u8]) -> usize {
         let start = self.out.len();
         self.out.resize(start + bytes.len().div_ceil(3) * 4, 0);
         let written = BASE64.encode_slice(bytes, &mut self.out[start..]);
@@ -220,22 +220,22 @@ impl Events {
         bytes.len()
     }
 
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.out.push(b'\n');
     }
 
     /// Whether nothing was written.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.out.len() == CHUNK_HEAD_BYTES
     }
 
     /// Bytes of events so far.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.out.len() - CHUNK_HEAD_BYTES
     }
 
     /// All of it, as a chunk; the events alone are at [`payload`].
-    pub fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         let size = format!("{:08x}\r\n", self.len());
         self.out[..CHUNK_HEAD_BYTES].copy_from_slice(size.as_bytes());
         self.out.extend_from_slice(b"\r\n");
@@ -244,18 +244,18 @@ impl Events {
 }
 
 /// Where the events are in a chunk; nothing is no chunk.
-pub fn payload(chunk: &[u8]) -> Range<usize> {
+pub(crate) fn payload(chunk: &[u8]) -> Range<usize> {
     if chunk.is_empty() { 0..0 } else { CHUNK_HEAD_BYTES..chunk.len() - 2 }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     /// The events of a chunk, whose size is right.
-    pub(in crate::stream) fn written(events: Events) -> String {
+    pub(crate) fn written(events: Events) -> String {
         let chunk = events.finish();
         let events = &chunk[payload(&chunk)];
         let size = std::str::from_utf8(&chunk[..8]).expect("digits");

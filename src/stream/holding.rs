@@ -8,20 +8,20 @@ use super::streams::Streams;
 
 /// So many bytes of the memory that streams may take, until it is dropped.
 #[derive(Debug)]
-pub struct Holding {
+pub(crate) struct Holding {
     common: Arc<Common>,
     bytes: u64,
 }
 
 impl Streams {
     /// Takes `bytes`; whether there are so many is the caller's to ask ([`Streams::room`]).
-    pub fn hold(&self, bytes: u64) -> Holding {
+    pub(crate) fn hold(&self, bytes: u64) -> Holding {
         self.common.held.fetch_add(bytes, Ordering::Relaxed);
         Holding { common: Arc::clone(&self.common), bytes }
     }
 
     /// Bytes of memory that are left: with a disk payloads are let go of, but not before they are durable.
-    pub fn room(&self) -> u64 {
+    pub(crate) fn room(&self) -> u64 {
         let memory = self.bounds().memory;
         let most = if self.common.journal.is_some() { memory.saturating_mul(2) } else { memory };
         most.saturating_sub(self.common.held())
@@ -30,7 +30,7 @@ impl Streams {
 
 impl Holding {
     /// It is so many bytes from now on.
-    pub fn set(&mut self, bytes: u64) {
+    pub(crate) fn set(&mut self, bytes: u64) {
         let held = &self.common.held;
         if bytes >= self.bytes {
             held.fetch_add(bytes - self.bytes, Ordering::Relaxed);

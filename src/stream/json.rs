@@ -9,11 +9,11 @@ use serde_json::value::RawValue;
 
 /// Messages of one append, as they are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Messages {
+pub(crate) struct Messages {
     /// Each followed by a comma.
-    pub bytes: Bytes,
+    pub(crate) bytes: Bytes,
     /// Where each ends, its comma included, from the beginning of `bytes`.
-    pub ends: Box<[u32]>,
+    pub(crate) ends: Box<[u32]>,
 }
 
 /// The deepest nesting of a message, its own array or object counted: as deep as serde_json, Python and browsers read.
@@ -21,11 +21,11 @@ const DEPTH_MAX: u32 = 128;
 
 /// The most messages of one append. A reader of events gets each as an event of its own, thirty times as long if it is as short as can
 /// be, and all of an append at once.
-pub const MESSAGES_MAX: usize = 1 << 16;
+pub(crate) const MESSAGES_MAX: usize = 1 << 16;
 
 /// Why a body holds no messages.
 #[derive(Debug)]
-pub enum NoMessages {
+pub(crate) enum NoMessages {
     /// It is not JSON.
     NotJson(serde_json::Error),
     /// It is nested deeper than 128 levels, so that readers could not take it.
@@ -41,7 +41,7 @@ impl Messages {
     ///
     /// # Errors
     /// If it is not one JSON value, or an array that is empty or too long.
-    pub fn read(body: &[u8]) -> Result<Messages, NoMessages> {
+    pub(crate) fn read(body: &[u8]) -> Result<Messages, NoMessages> {
         // One more: the array around several messages is none of them.
         if depth(body) > DEPTH_MAX + 1 {
             return Err(NoMessages::TooDeep);

@@ -2,7 +2,7 @@
 
 /// How the bytes of a stream are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// `application/json`: messages.
     Json,
     /// `text/*`: bytes that an event stream can carry as they are.
@@ -12,22 +12,22 @@ pub enum Form {
 }
 
 /// What is assumed of a stream of which nothing is said (PROTOCOL.md, section 5.1).
-pub const DEFAULT_CONTENT_TYPE: &str = "application/octet-stream";
+pub(crate) const DEFAULT_CONTENT_TYPE: &str = "application/octet-stream";
 
 /// The longest content type that is kept, in bytes.
-pub(super) const CONTENT_TYPE_BYTES_MAX: usize = 256;
+pub(crate) const CONTENT_TYPE_BYTES_MAX: usize = 256;
 
 /// A content type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kind {
+pub(crate) struct Kind {
     text: Box<str>,
     /// What follows from it.
-    pub form: Form,
+    pub(crate) form: Form,
 }
 
 impl Kind {
     /// A content type as it was sent; `None` if it is none.
-    pub fn new(text: &str) -> Option<Kind> {
+    pub(crate) fn new(text: &str) -> Option<Kind> {
         let text = text.trim();
         let (main, sub) = essence(text).split_once('/')?;
         if !is_token(main) || !is_token(sub) || text.len() > CONTENT_TYPE_BYTES_MAX || !is_visible(text) {
@@ -42,12 +42,12 @@ impl Kind {
     }
 
     /// As it was sent.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
     /// Whether `text` names the same type; parameters such as a charset do not make another one.
-    pub fn is(&self, text: &str) -> bool {
+    pub(crate) fn is(&self, text: &str) -> bool {
         essence(&self.text).eq_ignore_ascii_case(essence(text))
     }
 }

@@ -9,7 +9,7 @@ const TIME_BYTES_MAX: usize = 64;
 
 /// How long a stream lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Lifetime {
+pub(crate) enum Lifetime {
     /// Until it is deleted.
     #[default]
     Unbounded,
@@ -26,13 +26,13 @@ pub enum Lifetime {
 
 impl Lifetime {
     /// What `Stream-TTL` says: a number without sign, fraction or leading zeros. `None` if it is not one.
-    pub fn of_ttl(text: &str) -> Option<Lifetime> {
+    pub(crate) fn of_ttl(text: &str) -> Option<Lifetime> {
         let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
         plain.then(|| text.parse().ok()).flatten().map(Lifetime::Idle)
     }
 
     /// What `Stream-Expires-At` says (RFC 3339). `None` if it is no time, or is not worth keeping as it was said.
-    pub fn of_time(text: &str) -> Option<Lifetime> {
+    pub(crate) fn of_time(text: &str) -> Option<Lifetime> {
         if text.len() > TIME_BYTES_MAX {
             return None;
         }
@@ -42,7 +42,7 @@ impl Lifetime {
     }
 
     /// When it ends, if it was last used at `used`; both in milliseconds since 1970. `None` is never.
-    pub fn end(&self, used: u64) -> Option<u64> {
+    pub(crate) fn end(&self, used: u64) -> Option<u64> {
         match self {
             Lifetime::Unbounded => None,
             Lifetime::Idle(seconds) => Some(used.saturating_add(seconds.saturating_mul(1000))),

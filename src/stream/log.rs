@@ -25,62 +25,62 @@ const RECORD_PAGE_BYTES: u64 = 128;
 
 /// One append.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(crate) struct Record {
     /// Where it begins in the stream.
-    pub start: u64,
+    pub(crate) start: u64,
     /// Where it ends.
-    pub end: u64,
+    pub(crate) end: u64,
     /// Its place in the order of all appends to all streams.
-    pub order: u64,
+    pub(crate) order: u64,
     /// When it was taken, in milliseconds since 1970.
-    pub at: u64,
+    pub(crate) at: u64,
     /// The publisher's name for it.
-    pub event: Option<Arc<str>>,
+    pub(crate) event: Option<Arc<str>>,
     /// Where each message ends, from `start`; empty if it is not made of messages.
-    pub ends: Box<[u32]>,
+    pub(crate) ends: Box<[u32]>,
     /// Its bytes, if they are in memory.
-    pub bytes: Option<Bytes>,
+    pub(crate) bytes: Option<Bytes>,
     /// Where it is stored, if it is.
-    pub stored: Option<Stored>,
+    pub(crate) stored: Option<Stored>,
 }
 
 /// Where a record is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stored {
+pub(crate) struct Stored {
     /// The journal's record.
-    pub location: Location,
+    pub(crate) location: Location,
     /// Where the payload begins in it.
-    pub skip: u32,
+    pub(crate) skip: u32,
     /// It holds more than the payload, and outlives it.
-    pub shared: bool,
+    pub(crate) shared: bool,
 }
 
 /// A part of a record.
 #[derive(Clone, Debug)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// Where it begins in the stream.
-    pub start: u64,
+    pub(crate) start: u64,
     /// Where it ends.
-    pub end: u64,
+    pub(crate) end: u64,
     /// The record's place among all.
-    pub order: u64,
+    pub(crate) order: u64,
     /// The publisher's name for the record.
-    pub event: Option<Arc<str>>,
+    pub(crate) event: Option<Arc<str>>,
     /// Where its messages end, from `start`.
-    pub ends: Box<[u32]>,
+    pub(crate) ends: Box<[u32]>,
     /// Beginning of the record.
-    pub record_start: u64,
+    pub(crate) record_start: u64,
     /// End of the message that `end` lies in or ends with; of a record without messages, its end.
-    pub message_end: u64,
+    pub(crate) message_end: u64,
     /// End of the record, which may lie beyond this part.
-    pub record_end: u64,
+    pub(crate) record_end: u64,
     /// Its bytes.
-    pub source: Source,
+    pub(crate) source: Source,
 }
 
 /// Where bytes are.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub(crate) enum Source {
     /// In memory.
     Here(Bytes),
     /// On disk: the journal's record, and where in it they begin.
@@ -91,14 +91,14 @@ pub enum Source {
 
 /// The records of one stream.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(crate) struct Log {
     records: VecDeque<Record>,
     /// The first position that is still there.
-    pub start: u64,
+    pub(crate) start: u64,
     /// The position after the last.
-    pub tail: u64,
+    pub(crate) tail: u64,
     /// The last record that was trimmed, in the order of all appends; 0 is none.
-    pub lost: u64,
+    pub(crate) lost: u64,
     /// Records before this one have no bytes in memory.
     cold: usize,
     /// Bytes of payloads in memory.
@@ -111,18 +111,18 @@ pub(super) struct Log {
 
 impl Log {
     /// Begins at `position`.
-    pub(super) fn new(position: u64) -> Log {
+    pub(crate) fn new(position: u64) -> Log {
         let (start, tail) = (position, position);
         Log { records: VecDeque::new(), start, tail, lost: 0, cold: 0, payload: 0, beside: 0, remote: None }
     }
 
     /// The mirror of a log in Redis, which begins at `position` and is that of the stream `name`.
-    pub(super) fn mirror(position: u64, name: &str) -> Log {
+    pub(crate) fn mirror(position: u64, name: &str) -> Log {
         Log { remote: Some(name.into()), ..Log::new(position) }
     }
 
     /// Gives up everything before `position`, and goes on there at the earliest.
-    pub(super) fn skip_to(&mut self, position: u64, lost: u64) {
+    pub(crate) fn skip_to(&mut self, position: u64, lost: u64) {
         self.trim(|_, record| record.start >= position, &mut Vec::new());
         if self.records.is_empty() {
             (self.start, self.tail) = (self.start.max(position), self.tail.max(position));
@@ -131,7 +131,7 @@ impl Log {
     }
 
     /// Puts a record at the end.
-    pub(super) fn push(&mut self, record: Record) {
+    pub(crate) fn push(&mut self, record: Record) {
         debug_assert!(record.start == self.tail && record.end > record.start, "records join");
         self.tail = record.end;
         self.beside += overhead(&record.ends, record.event.as_deref());
@@ -144,27 +144,27 @@ impl Log {
     }
 
     /// What it holds, wherever that is.
-    pub(super) fn weight(&self) -> Weight {
+    pub(crate) fn weight(&self) -> Weight {
         Weight { payload: self.tail - self.start, beside: self.beside }
     }
 
     /// How many records there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.records.len()
     }
 
     /// The oldest.
-    pub(super) fn oldest(&self) -> Option<&Record> {
+    pub(crate) fn oldest(&self) -> Option<&Record> {
         self.records.front()
     }
 
     /// The newest.
-    pub(super) fn newest(&self) -> Option<&Record> {
+    pub(crate) fn newest(&self) -> Option<&Record> {
         self.records.back()
     }
 
     /// All of them.
-    pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
+    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
         self.records.iter()
     }
 
@@ -174,7 +174,7 @@ impl Log {
 
     /// Whether a reader may stand at `position`, which lies between `start` and `tail`: anywhere in bytes, between messages
     /// in messages.
-    pub(super) fn is_boundary(&self, position: u64) -> bool {
+    pub(crate) fn is_boundary(&self, position: u64) -> bool {
         match self.records.get(self.find(position)) {
             Some(record) if record.start < position && !record.ends.is_empty() => {
                 record.ends.binary_search(&((position - record.start) as u32)).is_ok()
@@ -184,7 +184,7 @@ impl Log {
     }
 
     /// Where the `count`th message after `position` ends, or the last before `until`; and how many of them are missing then.
-    pub(super) fn after_messages(&self, position: u64, count: u64, until: u64) -> (u64, u64) {
+    pub(crate) fn after_messages(&self, position: u64, count: u64, until: u64) -> (u64, u64) {
         let (mut at, mut left) = (position, count);
         for record in self.records.range(self.find(position)..) {
             if left == 0 || record.start >= until {
@@ -205,13 +205,13 @@ impl Log {
     }
 
     /// Where the record ends that `position` lies in, or ends with.
-    pub(super) fn end_of_record(&self, position: u64) -> u64 {
+    pub(crate) fn end_of_record(&self, position: u64) -> u64 {
         let at = self.records.partition_point(|record| record.end < position);
         self.records.get(at).map_or(self.tail, |record| record.end)
     }
 
     /// What lies between `from` and `until`, whole records until `max` bytes are reached, one at least.
-    pub(super) fn pieces(&self, from: u64, until: u64, max: u64, out: &mut Vec<Piece>) {
+    pub(crate) fn pieces(&self, from: u64, until: u64, max: u64, out: &mut Vec<Piece>) {
         let cost = |piece: &Piece| piece.end - piece.start + RECORD_PAGE_BYTES;
         let mut size: u64 = out.iter().map(cost).sum();
         for record in self.records.range(self.find(from)..) {
@@ -227,7 +227,7 @@ impl Log {
 
     /// Where the first record begins that comes after `order` in the order of all appends; `None` if it was trimmed, and that is
     /// not among what is known to be gone, which reaches up to `told`.
-    pub(super) fn after_order(&self, order: u64, told: u64) -> Option<u64> {
+    pub(crate) fn after_order(&self, order: u64, told: u64) -> Option<u64> {
         if order.max(told) < self.lost {
             return None;
         }
@@ -236,7 +236,7 @@ impl Log {
     }
 
     /// Gives up records until the oldest that is left satisfies `keep`; where they were stored goes to `dead`.
-    pub(super) fn trim(&mut self, keep: impl Fn(&Log, &Record) -> bool, dead: &mut Vec<Location>) -> bool {
+    pub(crate) fn trim(&mut self, keep: impl Fn(&Log, &Record) -> bool, dead: &mut Vec<Location>) -> bool {
         let before = self.start;
         while let Some(record) = self.records.front()
             && !keep(self, record)
@@ -253,7 +253,7 @@ impl Log {
 
     /// Gives up the bytes in memory of the oldest records that end at `until` at the latest and are stored, while more than
     /// `max` bytes of payloads are held.
-    pub(super) fn chill(&mut self, max: u64, until: u64) {
+    pub(crate) fn chill(&mut self, max: u64, until: u64) {
         while self.payload > max
             && let Some(record) = self.records.get_mut(self.cold)
             && record.end <= until
@@ -265,14 +265,14 @@ impl Log {
     }
 
     /// What it takes of memory, in bytes.
-    pub(super) fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.payload + self.beside
     }
 }
 
 /// What a record with these takes of memory beside its bytes, in bytes. Of messages of one byte each it is thrice as much as they
 /// are, and stays when they are let go of.
-pub(super) fn overhead(ends: &[u32], event: Option<&str>) -> u64 {
+pub(crate) fn overhead(ends: &[u32], event: Option<&str>) -> u64 {
     RECORD_OVERHEAD_BYTES + size_of_val(ends) as u64 + event.map_or(0, str::len) as u64
 }
 

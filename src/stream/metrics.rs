@@ -10,7 +10,7 @@ use crate::observe::{AppendRefusal, CoreMetrics, Page, Registry};
 
 impl Streams {
     /// Appends what is known of them; the cores count in `registry`.
-    pub fn render(&self, registry: &Registry, out: &mut String) {
+    pub(crate) fn render(&self, registry: &Registry, out: &mut String) {
         let mut page = Page::new(out);
         let (streams, memory) = self.totals();
         let bounds = self.bounds();

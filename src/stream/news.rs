@@ -21,7 +21,7 @@ use super::stream::Stream;
 
 /// One of the news.
 #[derive(Clone, Debug)]
-pub enum Tiding {
+pub(crate) enum Tiding {
     /// A stream was made.
     Created(Arc<Stream>),
     /// A stream that is listened to has more to read, or is gone.
@@ -30,7 +30,7 @@ pub enum Tiding {
 
 /// The news that were not taken yet.
 #[derive(Debug, Default)]
-pub struct News {
+pub(crate) struct News {
     listening: AtomicBool,
     queue: Mutex<Vec<Tiding>>,
     bell: Notify,
@@ -38,19 +38,19 @@ pub struct News {
 
 /// Whether a stream is listened to.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(crate) struct Heard {
     listened: AtomicBool,
     queued: AtomicBool,
 }
 
 impl News {
     /// Whether streams that are made are told of from now on.
-    pub fn listen(&self, listens: bool) {
+    pub(crate) fn listen(&self, listens: bool) {
         self.listening.store(listens, SeqCst);
     }
 
     /// Takes what there is.
-    pub fn take(&self) -> Vec<Tiding> {
+    pub(crate) fn take(&self) -> Vec<Tiding> {
         let news = std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner));
         for tiding in &news {
             if let Tiding::Changed(stream) = tiding {
@@ -61,17 +61,17 @@ impl News {
     }
 
     /// Until there may be news. For one task.
-    pub async fn arrived(&self) {
+    pub(crate) async fn arrived(&self) {
         self.bell.notified().await;
     }
 
-    pub(super) fn created(&self, stream: &Arc<Stream>) {
+    pub(crate) fn created(&self, stream: &Arc<Stream>) {
         if self.listening.load(SeqCst) {
             self.put(Tiding::Created(Arc::clone(stream)));
         }
     }
 
-    pub(super) fn changed(&self, stream: &Arc<Stream>) {
+    pub(crate) fn changed(&self, stream: &Arc<Stream>) {
         let heard = &stream.heard;
         if heard.listened.load(SeqCst) && !heard.queued.swap(true, SeqCst) {
             self.put(Tiding::Changed(Arc::clone(stream)));
@@ -90,7 +90,7 @@ impl News {
 
 impl Stream {
     /// What happens to it is told from now on, or no more. To be said before it is looked at.
-    pub fn listen(&self, listens: bool) {
+    pub(crate) fn listen(&self, listens: bool) {
         self.heard.listened.store(listens, SeqCst);
     }
 }

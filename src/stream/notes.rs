@@ -12,7 +12,7 @@ use super::journal::{AppendError, Journal, Location, Ticket};
 
 /// The notes.
 #[derive(Debug, Default)]
-pub struct Notes {
+pub(crate) struct Notes {
     journal: Option<Journal>,
     /// Where each is.
     kept: HashMap<Box<str>, Vec<Location>>,
@@ -25,7 +25,12 @@ impl Notes {
     ///
     /// # Errors
     /// If it cannot be stored. What was there stands.
-    pub fn write(&mut self, name: &str, body: &[u8], whole: bool) -> Result<Option<Ticket>, AppendError> {
+    pub(crate) fn write(
+        &mut self,
+        name: &str,
+        body: &[u8],
+        whole: bool,
+    ) -> Result<Option<Ticket>, AppendError> {
         self.sweep();
         let Some(journal) = &self.journal else { return Ok(None) };
         let kept = self.kept.entry(name.into()).or_default();
@@ -47,7 +52,7 @@ impl Notes {
     ///
     /// # Errors
     /// If the word of it cannot be stored. What was there stands.
-    pub fn erase(&mut self, name: &str) -> Result<Option<Ticket>, AppendError> {
+    pub(crate) fn erase(&mut self, name: &str) -> Result<Option<Ticket>, AppendError> {
         self.sweep();
         let (Some(journal), Some(kept)) = (&self.journal, self.kept.get(name)) else { return Ok(None) };
         let (record, _) = Entry::Note { name: Cow::Borrowed(name), gone: true }.write(&[]);
@@ -66,15 +71,15 @@ impl Notes {
 }
 
 /// Each name, and what was written under it, in order.
-pub type Written = Vec<(Box<str>, Vec<u8>)>;
+pub(crate) type Written = Vec<(Box<str>, Vec<u8>)>;
 
 /// Notes as the journal gives them out at a start. What was given up may come as well, but always before what has taken its
 /// place.
 #[derive(Debug, Default)]
-pub(super) struct Noted(HashMap<Box<str>, Vec<(Location, Vec<u8>)>>);
+pub(crate) struct Noted(HashMap<Box<str>, Vec<(Location, Vec<u8>)>>);
 
 impl Noted {
-    pub(super) fn replay(
+    pub(crate) fn replay(
         &mut self,
         name: &str,
         location: Location,
@@ -91,7 +96,7 @@ impl Noted {
         }
     }
 
-    pub(super) fn replay_more(
+    pub(crate) fn replay_more(
         &mut self,
         name: &str,
         location: Location,
@@ -105,7 +110,7 @@ impl Noted {
         }
     }
 
-    pub(super) fn finish(self, journal: Journal) -> (Notes, Written) {
+    pub(crate) fn finish(self, journal: Journal) -> (Notes, Written) {
         let mut notes = Notes { journal: Some(journal), ..Notes::default() };
         let mut noted = Vec::new();
         for (name, parts) in self.0 {

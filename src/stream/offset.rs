@@ -14,23 +14,23 @@ const EPOCH_DIGITS: usize = 16;
 const POSITION_DIGITS: usize = 20;
 
 /// Length of a written offset, in bytes; the promise is at most 64.
-pub const OFFSET_BYTES: usize = EPOCH_DIGITS + 1 + POSITION_DIGITS;
+pub(crate) const OFFSET_BYTES: usize = EPOCH_DIGITS + 1 + POSITION_DIGITS;
 
 /// The first position as the protocol's first server writes it. Clients and tests know it by heart, and it means the same here.
 const BEGINNING_ELSEWHERE: &str = "0000000000000000_0000000000000000";
 
 /// One position in one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Offset {
+pub(crate) struct Offset {
     /// Which life of the log.
-    pub epoch: u64,
+    pub(crate) epoch: u64,
     /// How far into it.
-    pub position: u64,
+    pub(crate) position: u64,
 }
 
 /// Where a reader wants to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
+pub(crate) enum Start {
     /// `-1`, or nothing said.
     Beginning,
     /// `now`: what is appended from here on.
@@ -41,7 +41,7 @@ pub enum Start {
 
 /// Text that no offset of this server looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OffsetError;
+pub(crate) struct OffsetError;
 
 impl fmt::Display for OffsetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,9 +13,9 @@ use super::streams::guard;
 
 /// A key whose some streams are.
 #[derive(Debug)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// Its name.
-    pub name: Box<str>,
+    pub(crate) name: Box<str>,
     streams: AtomicU64,
     /// Bytes of what was appended, in memory or on disk.
     payload: AtomicU64,
@@ -25,18 +25,18 @@ pub struct Owner {
 
 /// What a stream, or a part of it, holds, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Weight {
-    pub(super) payload: u64,
-    pub(super) beside: u64,
+pub(crate) struct Weight {
+    pub(crate) payload: u64,
+    pub(crate) beside: u64,
 }
 
 /// The streams of the key hold as much as they may, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OverQuota(pub u64);
+pub(crate) struct OverQuota(pub u64);
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(super) struct Owners {
+pub(crate) struct Owners {
     by_name: Mutex<HashMap<Box<str>, Arc<Owner>>>,
     /// Bytes of what has to be known of all their streams.
     beside: AtomicU64,
@@ -44,7 +44,7 @@ pub(super) struct Owners {
 
 impl Owners {
     /// The key of that name.
-    pub(super) fn of(&self, name: &str) -> Arc<Owner> {
+    pub(crate) fn of(&self, name: &str) -> Arc<Owner> {
         let mut owners = guard(&self.by_name);
         if let Some(owner) = owners.get(name) {
             return Arc::clone(owner);
@@ -62,7 +62,7 @@ impl Owners {
 
 impl Common {
     /// Takes into the books what a stream of `owner` holds, after it held `before`.
-    pub(super) fn weigh(&self, owner: Option<&Owner>, before: Weight, after: Weight) {
+    pub(crate) fn weigh(&self, owner: Option<&Owner>, before: Weight, after: Weight) {
         let Some(owner) = owner else { return };
         let change = |place: &AtomicU64, before: u64, after: u64| {
             place.fetch_add(after.wrapping_sub(before), Relaxed);
@@ -73,7 +73,7 @@ impl Common {
     }
 
     /// Counts a stream that is there from now on.
-    pub(super) fn own(&self, stream: &Stream) {
+    pub(crate) fn own(&self, stream: &Stream) {
         if let Some(owner) = &stream.owner {
             owner.streams.fetch_add(1, Relaxed);
             self.weigh(Some(owner), Weight::default(), stream.weight());
@@ -81,7 +81,7 @@ impl Common {
     }
 
     /// Counts it out, before it lets go of what it holds.
-    pub(super) fn disown(&self, stream: &Stream) {
+    pub(crate) fn disown(&self, stream: &Stream) {
         if let Some(owner) = &stream.owner {
             owner.streams.fetch_sub(1, Relaxed);
             self.weigh(Some(owner), stream.weight(), Weight::default());
@@ -89,7 +89,7 @@ impl Common {
     }
 
     /// How many bytes the streams of `owner` would hold too many if they held `more`, and how many they may.
-    pub(super) fn excess(&self, owner: &Owner, more: Weight, bounds: &Bounds) -> Option<(u64, OverQuota)> {
+    pub(crate) fn excess(&self, owner: &Owner, more: Weight, bounds: &Bounds) -> Option<(u64, OverQuota)> {
         let (payload, beside) = (owner.payload.load(Relaxed), owner.beside.load(Relaxed));
         let wanted = beside + more.beside;
         if let Some(&most) = bounds.quotas.get(&*owner.name) {
@@ -106,7 +106,7 @@ impl Common {
     }
 
     /// Whether `owner` may make one more stream of so many.
-    pub(super) fn may_own_more(&self, owner: &Owner, all: usize, bounds: &Bounds) -> bool {
+    pub(crate) fn may_own_more(&self, owner: &Owner, all: usize, bounds: &Bounds) -> bool {
         owner.streams.load(Relaxed) < bounds.streams.saturating_sub(all) as u64
     }
 }
@@ -118,7 +118,7 @@ impl Stream {
     }
 
     /// The name of the key whose it is, if it is one's.
-    pub fn owner_name(&self) -> Option<&str> {
+    pub(crate) fn owner_name(&self) -> Option<&str> {
         self.owner.as_deref().map(|owner| &*owner.name)
     }
 }

@@ -7,44 +7,44 @@ use super::stream::{Presence, Stream};
 
 /// What readers may know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
+pub(crate) struct Status {
     /// The first position that can be read.
-    pub start: u64,
+    pub(crate) start: u64,
     /// The position after the last.
-    pub tail: u64,
+    pub(crate) tail: u64,
     /// There will be no more.
-    pub closed: bool,
+    pub(crate) closed: bool,
 }
 
 /// How far one answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
+pub(crate) struct Extent {
     /// Where to read on.
-    pub next: u64,
+    pub(crate) next: u64,
     /// That is the end.
-    pub up_to_date: bool,
+    pub(crate) up_to_date: bool,
     /// And there will be no more.
-    pub closed: bool,
+    pub(crate) closed: bool,
 }
 
 /// A part of a stream.
 #[derive(Debug)]
-pub struct Page {
+pub(crate) struct Page {
     /// What is in it, in order and without gaps.
-    pub pieces: Vec<Piece>,
+    pub(crate) pieces: Vec<Piece>,
     /// Where to read on.
-    pub next: u64,
+    pub(crate) next: u64,
     /// It reaches to the end.
-    pub up_to_date: bool,
+    pub(crate) up_to_date: bool,
     /// And there will be no more.
-    pub closed: bool,
+    pub(crate) closed: bool,
     /// The first append to the stream that readers may not know of yet, in the order of all.
-    pub settled_before: u64,
+    pub(crate) settled_before: u64,
 }
 
 /// Why a position cannot be read; where it is told, the first one that can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unreadable {
+pub(crate) enum Unreadable {
     /// It is no longer kept; this is the first that is.
     Trimmed(Offset),
     /// It is of another life of the log, which was lost.
@@ -59,7 +59,7 @@ pub enum Unreadable {
 
 impl Stream {
     /// What readers may know of it now.
-    pub fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         let (tail, closed, own) = {
             let mut state = self.lock();
             state.settle(&self.common);
@@ -83,7 +83,7 @@ impl Stream {
     ///
     /// # Errors
     /// If nothing can be read there.
-    pub fn position(&self, start: Start) -> Result<u64, Unreadable> {
+    pub(crate) fn position(&self, start: Start) -> Result<u64, Unreadable> {
         let status = self.status();
         let position = match start {
             Start::Beginning => return Ok(status.start),
@@ -116,7 +116,7 @@ impl Stream {
     }
 
     /// Where the `count`th message after `position` ends, if there are as many.
-    pub(super) fn after_messages(&self, mut position: u64, mut count: u64, tail: u64) -> Option<u64> {
+    pub(crate) fn after_messages(&self, mut position: u64, mut count: u64, tail: u64) -> Option<u64> {
         loop {
             let (holder, until) = self.holder(position);
             let until = until.min(tail);
@@ -134,7 +134,7 @@ impl Stream {
     ///
     /// # Errors
     /// If nothing can be read there any more.
-    pub fn extent(&self, from: u64, max: u64) -> Result<Extent, Unreadable> {
+    pub(crate) fn extent(&self, from: u64, max: u64) -> Result<Extent, Unreadable> {
         let (tail, closed) = {
             let mut state = self.lock();
             if state.presence == Presence::Deleted {
@@ -156,7 +156,7 @@ impl Stream {
     ///
     /// # Errors
     /// If it is no longer there.
-    pub fn page(&self, from: u64, until: u64, max: u64) -> Result<Page, Unreadable> {
+    pub(crate) fn page(&self, from: u64, until: u64, max: u64) -> Result<Page, Unreadable> {
         let last = until;
         let mut page = Page {
             pieces: Vec::new(),
@@ -211,7 +211,7 @@ impl Stream {
     }
 
     /// The last record that was trimmed of it, or of what it was forked from, in the order of all appends.
-    pub fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         let (mut stream, mut lost) = (self, self.lock().log.lost);
         while let Some(base) = &stream.base {
             stream = &base.source;
@@ -222,7 +222,7 @@ impl Stream {
 
     /// Where the first record begins that comes after `order` in the order of all appends; `None` if it was trimmed, unless that
     /// is known of everything up to `told`.
-    pub fn after_order(&self, order: u64, told: u64) -> Option<u64> {
+    pub(crate) fn after_order(&self, order: u64, told: u64) -> Option<u64> {
         let mut position = self.lock().log.after_order(order, told)?;
         let mut stream = self;
         // What a fork has of its source came before its own.

@@ -13,33 +13,33 @@ const PARTS_BYTES_MAX: usize = 1 << 20;
 
 /// What a part depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PartKey {
+pub(crate) struct PartKey {
     /// The stream.
-    pub stream: u64,
+    pub(crate) stream: u64,
     /// How its readers see it.
-    pub view: View,
+    pub(crate) view: View,
     /// Where it begins.
-    pub from: u64,
+    pub(crate) from: u64,
     /// The event that has begun there.
-    pub begun: Option<Begun>,
+    pub(crate) begun: Option<Begun>,
     /// The cursor that readers are told.
-    pub cursor: u64,
+    pub(crate) cursor: u64,
 }
 
 /// The parts that were rendered last on a core.
 #[derive(Debug, Default)]
-pub struct Parts(RefCell<VecDeque<(PartKey, Frame, Option<Begun>)>>);
+pub(crate) struct Parts(RefCell<VecDeque<(PartKey, Frame, Option<Begun>)>>);
 
 impl Parts {
     /// The part, and the event that has not ended after it.
-    pub fn get(&self, key: &PartKey) -> Option<(Frame, Option<Begun>)> {
+    pub(crate) fn get(&self, key: &PartKey) -> Option<(Frame, Option<Begun>)> {
         let parts = self.0.borrow();
         let found = parts.iter().find(|(of, ..)| of == key);
         found.map(|(_, frame, begun)| (frame.clone(), *begun))
     }
 
     /// Holds a part for the others, and lets go of the oldest.
-    pub fn put(&self, key: PartKey, frame: Frame, begun: Option<Begun>) {
+    pub(crate) fn put(&self, key: PartKey, frame: Frame, begun: Option<Begun>) {
         let mut parts = self.0.borrow_mut();
         let mut held = frame.bytes.len() + parts.iter().map(|(_, frame, _)| frame.bytes.len()).sum::<usize>();
         while held > PARTS_BYTES_MAX
@@ -51,7 +51,7 @@ impl Parts {
     }
 
     /// Nobody reads a stream any more.
-    pub(super) fn forget(&self, stream: u64) {
+    pub(crate) fn forget(&self, stream: u64) {
         self.0.borrow_mut().retain(|(key, ..)| key.stream != stream);
     }
 }

@@ -12,25 +12,25 @@
 use std::collections::HashMap;
 
 /// The greatest epoch and sequence number: what a JavaScript number holds exactly.
-pub const NUMBER_MAX: u64 = (1 << 53) - 1;
+pub(crate) const NUMBER_MAX: u64 = (1 << 53) - 1;
 
 /// What a producer costs beside its name, in bytes of memory.
 const PRODUCER_OVERHEAD_BYTES: u64 = 96;
 
 /// What a producer says with an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim<'a> {
+pub(crate) struct Claim<'a> {
     /// Its name, never empty.
-    pub id: &'a str,
+    pub(crate) id: &'a str,
     /// Its session.
-    pub epoch: u64,
+    pub(crate) epoch: u64,
     /// The number of the append in that session, from 0.
-    pub seq: u64,
+    pub(crate) seq: u64,
 }
 
 /// What becomes of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// It is new: append, then record it.
     Accept,
     /// It was appended before; this is the last number that was.
@@ -62,7 +62,7 @@ struct Session {
 
 /// The producers of one stream.
 #[derive(Debug, Default)]
-pub(super) struct Producers {
+pub(crate) struct Producers {
     sessions: HashMap<Box<str>, Session>,
     /// Bytes of their names.
     names: u64,
@@ -70,7 +70,7 @@ pub(super) struct Producers {
 
 impl Producers {
     /// Judges a claim; nothing changes. `max` bounds how many producers are known at once.
-    pub(super) fn judge(&self, claim: Claim<'_>, max: usize) -> Verdict {
+    pub(crate) fn judge(&self, claim: Claim<'_>, max: usize) -> Verdict {
         let Some(session) = self.sessions.get(claim.id) else {
             return match claim.seq {
                 0 if self.sessions.len() < max => Verdict::Accept,
@@ -93,7 +93,7 @@ impl Producers {
     }
 
     /// Records a claim that was accepted and whose append has happened.
-    pub(super) fn record(&mut self, claim: Claim<'_>) {
+    pub(crate) fn record(&mut self, claim: Claim<'_>) {
         debug_assert_eq!(self.judge(claim, usize::MAX), Verdict::Accept);
         let session = Session { epoch: claim.epoch, last: claim.seq };
         match self.sessions.get_mut(claim.id) {
@@ -106,12 +106,12 @@ impl Producers {
     }
 
     /// What they take of memory, in bytes.
-    pub(super) fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.names + self.sessions.len() as u64 * PRODUCER_OVERHEAD_BYTES
     }
 
     /// Takes up what is known of an earlier run: what came last counts.
-    pub(super) fn restore(&mut self, claim: Claim<'_>) {
+    pub(crate) fn restore(&mut self, claim: Claim<'_>) {
         let session = Session { epoch: claim.epoch, last: claim.seq };
         let known = self.sessions.entry(claim.id.into()).or_insert_with(|| {
             self.names += claim.id.len() as u64;
@@ -123,7 +123,7 @@ impl Producers {
     }
 
     /// Every producer: its name, its session, and the last number that was appended in it.
-    pub(super) fn sessions(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = (&str, u64, u64)> {
         self.sessions.iter().map(|(id, session)| (&**id, session.epoch, session.last))
     }
 }

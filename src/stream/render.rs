@@ -24,25 +24,25 @@ use super::text;
 use super::view::View;
 
 /// Bytes of a stream that are read for one step. One that has written as many begins no other event.
-pub const PART_BYTES: u64 = 16 << 10;
+pub(crate) const PART_BYTES: u64 = 16 << 10;
 
 /// A step that has written so many bytes stops wherever it is: a line end takes six times its size.
-pub(super) const STEP_BYTES_MAX: usize = 2 * PART_BYTES as usize;
+pub(crate) const STEP_BYTES_MAX: usize = 2 * PART_BYTES as usize;
 
 /// An event of which a part was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Begun {
+pub(crate) struct Begun {
     /// Where its data begins in the stream.
-    pub from: u64,
+    pub(crate) from: u64,
     /// Where its data ends.
-    pub until: u64,
+    pub(crate) until: u64,
     /// How its data is written.
-    pub(super) shape: Shape,
+    pub(crate) shape: Shape,
 }
 
 /// How data is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// Text or base64.
     Plain,
     /// One JSON message, without the comma at its end.
@@ -56,50 +56,50 @@ pub(super) enum Shape {
 }
 
 /// What there is to be rendered.
-pub struct Batch<'a> {
+pub(crate) struct Batch<'a> {
     /// How the reader wants to see it.
-    pub view: View,
+    pub(crate) view: View,
     /// What the stream holds.
-    pub form: Form,
+    pub(crate) form: Form,
     /// Which life of the log it is.
-    pub epoch: u64,
+    pub(crate) epoch: u64,
     /// Parts of records, in order and without gaps.
-    pub pieces: &'a [Piece],
+    pub(crate) pieces: &'a [Piece],
     /// Their bytes.
-    pub bytes: &'a [Bytes],
+    pub(crate) bytes: &'a [Bytes],
     /// Where they begin in the stream.
-    pub at: u64,
+    pub(crate) at: u64,
     /// What comes before them.
-    pub before: Before,
+    pub(crate) before: Before,
     /// They reach to the end of a stream that is closed.
-    pub closed: bool,
+    pub(crate) closed: bool,
 }
 
 /// How far a step has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub(crate) struct Step {
     /// Where to go on.
-    pub next: u64,
+    pub(crate) next: u64,
     /// The event that has not ended there.
-    pub begun: Option<Begun>,
+    pub(crate) begun: Option<Begun>,
     /// Records whose end was reached.
-    pub appends: u32,
+    pub(crate) appends: u32,
 }
 
 /// A part of an event's data, as it is in the stream.
-pub(super) struct Data<'a> {
-    pub(super) bytes: &'a [u8],
+pub(crate) struct Data<'a> {
+    pub(crate) bytes: &'a [u8],
     /// Its place in the stream.
-    pub(super) at: u64,
+    pub(crate) at: u64,
     /// The byte before it.
-    pub(super) after: Option<u8>,
+    pub(crate) after: Option<u8>,
     /// Nothing completes a character that it ends within.
-    pub(super) is_last: bool,
+    pub(crate) is_last: bool,
 }
 
 impl Events {
     /// Writes the events of a batch, or as much as one step takes.
-    pub fn render(&mut self, batch: &Batch<'_>, begun: Option<Begun>) -> Step {
+    pub(crate) fn render(&mut self, batch: &Batch<'_>, begun: Option<Begun>) -> Step {
         match batch.view {
             View::Protocol => self.render_together(batch, begun),
             _ => self.render_each(batch, begun),
@@ -168,7 +168,7 @@ impl Events {
 
     /// An event for a part of a record, or for each of its messages; `begin` writes what comes before the data of one that ends at
     /// a position, and says how that is written. Where it stopped, if that is not the end of the part.
-    pub(super) fn render_record(
+    pub(crate) fn render_record(
         &mut self,
         part: &Part<'_>,
         before: &mut Before,
@@ -205,7 +205,7 @@ impl Events {
     }
 
     /// Writes data of an event from where it was left, and the end of the event if it reaches that; where it stopped.
-    pub(super) fn write_data(&mut self, form: Form, begun: &Begun, data: &Data<'_>) -> u64 {
+    pub(crate) fn write_data(&mut self, form: Form, begun: &Begun, data: &Data<'_>) -> u64 {
         let Data { bytes, at, .. } = *data;
         let ends = at + bytes.len() as u64 == begun.until;
         if at == begun.from {
@@ -268,26 +268,26 @@ fn units(piece: &Piece, is_one: bool) -> impl Iterator<Item = (u64, u64, u64)> +
 }
 
 /// A part of a record, to be rendered.
-pub(super) struct Part<'a> {
-    pub(super) form: Form,
-    pub(super) piece: &'a Piece,
-    pub(super) bytes: &'a Bytes,
+pub(crate) struct Part<'a> {
+    pub(crate) form: Form,
+    pub(crate) piece: &'a Piece,
+    pub(crate) bytes: &'a Bytes,
     /// It is one event, whatever messages are in it.
-    pub(super) is_one: bool,
+    pub(crate) is_one: bool,
     /// Nothing comes after it, ever.
-    pub(super) is_last: bool,
+    pub(crate) is_last: bool,
 }
 
 /// The last bytes before an event, three at most.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Before {
+pub(crate) struct Before {
     bytes: [u8; 3],
     length: usize,
 }
 
 impl Before {
     /// The last of these bytes.
-    pub fn of(bytes: &[u8]) -> Before {
+    pub(crate) fn of(bytes: &[u8]) -> Before {
         let mut before = Before::default();
         before.push(bytes);
         before
@@ -310,7 +310,7 @@ impl Before {
     }
 
     /// Bytes of a character that has begun.
-    pub fn carried(&self, form: Form) -> usize {
+    pub(crate) fn carried(&self, form: Form) -> usize {
         if form == Form::Text { text::incomplete(self.bytes()) } else { 0 }
     }
 
@@ -319,7 +319,7 @@ impl Before {
     }
 
     /// More bytes come.
-    pub fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         let new = &bytes[bytes.len().saturating_sub(3)..];
         self.bytes.rotate_left(new.len());
         self.bytes[3 - new.len()..].copy_from_slice(new);

@@ -30,7 +30,7 @@ impl Drop for Rendered {
 
 impl Streams {
     /// Bytes for one reader or many, counted until the last of them lets go.
-    pub fn count(&self, mut bytes: Vec<u8>) -> Bytes {
+    pub(crate) fn count(&self, mut bytes: Vec<u8>) -> Bytes {
         if bytes.capacity() - bytes.len() > SPARE_BYTES_MAX {
             bytes.shrink_to_fit();
         }
@@ -40,7 +40,7 @@ impl Streams {
     }
 
     /// Bytes of memory that readers hold.
-    pub fn rendered(&self) -> u64 {
+    pub(crate) fn rendered(&self) -> u64 {
         self.common.rendered.load(Ordering::Relaxed)
     }
 }

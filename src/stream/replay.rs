@@ -23,21 +23,21 @@ use super::stream::{Base, Presence, State, Stream};
 use super::streams::Streams;
 use crate::observe::Nonces;
 
-pub use super::journal::OpenError;
+pub(crate) use super::journal::OpenError;
 
 /// What opening a directory gives.
 #[derive(Debug)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// All that is in it.
-    pub streams: Streams,
+    pub(crate) streams: Streams,
     /// What is kept beside them.
-    pub notes: Notes,
+    pub(crate) notes: Notes,
     /// What was kept there.
-    pub noted: Written,
+    pub(crate) noted: Written,
     /// What was found of the journal.
     pub recovery: Recovery,
     /// Its writer; nothing is stored once it is dropped.
-    pub keeper: Keeper<journal::Directory>,
+    pub(crate) keeper: Keeper<journal::Directory>,
 }
 
 /// One stream, while its entries come.
@@ -74,7 +74,7 @@ struct Replay {
 ///
 /// # Errors
 /// If the directory cannot be used or holds what is damaged.
-pub fn open(
+pub(crate) fn open(
     path: &Path,
     settings: &Settings,
     cores: usize,

@@ -5,7 +5,7 @@
 //! Events may come in parts, cut anywhere: what may become such a line is held back until that is known, a few bytes at most.
 
 /// Events that are the edge's or the browser's own: `open` and `error` are an EventSource's.
-pub const RESERVED_EVENTS: [&str; 4] = ["control", "reset", "open", "error"];
+pub(crate) const RESERVED_EVENTS: [&str; 4] = ["control", "reset", "open", "error"];
 
 /// Lines that are the edge's own. After the first there may be more.
 const OWN: [&[u8]; 5] = [b"retry:", b"event: reset", b"event:reset", b"event: control", b"event:control"];
@@ -15,7 +15,7 @@ const PREFIX: &[u8] = b"event: published.";
 
 /// Where a reader stands in a line that somebody else has written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Line {
+pub(crate) struct Line {
     place: Place,
     /// Of [`OWN`], the line that is held back, and how many bytes of it.
     own: u8,
@@ -37,7 +37,7 @@ enum Place {
 
 impl Line {
     /// Appends to `out` what of the `bytes` that come next is shown. They hold no blank line.
-    pub fn show(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn show(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         while !bytes.is_empty() {
             let end = memchr::memchr2(b'\r', b'\n', bytes);
             let next =

@@ -4,7 +4,7 @@ use super::stream::{Presence, Stream};
 
 /// How a client has ended a response that is being kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stopped {
+pub(crate) enum Stopped {
     /// What there is of it is kept.
     Closed,
     /// Nothing of it is kept.
@@ -13,7 +13,7 @@ pub enum Stopped {
 
 impl Stream {
     /// Whether a client has ended it while its response was still being made: by closing it, or by deleting it.
-    pub fn stopped(&self) -> Option<Stopped> {
+    pub(crate) fn stopped(&self) -> Option<Stopped> {
         let state = self.lock();
         match state.presence {
             Presence::Present if !state.stopped => None,

@@ -36,61 +36,61 @@ use crate::shard::clock::unix_millis;
 
 /// What all streams share.
 #[derive(Debug)]
-pub(super) struct Common {
-    pub(super) bells: Arc<Bells>,
-    pub(super) journal: Option<Journal>,
-    pub(super) remote: Option<Arc<Remote>>,
-    pub(super) bounds: ArcSwap<Bounds>,
-    pub(super) news: News,
-    pub(super) owners: Owners,
+pub(crate) struct Common {
+    pub(crate) bells: Arc<Bells>,
+    pub(crate) journal: Option<Journal>,
+    pub(crate) remote: Option<Arc<Remote>>,
+    pub(crate) bounds: ArcSwap<Bounds>,
+    pub(crate) news: News,
+    pub(crate) owners: Owners,
     /// Bytes of memory that all streams take.
-    pub(super) held: AtomicU64,
+    pub(crate) held: AtomicU64,
     /// Bytes of memory that were made for readers and are held by any.
-    pub(super) rendered: Arc<AtomicU64>,
+    pub(crate) rendered: Arc<AtomicU64>,
     /// The next place in the order of all appends.
-    pub(super) order: AtomicU64,
+    pub(crate) order: AtomicU64,
 }
 
 impl Common {
-    pub(super) fn next_order(&self) -> u64 {
+    pub(crate) fn next_order(&self) -> u64 {
         self.order.fetch_add(1, Ordering::AcqRel)
     }
 }
 
 /// Where a fork goes on from another stream.
 #[derive(Debug)]
-pub(super) struct Base {
-    pub(super) source: Arc<Stream>,
-    pub(super) position: u64,
-    pub(super) depth: u32,
+pub(crate) struct Base {
+    pub(crate) source: Arc<Stream>,
+    pub(crate) position: u64,
+    pub(crate) depth: u32,
 }
 
 /// A stream.
 #[derive(Debug)]
-pub struct Stream {
+pub(crate) struct Stream {
     /// Its number: no other stream of this store has had it.
-    pub id: u64,
+    pub(crate) id: u64,
     /// Its name.
-    pub name: Box<str>,
+    pub(crate) name: Box<str>,
     /// What it holds.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// Which life of the log it belongs to.
-    pub epoch: u64,
+    pub(crate) epoch: u64,
     /// How long it lives.
-    pub lifetime: Lifetime,
+    pub(crate) lifetime: Lifetime,
     /// Whose it is, if not everyone's: the name of a key.
-    pub owner: Option<Arc<Owner>>,
+    pub(crate) owner: Option<Arc<Owner>>,
     /// It is a kept response: nobody but sedge appends to it.
-    pub generated: bool,
-    pub(super) base: Option<Base>,
-    pub(super) common: Arc<Common>,
-    pub(super) heard: Heard,
-    pub(super) state: Mutex<State>,
+    pub(crate) generated: bool,
+    pub(crate) base: Option<Base>,
+    pub(crate) common: Arc<Common>,
+    pub(crate) heard: Heard,
+    pub(crate) state: Mutex<State>,
 }
 
 /// Whether a stream is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Presence {
+pub(crate) enum Presence {
     Present,
     /// Deleted, but read by forks.
     Hidden,
@@ -99,7 +99,7 @@ pub(super) enum Presence {
 
 /// A core on which somebody watches.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     core: u16,
     readers: u32,
     rung: bool,
@@ -107,74 +107,74 @@ pub(super) struct Watch {
 
 /// Something that was taken and is not known to be durable.
 #[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) ticket: Ticket,
-    pub(super) end: u64,
-    pub(super) order: u64,
-    pub(super) closes: bool,
+pub(crate) struct Pending {
+    pub(crate) ticket: Ticket,
+    pub(crate) end: u64,
+    pub(crate) order: u64,
+    pub(crate) closes: bool,
 }
 
 /// What of a stream changes.
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) log: Log,
-    pub(super) visible: u64,
-    pub(super) pending: VecDeque<Pending>,
+pub(crate) struct State {
+    pub(crate) log: Log,
+    pub(crate) visible: u64,
+    pub(crate) pending: VecDeque<Pending>,
     /// No more can be appended.
-    pub(super) closed: bool,
+    pub(crate) closed: bool,
     /// Readers may know that.
-    pub(super) closed_visible: bool,
+    pub(crate) closed_visible: bool,
     /// The producer's append that closed it.
-    pub(super) closer: Option<(Box<str>, u64, u64)>,
-    pub(super) producers: Producers,
-    pub(super) seq: Option<Box<str>>,
-    pub(super) presence: Presence,
+    pub(crate) closer: Option<(Box<str>, u64, u64)>,
+    pub(crate) producers: Producers,
+    pub(crate) seq: Option<Box<str>>,
+    pub(crate) presence: Presence,
     /// Streams that go on from this one.
-    pub(super) forks: usize,
+    pub(crate) forks: usize,
     /// When it was last read or written, in milliseconds since 1970.
-    pub(super) used: u64,
+    pub(crate) used: u64,
     /// Where records of the journal are that are needed as long as it lives.
-    pub(super) anchors: Vec<Location>,
+    pub(crate) anchors: Vec<Location>,
     /// Where the journal says how it was trimmed last.
-    pub(super) trimmed: Option<Location>,
+    pub(crate) trimmed: Option<Location>,
     /// Something became visible since those who watch were woken.
-    pub(super) unseen: bool,
-    pub(super) watches: Vec<Watch>,
+    pub(crate) unseen: bool,
+    pub(crate) watches: Vec<Watch>,
     /// What it is called by whoever has made it, if it is an answer.
-    pub(super) answer: Option<Box<str>>,
+    pub(crate) answer: Option<Box<str>>,
     /// Nothing more comes, and it is not whole.
-    pub(super) failed: bool,
+    pub(crate) failed: bool,
     /// Of a kept response: a client has closed it, which stops its upstream.
-    pub(super) stopped: bool,
+    pub(crate) stopped: bool,
     /// Of a mirror: up to which place in the order of all appends it has all that is of this stream.
-    pub(super) mirrored: u64,
+    pub(crate) mirrored: u64,
     /// Of a mirror: it was heard that there is more, while nobody watched.
-    pub(super) behind: bool,
-    pub(super) frames: [Option<Frame>; super::view::VIEWS],
+    pub(crate) behind: bool,
+    pub(crate) frames: [Option<Frame>; super::view::VIEWS],
 }
 
 /// Bytes that were made once for all who read on at the same place.
 #[derive(Clone, Debug)]
-pub struct Frame {
+pub(crate) struct Frame {
     /// Where it begins in the stream.
-    pub from: u64,
+    pub(crate) from: u64,
     /// Where a reader stands after it.
-    pub next: u64,
+    pub(crate) next: u64,
     /// What else it depends on.
-    pub cursor: u64,
+    pub(crate) cursor: u64,
     /// It says that there is no more for now.
-    pub up_to_date: bool,
+    pub(crate) up_to_date: bool,
     /// It says that there never will be.
-    pub closed: bool,
+    pub(crate) closed: bool,
     /// How many appends it tells of.
-    pub appends: u32,
+    pub(crate) appends: u32,
     /// Ready to be sent.
-    pub bytes: Bytes,
+    pub(crate) bytes: Bytes,
 }
 
 /// What there is for a reader.
 #[derive(Clone, Debug)]
-pub enum Look {
+pub(crate) enum Look {
     /// Nothing new.
     Nothing,
     /// What was made for all who stand there.
@@ -184,17 +184,17 @@ pub enum Look {
 }
 
 impl Stream {
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A position of this stream, as readers hold it.
-    pub fn offset(&self, position: u64) -> Offset {
+    pub(crate) fn offset(&self, position: u64) -> Offset {
         Offset { epoch: self.epoch, position }
     }
 
     /// The frame of `view` that was made for readers at `from`, if it still says how things are.
-    pub fn frame(&self, view: usize, from: u64, cursor: u64) -> Option<Frame> {
+    pub(crate) fn frame(&self, view: usize, from: u64, cursor: u64) -> Option<Frame> {
         let mut state = self.lock();
         state.settle(&self.common);
         let (visible, closed) = (state.visible, state.closed_visible);
@@ -211,7 +211,7 @@ impl Stream {
 
     /// What there is for one who has read up to `from` in `view`, and whose cursors are not to be less than `floor`: what
     /// [`Stream::has_news`] and [`Stream::frame`] say, in one look.
-    pub fn look(&self, view: usize, from: u64, floor: u64) -> Look {
+    pub(crate) fn look(&self, view: usize, from: u64, floor: u64) -> Look {
         let mut state = self.lock();
         state.settle(&self.common);
         if !state.has_news(from) {
@@ -227,7 +227,7 @@ impl Stream {
     }
 
     /// Keeps a frame for the other readers at the same place, as long as there are any.
-    pub fn keep_frame(&self, view: usize, frame: Frame) {
+    pub(crate) fn keep_frame(&self, view: usize, frame: Frame) {
         let mut state = self.lock();
         if !state.watches.is_empty() {
             state.frames[view] = Some(frame);
@@ -235,20 +235,20 @@ impl Stream {
     }
 
     /// What it costs beside what is in it, in bytes of memory.
-    pub(super) fn cost(&self) -> u64 {
+    pub(crate) fn cost(&self) -> u64 {
         // The name stands among all names, too.
         STREAM_OVERHEAD_BYTES + (2 * self.name.len() + self.kind.as_str().len()) as u64
     }
 
     /// Whether one who has read up to `position` has something to learn.
-    pub fn has_news(&self, position: u64) -> bool {
+    pub(crate) fn has_news(&self, position: u64) -> bool {
         let mut state = self.lock();
         state.settle(&self.common);
         state.has_news(position)
     }
 
     /// Nothing more will come, although it is not whole: readers are cut off instead of kept waiting.
-    pub fn fail(self: &Arc<Self>) {
+    pub(crate) fn fail(self: &Arc<Self>) {
         {
             let mut state = self.lock();
             (state.failed, state.unseen) = (true, true);
@@ -257,24 +257,24 @@ impl Stream {
     }
 
     /// Whether it will never be whole.
-    pub fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.lock().failed
     }
 
     /// It was read or written.
-    pub fn touch(&self, now: u64) {
+    pub(crate) fn touch(&self, now: u64) {
         let mut state = self.lock();
         state.used = state.used.max(now);
     }
 
     /// Whether it is still there for those who know its name.
-    pub fn is_present(&self) -> bool {
+    pub(crate) fn is_present(&self) -> bool {
         self.lock().presence == Presence::Present
     }
 
     /// Whether its time has passed. One that is followed or written is in use for as long as that lasts (PROTOCOL.md, 5.1), but
     /// for one that was made to end at a moment.
-    pub(super) fn is_over(&self, now: u64) -> bool {
+    pub(crate) fn is_over(&self, now: u64) -> bool {
         let mut state = self.lock();
         if !state.watches.is_empty() {
             state.used = state.used.max(now);
@@ -284,7 +284,7 @@ impl Stream {
     }
 
     /// Shows readers what has become durable.
-    pub(super) fn settle(self: &Arc<Self>) {
+    pub(crate) fn settle(self: &Arc<Self>) {
         let changed = {
             let mut state = self.lock();
             let before = (state.visible, state.closed_visible);
@@ -298,7 +298,7 @@ impl Stream {
     }
 
     /// Wakes whoever watches: one wake a core that has not looked since the last.
-    pub(super) fn publish(self: &Arc<Self>) {
+    pub(crate) fn publish(self: &Arc<Self>) {
         self.common.news.changed(self);
         let mut state = self.lock();
         state.unseen = false;
@@ -322,14 +322,14 @@ impl Stream {
     }
 
     /// The readers of a core are about to look.
-    pub(super) fn answered(&self, core: u16) {
+    pub(crate) fn answered(&self, core: u16) {
         if let Some(watch) = self.lock().watches.iter_mut().find(|watch| watch.core == core) {
             watch.rung = false;
         }
     }
 
     /// Somebody on a core watches from now on. Says whether there is something that was not fetched, since nobody did.
-    pub(super) fn watch(&self, core: u16) -> bool {
+    pub(crate) fn watch(&self, core: u16) -> bool {
         let mut state = self.lock();
         match state.watches.iter_mut().find(|watch| watch.core == core) {
             Some(watch) => watch.readers += 1,
@@ -338,7 +338,7 @@ impl Stream {
         std::mem::take(&mut state.behind)
     }
 
-    pub(super) fn unwatch(&self, core: u16) {
+    pub(crate) fn unwatch(&self, core: u16) {
         let mut state = self.lock();
         if let Some(place) = state.watches.iter().position(|watch| watch.core == core) {
             state.watches[place].readers -= 1;
@@ -356,7 +356,7 @@ impl Stream {
     }
 
     /// Those who watch it.
-    pub fn readers(&self) -> u64 {
+    pub(crate) fn readers(&self) -> u64 {
         self.lock().watches.iter().map(|watch| u64::from(watch.readers)).sum()
     }
 }
@@ -367,7 +367,7 @@ impl State {
     }
 
     /// Moves what is visible up to what is durable.
-    pub(super) fn settle(&mut self, common: &Common) {
+    pub(crate) fn settle(&mut self, common: &Common) {
         let Some(journal) = &common.journal else { return };
         while let Some(pending) = self.pending.front()
             && let Some(Ok(())) = journal.outcome(pending.ticket)
@@ -381,7 +381,7 @@ impl State {
     }
 
     /// Lets go of payloads that can be read from the disk or Redis: all but the newest, and those too while memory is short.
-    pub(super) fn chill(&mut self, common: &Common) {
+    pub(crate) fn chill(&mut self, common: &Common) {
         if common.journal.is_none() && common.remote.is_none() {
             return;
         }
@@ -392,7 +392,7 @@ impl State {
     }
 
     /// The last that nobody may be told of before it is durable.
-    pub(super) fn last_ticket(&self) -> Option<Ticket> {
+    pub(crate) fn last_ticket(&self) -> Option<Ticket> {
         self.pending.back().map(|pending| pending.ticket)
     }
 }

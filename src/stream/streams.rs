@@ -24,7 +24,7 @@ use crate::observe::{CoreMetrics, Nonces};
 
 /// What a name leads to.
 #[derive(Debug)]
-pub enum Found {
+pub(crate) enum Found {
     /// A stream.
     Present(Arc<Stream>),
     /// One that was deleted and is kept for its forks.
@@ -35,19 +35,19 @@ pub enum Found {
 
 /// All streams of this process.
 #[derive(Debug)]
-pub struct Streams {
-    pub(super) names: RwLock<HashMap<Box<str>, Arc<Stream>>>,
-    pub(super) common: Arc<Common>,
-    pub(super) ids: Mutex<Nonces>,
+pub(crate) struct Streams {
+    pub(crate) names: RwLock<HashMap<Box<str>, Arc<Stream>>>,
+    pub(crate) common: Arc<Common>,
+    pub(crate) ids: Mutex<Nonces>,
     /// When to look at which stream again: it may be over, or have become too long.
     due: Mutex<BinaryHeap<Reverse<Due>>>,
     /// Words that a stream was deleted, to be given up once they are durable.
     graves: Mutex<Vec<Ticket>>,
-    pub(super) next: AtomicU64,
+    pub(crate) next: AtomicU64,
     /// Answers, by what those who made them call them.
-    pub(super) answers: RwLock<HashMap<Box<str>, Arc<Stream>>>,
+    pub(crate) answers: RwLock<HashMap<Box<str>, Arc<Stream>>>,
     /// Which life of all of them together: places in the order of all appends belong to it.
-    pub(super) epoch: AtomicU64,
+    pub(crate) epoch: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -77,23 +77,23 @@ impl Ord for Due {
     }
 }
 
-pub(super) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Streams {
     /// None yet, in memory, for so many cores.
-    pub fn new(cores: usize, bounds: Bounds, mut ids: Nonces) -> Streams {
+    pub(crate) fn new(cores: usize, bounds: Bounds, mut ids: Nonces) -> Streams {
         let epoch = ids.next_u64();
         Streams::on(None, None, epoch, cores, bounds, ids)
     }
 
     /// None yet that are known here, in Redis, for so many cores.
-    pub fn shared(remote: Arc<Remote>, cores: usize, bounds: Bounds, ids: Nonces) -> Streams {
+    pub(crate) fn shared(remote: Arc<Remote>, cores: usize, bounds: Bounds, ids: Nonces) -> Streams {
         Streams::on(None, Some(remote), 0, cores, bounds, ids)
     }
 
-    pub(super) fn on(
+    pub(crate) fn on(
         journal: Option<Journal>,
         remote: Option<Arc<Remote>>,
         epoch: u64,
@@ -124,48 +124,48 @@ impl Streams {
     }
 
     /// The hub of a core, made once on it, which counts in that core's `metrics`.
-    pub fn hub(&self, core: usize, metrics: Arc<CoreMetrics>) -> Rc<Hub> {
+    pub(crate) fn hub(&self, core: usize, metrics: Arc<CoreMetrics>) -> Rc<Hub> {
         let waiters = self.common.journal.as_ref().map(Journal::waiters);
         Hub::new(core, Arc::clone(&self.common.bells), waiters, metrics)
     }
 
     /// What is kept on disk, if anything.
-    pub fn journal(&self) -> Option<&Journal> {
+    pub(crate) fn journal(&self) -> Option<&Journal> {
         self.common.journal.as_ref()
     }
 
     /// What has happened to them, for those who listen.
-    pub fn news(&self) -> &News {
+    pub(crate) fn news(&self) -> &News {
         &self.common.news
     }
 
     /// The bounds in force.
-    pub fn bounds(&self) -> Arc<Bounds> {
+    pub(crate) fn bounds(&self) -> Arc<Bounds> {
         self.common.bounds.load_full()
     }
 
     /// Other bounds from now on.
-    pub fn set_bounds(&self, bounds: Bounds) {
+    pub(crate) fn set_bounds(&self, bounds: Bounds) {
         self.common.bounds.store(Arc::new(bounds));
     }
 
     /// Which life of the streams this is, and the place of the last append among all of them.
-    pub fn place(&self) -> (u64, u64) {
+    pub(crate) fn place(&self) -> (u64, u64) {
         (self.epoch.load(Ordering::Acquire), self.common.order.load(Ordering::Acquire) - 1)
     }
 
     /// How many there are, and the bytes of memory they take.
-    pub fn totals(&self) -> (usize, u64) {
+    pub(crate) fn totals(&self) -> (usize, u64) {
         let long = self.common.remote.as_ref().map_or(0, |remote| remote.long_bytes());
         (self.read().len(), self.common.held() + self.rendered() + long)
     }
 
-    pub(super) fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Box<str>, Arc<Stream>>> {
+    pub(crate) fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Box<str>, Arc<Stream>>> {
         self.names.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What `name` leads to at `now`, in milliseconds since 1970.
-    pub fn find(&self, name: &str, now: u64) -> Found {
+    pub(crate) fn find(&self, name: &str, now: u64) -> Found {
         let Some(stream) = self.read().get(name).cloned() else { return Found::Missing };
         if !stream.is_present() {
             return Found::Hidden(stream);
@@ -183,7 +183,7 @@ impl Streams {
     }
 
     /// An answer is called `name` by whoever has made it.
-    pub fn name_answer(&self, stream: &Arc<Stream>, name: &str) {
+    pub(crate) fn name_answer(&self, stream: &Arc<Stream>, name: &str) {
         if name.len() > super::bounds::NAME_BYTES_MAX {
             return;
         }
@@ -203,7 +203,7 @@ impl Streams {
     }
 
     /// The answer of that name.
-    pub fn answer(&self, name: &str, now: u64) -> Option<Arc<Stream>> {
+    pub(crate) fn answer(&self, name: &str, now: u64) -> Option<Arc<Stream>> {
         let stream = self.answers.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()?;
         match self.find(&stream.name, now) {
             Found::Present(found) if found.id == stream.id => Some(found),
@@ -212,7 +212,7 @@ impl Streams {
     }
 
     /// The names that match, of streams that are there.
-    pub fn names(&self, matches: impl Fn(&str) -> bool) -> Vec<Arc<Stream>> {
+    pub(crate) fn names(&self, matches: impl Fn(&str) -> bool) -> Vec<Arc<Stream>> {
         self.read().values().filter(|stream| matches(&stream.name) && stream.is_present()).cloned().collect()
     }
 
@@ -221,7 +221,7 @@ impl Streams {
     ///
     /// # Errors
     /// If the word of it cannot be stored.
-    pub fn delete(&self, stream: &Arc<Stream>) -> Result<Option<Option<Ticket>>, AppendError> {
+    pub(crate) fn delete(&self, stream: &Arc<Stream>) -> Result<Option<Option<Ticket>>, AppendError> {
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
         let mut state = stream.lock();
         if state.presence != Presence::Present {
@@ -286,7 +286,7 @@ impl Streams {
     }
 
     /// Says when to look at a stream again. What could not be given up yet has to wait for a moment.
-    pub(super) fn look_again(&self, stream: &Arc<Stream>, now: u64) {
+    pub(crate) fn look_again(&self, stream: &Arc<Stream>, now: u64) {
         let at = {
             let state = stream.lock();
             let keep = self.common.bounds.load().keep_ms;
@@ -309,7 +309,7 @@ impl Streams {
     }
 
     /// Ends what is over and gives up what is too old, as of `now`. To be called about once a second, by one.
-    pub fn sweep(&self, now: u64) {
+    pub(crate) fn sweep(&self, now: u64) {
         if let Some(remote) = &self.common.remote {
             return remote.forget_unused(self, now);
         }
@@ -348,7 +348,7 @@ impl Streams {
     }
 
     /// Lets go of payloads that can be read again, while memory is short.
-    pub(super) fn chill(&self) {
+    pub(crate) fn chill(&self) {
         if self.common.held() > self.common.bounds.load().memory {
             let streams: Vec<_> = self.read().values().cloned().collect();
             streams.iter().for_each(|stream| stream.lock().chill(&self.common));
@@ -357,7 +357,7 @@ impl Streams {
 }
 
 impl State {
-    pub(super) fn new(start: u64, now: u64) -> State {
+    pub(crate) fn new(start: u64, now: u64) -> State {
         State {
             log: Log::new(start),
             visible: start,
@@ -384,19 +384,19 @@ impl State {
     }
 
     /// Every record of the journal that is about it.
-    pub(super) fn locations(&self) -> Vec<super::journal::Location> {
+    pub(crate) fn locations(&self) -> Vec<super::journal::Location> {
         let stored = self.log.records().filter_map(|record| record.stored);
         let own = stored.filter(|stored| !stored.shared).map(|stored| stored.location);
         own.chain(self.anchors.iter().copied()).chain(self.trimmed).collect()
     }
 
     /// What it takes of memory, in bytes.
-    pub(super) fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.log.held() + self.producers.held()
     }
 
     /// Lets go of everything; says how many bytes of memory that was.
-    pub(super) fn clear(&mut self) -> u64 {
+    pub(crate) fn clear(&mut self) -> u64 {
         let held = self.held();
         self.log.trim(|_, _| false, &mut Vec::new());
         self.producers = Default::default();

@@ -2,7 +2,7 @@
 
 /// Length of the character that `bytes` end within, as far as it has come: three bytes at most, and 0 if they end between two
 /// characters or with bytes that begin none.
-pub(super) fn incomplete(bytes: &[u8]) -> usize {
+pub(crate) fn incomplete(bytes: &[u8]) -> usize {
     let last = &bytes[bytes.len().saturating_sub(3)..];
     let is_continued = |&&byte: &&u8| byte & 0xC0 == 0x80;
     let continued = last.iter().rev().take_while(is_continued).count();
@@ -15,7 +15,7 @@ pub(super) fn incomplete(bytes: &[u8]) -> usize {
 }
 
 /// Whether text has anything before the character that it ends within.
-pub(super) fn has_whole(bytes: &[u8]) -> bool {
+pub(crate) fn has_whole(bytes: &[u8]) -> bool {
     incomplete(bytes) < bytes.len()
 }
 

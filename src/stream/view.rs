@@ -24,7 +24,7 @@ use crate::sse::{Blocks, Unfinished};
 
 /// How a reader wants to see events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum View {
+pub(crate) enum View {
     /// As the protocol says.
     Protocol,
     /// One for each record, under the publisher's name for it.
@@ -36,25 +36,25 @@ pub enum View {
 }
 
 /// How many views there are.
-pub(super) const VIEWS: usize = 4;
+pub(crate) const VIEWS: usize = 4;
 
 impl View {
     /// Whether the events of the stream are told as they are, and nothing beside them.
-    pub fn is_of_events(self) -> bool {
+    pub(crate) fn is_of_events(self) -> bool {
         matches!(self, View::Published | View::Verbatim)
     }
 }
 
 /// Where a reader stands in an event that was appended in parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Published {
+pub(crate) struct Published {
     event: Unfinished,
     line: Line,
 }
 
 impl Published {
     /// Whether an event has begun.
-    pub fn is_open(self) -> bool {
+    pub(crate) fn is_open(self) -> bool {
         self.event.is_open()
     }
 }
@@ -62,7 +62,7 @@ impl Published {
 impl Events {
     /// Writes events of a stream that holds events: `bytes` are those of each of `pieces`, from `at` on. Where it begins and ends within an event
     /// that was appended in parts, `within` says. How far one step has come; the rest is left to the next.
-    pub fn published_step(
+    pub(crate) fn published_step(
         &mut self,
         view: View,
         epoch: u64,
@@ -132,7 +132,7 @@ impl Events {
 
     /// A part of a record of one of several streams, or each of its messages, with that stream's name. `id` goes on in all of them
     /// after what ends at a position, and may have none. Where it stopped, if that is not the end of the part.
-    pub fn of_several(
+    pub(crate) fn of_several(
         &mut self,
         stream: &Stream,
         (piece, bytes, is_last): (&Piece, &Bytes, bool),
@@ -159,7 +159,7 @@ impl Events {
 }
 
 /// Whether an event ends in the text of a stream that holds events, from between two of them to the end of all.
-pub fn holds_event(mut text: Vec<u8>) -> bool {
+pub(crate) fn holds_event(mut text: Vec<u8>) -> bool {
     if text.ends_with(b"\r") {
         // It is known now that no LF belongs to it.
         text.push(b'\n');

@@ -32,16 +32,16 @@ struct Bell {
 
 /// The bells of all cores.
 #[derive(Debug)]
-pub(super) struct Bells(Box<[Bell]>);
+pub(crate) struct Bells(Box<[Bell]>);
 
 impl Bells {
     /// One for each of `cores`.
-    pub(super) fn new(cores: usize) -> Bells {
+    pub(crate) fn new(cores: usize) -> Bells {
         Bells((0..cores).map(|_| Bell::default()).collect())
     }
 
     /// Tells a core that there is something new in `stream`.
-    pub(super) fn ring(&self, core: u16, stream: Arc<Stream>) {
+    pub(crate) fn ring(&self, core: u16, stream: Arc<Stream>) {
         let bell = &self.0[usize::from(core)];
         bell.rung.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
         bell.notify.notify_one();
@@ -50,7 +50,7 @@ impl Bells {
 
 /// The readers of one core, and what it has appended that is not durable yet.
 #[derive(Debug)]
-pub struct Hub {
+pub(crate) struct Hub {
     core: u16,
     bells: Arc<Bells>,
     waiters: Option<Waiters>,
@@ -59,11 +59,11 @@ pub struct Hub {
     unsettled: RefCell<VecDeque<(Ticket, Arc<Stream>)>>,
     settle: Notify,
     /// Parts of long events that its readers share.
-    pub parts: Parts,
+    pub(crate) parts: Parts,
 }
 
 impl Hub {
-    pub(super) fn new(
+    pub(crate) fn new(
         core: usize,
         bells: Arc<Bells>,
         waiters: Option<Waiters>,
@@ -82,7 +82,7 @@ impl Hub {
     }
 
     /// What it does, for ever.
-    pub async fn run(&self) {
+    pub(crate) async fn run(&self) {
         tokio::join!(self.answer_the_bell(), self.watch_the_disk(), async {
             if let Some(waiters) = &self.waiters {
                 waiters.serve().await;
@@ -134,7 +134,7 @@ impl Hub {
     }
 
     /// Appends to `stream`, and sees to it that readers learn of it. `now` is in milliseconds since 1970.
-    pub fn append(&self, stream: &Arc<Stream>, append: &Append<'_>, now: u64) -> Outcome {
+    pub(crate) fn append(&self, stream: &Arc<Stream>, append: &Append<'_>, now: u64) -> Outcome {
         let outcome = stream.append(append, now);
         // What was there already is waited for by whoever has appended it.
         if matches!(outcome.result, Ok(Appended { duplicate: None, .. })) {
@@ -144,7 +144,7 @@ impl Hub {
         outcome
     }
 
-    pub(super) fn count(&self, outcome: &Outcome, append: &Append<'_>) {
+    pub(crate) fn count(&self, outcome: &Outcome, append: &Append<'_>) {
         match &outcome.result {
             Ok(appended) if appended.duplicate.is_none() => {
                 self.metrics.stream_appends.inc();
@@ -156,13 +156,13 @@ impl Hub {
     }
 
     /// So many bytes are on their way to Redis, as one append.
-    pub fn appended_elsewhere(&self, bytes: usize) {
+    pub(crate) fn appended_elsewhere(&self, bytes: usize) {
         self.metrics.stream_appends.inc();
         self.metrics.stream_appended_bytes.add(bytes as u64);
     }
 
     /// Something was written about `stream` here.
-    pub fn appended(&self, ticket: Option<Ticket>, stream: &Arc<Stream>) {
+    pub(crate) fn appended(&self, ticket: Option<Ticket>, stream: &Arc<Stream>) {
         if let Some(ticket) = ticket {
             self.unsettled.borrow_mut().push_back((ticket, Arc::clone(stream)));
             self.settle.notify_one();
@@ -173,7 +173,7 @@ impl Hub {
     ///
     /// # Errors
     /// If the disk has failed, or has no room.
-    pub async fn durable(&self, ticket: Option<Ticket>) -> Result<(), super::journal::Failure> {
+    pub(crate) async fn durable(&self, ticket: Option<Ticket>) -> Result<(), super::journal::Failure> {
         match (ticket, &self.waiters) {
             (Some(ticket), Some(waiters)) => waiters.durable(ticket).await,
             _ => Ok(()),
@@ -184,7 +184,7 @@ impl Hub {
     ///
     /// # Errors
     /// If the disk has failed.
-    pub async fn stored(&self, ticket: Option<Ticket>) -> Result<(), super::journal::Failure> {
+    pub(crate) async fn stored(&self, ticket: Option<Ticket>) -> Result<(), super::journal::Failure> {
         match (ticket, &self.waiters) {
             (Some(ticket), Some(waiters)) => waiters.stored(ticket).await,
             _ => Ok(()),
@@ -192,13 +192,13 @@ impl Hub {
     }
 
     /// A seat for a reader of `stream`, until it is dropped.
-    pub fn sit(self: &Rc<Self>, stream: &Arc<Stream>) -> Seat {
+    pub(crate) fn sit(self: &Rc<Self>, stream: &Arc<Stream>) -> Seat {
         self.metrics.stream_readers.add(1);
         self.seat(stream, true)
     }
 
     /// A seat for one who reads nothing and is told all the same: whoever writes it, and stops when it is deleted.
-    pub fn watch(self: &Rc<Self>, stream: &Arc<Stream>) -> Seat {
+    pub(crate) fn watch(self: &Rc<Self>, stream: &Arc<Stream>) -> Seat {
         self.seat(stream, false)
     }
 
@@ -214,7 +214,7 @@ impl Hub {
 
 /// A reader that is told when there is something new.
 #[derive(Debug)]
-pub struct Seat {
+pub(crate) struct Seat {
     hub: Rc<Hub>,
     stream: Arc<Stream>,
     /// Among the readers of its stream on its core, in four bytes: it is a part of every reader's task.
@@ -224,12 +224,12 @@ pub struct Seat {
 
 impl Seat {
     /// The stream.
-    pub fn stream(&self) -> &Arc<Stream> {
+    pub(crate) fn stream(&self) -> &Arc<Stream> {
         &self.stream
     }
 
     /// Who is to be woken. To be said before looking whether there is something.
-    pub fn listen(&self, cx: &Context<'_>) {
+    pub(crate) fn listen(&self, cx: &Context<'_>) {
         if let Some(seats) = self.hub.seats.borrow_mut().get_mut(&self.stream.id) {
             seats[self.key as usize].clone_from(cx.waker());
         }

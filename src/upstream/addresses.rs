@@ -11,14 +11,14 @@ use std::net::SocketAddr;
 use crate::shard::clock::Millis;
 
 /// Most addresses of a name that are used.
-pub const ADDRESSES_MAX: usize = 64;
+pub(crate) const ADDRESSES_MAX: usize = 64;
 
 /// How long an address that has failed is tried last.
-pub const FAILED_MS: Millis = 30_000;
+pub(crate) const FAILED_MS: Millis = 30_000;
 
 /// A name's addresses.
 #[derive(Debug, Default)]
-pub struct Addresses {
+pub(crate) struct Addresses {
     list: Vec<Known>,
     turn: Cell<usize>,
 }
@@ -32,7 +32,7 @@ struct Known {
 
 impl Addresses {
     /// What a look-up has `found`, each once and [`ADDRESSES_MAX`] at most. What was known of them `before` still is.
-    pub fn new(found: impl IntoIterator<Item = SocketAddr>, before: Option<&Addresses>) -> Addresses {
+    pub(crate) fn new(found: impl IntoIterator<Item = SocketAddr>, before: Option<&Addresses>) -> Addresses {
         let mut list: Vec<Known> = Vec::new();
         for address in found {
             if list.len() == ADDRESSES_MAX {
@@ -48,22 +48,17 @@ impl Addresses {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
     /// All of them, as the resolver ordered them.
-    pub fn iter(&self) -> impl Iterator<Item = SocketAddr> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = SocketAddr> {
         self.list.iter().map(|known| known.address)
     }
 
     /// The address whose turn it is, among those of the preferred family that work. The next call names the next one.
-    pub fn next(&self, now: Millis) -> Option<SocketAddr> {
+    pub(crate) fn next(&self, now: Millis) -> Option<SocketAddr> {
         let preferred = self.list.first()?.address.is_ipv4();
         let works = |known: &&Known| known.failed_until.get() <= now;
         let of_family = |known: &&Known| known.address.is_ipv4() == preferred;
@@ -79,7 +74,7 @@ impl Addresses {
     }
 
     /// The order in which they are tried, `first` at the front if it is one of them.
-    pub fn order(&self, first: Option<SocketAddr>, now: Millis) -> Vec<SocketAddr> {
+    pub(crate) fn order(&self, first: Option<SocketAddr>, now: Millis) -> Vec<SocketAddr> {
         let Some(first) = first.or_else(|| self.next(now)) else { return Vec::new() };
         let at = self.iter().position(|address| address == first).unwrap_or(0);
         let (before, from) = self.list.split_at(at);
@@ -104,14 +99,14 @@ impl Addresses {
     }
 
     /// No connection to `address` came about, or not in a reasonable time.
-    pub fn failed(&self, address: SocketAddr, now: Millis) {
+    pub(crate) fn failed(&self, address: SocketAddr, now: Millis) {
         if let Some(known) = self.find(address) {
             known.failed_until.set(now + FAILED_MS);
         }
     }
 
     /// One has.
-    pub fn connected(&self, address: SocketAddr) {
+    pub(crate) fn connected(&self, address: SocketAddr) {
         if let Some(known) = self.find(address) {
             known.failed_until.set(0);
         }

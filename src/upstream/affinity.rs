@@ -3,7 +3,7 @@
 //! later. The numbers are the same in every process, so that several edges agree.
 
 /// A number for some bytes: FNV-1a, whose weak low bits are stirred afterwards.
-pub fn hash(bytes: &[u8]) -> u64 {
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x100_0000_01b3;
     stir(bytes.iter().fold(OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME)))
@@ -11,7 +11,7 @@ pub fn hash(bytes: &[u8]) -> u64 {
 
 /// How much `key` belongs to the upstream of that number and weight: never negative, and of several upstreams each wins a share
 /// of the keys that is its share of the weights (an exponential variable divided by its rate; the least wins, hence the inverse).
-pub fn score(key: u64, upstream: u64, weight: u32) -> f64 {
+pub(crate) fn score(key: u64, upstream: u64, weight: u32) -> f64 {
     // 53 bits are what an f64 holds; the half keeps it away from 0 and 1.
     let uniform = ((stir(key ^ upstream) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     f64::from(weight) / -uniform.ln()

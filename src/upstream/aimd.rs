@@ -14,7 +14,7 @@ const LESS: f64 = 0.75;
 
 /// The limit.
 #[derive(Debug)]
-pub struct Aimd {
+pub(crate) struct Aimd {
     limit: f64,
     /// It has never been too much.
     rising: bool,
@@ -29,12 +29,12 @@ impl Default for Aimd {
 
 impl Aimd {
     /// Requests that may be on their way at a time.
-    pub fn limit(&self, rules: &Rules) -> u32 {
+    pub(crate) fn limit(&self, rules: &Rules) -> u32 {
         self.limit.clamp(rules.min.into(), rules.max.into()) as u32
     }
 
     /// An answer has begun in time while so many were on their way.
-    pub fn good(&mut self, inside: u32, rules: &Rules) {
+    pub(crate) fn good(&mut self, inside: u32, rules: &Rules) {
         // What is not used up tells nothing about more.
         if inside * 2 >= self.limit(rules) {
             let step = if self.rising { 1.0 } else { 1.0 / self.limit.max(1.0) };
@@ -43,7 +43,7 @@ impl Aimd {
     }
 
     /// One was late, or failed.
-    pub fn bad(&mut self, rules: &Rules, now: Micros) {
+    pub(crate) fn bad(&mut self, rules: &Rules, now: Micros) {
         self.rising = false;
         // Those that were sent before this would only say the same again.
         if self.lowered == 0 || u128::from(now.saturating_sub(self.lowered)) >= rules.latency.as_micros() {

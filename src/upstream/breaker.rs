@@ -28,7 +28,7 @@ use crate::config::Breaker as Rules;
 use crate::shard::clock::Millis;
 
 /// The longest time that an upstream can ask to be left alone for: beyond it, it is not a limit that it tells of but a mistake.
-pub const PARKED_MAX_MS: Millis = 24 * 3600 * 1000;
+pub(crate) const PARKED_MAX_MS: Millis = 24 * 3600 * 1000;
 
 /// When to come again while the probes are on their way: what comes of them is not known yet.
 const PROBING_MS: Millis = 1000;
@@ -38,7 +38,7 @@ const DOUBLINGS_MAX: u32 = 20;
 
 /// The state, as the word for it in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// It is asked.
     Closed,
     /// It is not asked.
@@ -51,10 +51,10 @@ pub enum State {
 
 impl State {
     /// All of them.
-    pub const ALL: [State; 4] = [State::Closed, State::Open, State::HalfOpen, State::Parked];
+    pub(crate) const ALL: [State; 4] = [State::Closed, State::Open, State::HalfOpen, State::Parked];
 
     /// The word for it.
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             State::Closed => "closed",
             State::Open => "open",
@@ -66,7 +66,7 @@ impl State {
 
 /// The right to ask once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Permit {
+pub(crate) enum Permit {
     /// Nothing hangs on it.
     Plain,
     /// Of the half-open phase of that number, which is never 0; to be given back by [`Breaker::probed`].
@@ -82,7 +82,7 @@ enum Phase {
 
 /// An upstream's breaker, the same for all cores.
 #[derive(Debug)]
-pub struct Breaker {
+pub(crate) struct Breaker {
     phase: Phase,
     parked_until: Millis,
     /// Half-open phases so far.
@@ -101,7 +101,7 @@ impl Default for Breaker {
 
 impl Breaker {
     /// What it is at `now`.
-    pub fn state(&self, now: Millis) -> State {
+    pub(crate) fn state(&self, now: Millis) -> State {
         match self.phase {
             _ if now < self.parked_until => State::Parked,
             Phase::Closed => State::Closed,
@@ -111,7 +111,7 @@ impl Breaker {
     }
 
     /// Before this time nobody is let through, so nobody need ask; 0 if everybody is.
-    pub fn gate(&self) -> Millis {
+    pub(crate) fn gate(&self) -> Millis {
         let phase = match self.phase {
             Phase::Closed => 0,
             Phase::Open { until } => until,
@@ -121,7 +121,7 @@ impl Breaker {
     }
 
     /// Asks for a call at `now`; a refusal says for how long.
-    pub fn admit(&mut self, rules: &Rules, now: Millis) -> Result<Permit, Millis> {
+    pub(crate) fn admit(&mut self, rules: &Rules, now: Millis) -> Result<Permit, Millis> {
         if now < self.parked_until {
             return Err(self.parked_until - now);
         }
@@ -144,7 +144,7 @@ impl Breaker {
 
     /// A probe of the phase `epoch` is over, and good, bad, or says nothing. Says whether this has opened or closed it; `chance`
     /// is any number.
-    pub fn probed(
+    pub(crate) fn probed(
         &mut self,
         epoch: u32,
         good: Option<bool>,
@@ -176,7 +176,7 @@ impl Breaker {
     }
 
     /// There were too many failures: opens it, if it is closed. Says whether it was.
-    pub fn trip(&mut self, rules: &Rules, now: Millis, chance: u64) -> bool {
+    pub(crate) fn trip(&mut self, rules: &Rules, now: Millis, chance: u64) -> bool {
         if self.phase != Phase::Closed {
             return false;
         }
@@ -189,7 +189,7 @@ impl Breaker {
     }
 
     /// The upstream wants to be left alone for so long.
-    pub fn park(&mut self, now: Millis, time: Millis) {
+    pub(crate) fn park(&mut self, now: Millis, time: Millis) {
         self.parked_until = self.parked_until.max(now + time.min(PARKED_MAX_MS));
     }
 

@@ -20,7 +20,7 @@ const FAILED_US: f64 = 1_000_000.0;
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It was answered to the end.
     Ok,
     /// The upstream failed: it broke off, fell silent, or answered with an error of its own.
@@ -39,7 +39,7 @@ pub enum Verdict {
 }
 
 /// A call. Small, since a stream holds one for as long as it flows.
-pub struct Call {
+pub(crate) struct Call {
     target: Arc<Target>,
     began: Micros,
     /// The half-open phase that it is a probe of; 0 if it is none, or none any more.
@@ -62,7 +62,7 @@ enum Progress {
 
 impl Call {
     /// Begins one, with a permit of the target's breaker if that was asked, and a place at the target if it has a limit.
-    pub(super) fn begin(target: &Arc<Target>, permit: Option<Permit>, asked: &Asked<'_>) -> Call {
+    pub(crate) fn begin(target: &Arc<Target>, permit: Option<Permit>, asked: &Asked<'_>) -> Call {
         target.health.view(asked.core).in_flight.add(1);
         Call {
             target: Arc::clone(target),
@@ -79,22 +79,22 @@ impl Call {
     }
 
     /// Who is asked.
-    pub fn target(&self) -> &Arc<Target> {
+    pub(crate) fn target(&self) -> &Arc<Target> {
         &self.target
     }
 
     /// The head of a good response has come.
-    pub fn head(&self) {
+    pub(crate) fn head(&self) {
         self.target.health.connected();
     }
 
     /// A stream has said its first. `chance` is any number, here and below.
-    pub fn first_content(&mut self, now: Micros, chance: u64) {
+    pub(crate) fn first_content(&mut self, now: Micros, chance: u64) {
         self.begun(true, now, chance);
     }
 
     /// A good response has begun that is no stream.
-    pub fn first_byte(&mut self, now: Micros, chance: u64) {
+    pub(crate) fn first_byte(&mut self, now: Micros, chance: u64) {
         self.begun(false, now, chance);
     }
 
@@ -118,7 +118,7 @@ impl Call {
     }
 
     /// It has come to this. Only the first verdict counts; the call stays in flight until it is dropped.
-    pub fn end(&mut self, verdict: Verdict, now: Micros, chance: u64) {
+    pub(crate) fn end(&mut self, verdict: Verdict, now: Micros, chance: u64) {
         if verdict == Verdict::Ok {
             self.begun(self.streamed, now, chance);
         }

@@ -33,36 +33,36 @@ use crate::shard::clock::{Micros, Millis};
 const UNKNOWN_US: f64 = 1e12;
 
 /// What a choice depends on.
-pub struct Asked<'a> {
+pub(crate) struct Asked<'a> {
     /// The route.
-    pub route: &'a Route,
+    pub(crate) route: &'a Route,
     /// The upstreams, by their index.
-    pub targets: &'a [Arc<Target>],
+    pub(crate) targets: &'a [Arc<Target>],
     /// The core that asks.
-    pub core: usize,
+    pub(crate) core: usize,
     /// Who asks, or for what, as a number: with `sticky`, equal ones go to the same upstream.
-    pub key: u64,
+    pub(crate) key: u64,
     /// The request is for a stream.
-    pub streamed: bool,
+    pub(crate) streamed: bool,
     /// Now.
-    pub now: Micros,
+    pub(crate) now: Micros,
 }
 
 /// Who is asked.
-pub struct Pick {
+pub(crate) struct Pick {
     /// Its index.
-    pub index: usize,
+    pub(crate) index: usize,
     /// The call that this begins.
-    pub call: Call,
+    pub(crate) call: Call,
 }
 
 /// Nobody can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Out {
+pub(crate) struct Out {
     /// When one of those that are out may be asked again, in milliseconds from now; none if it is not because they are out.
-    pub retry_after: Option<Millis>,
+    pub(crate) retry_after: Option<Millis>,
     /// One that has no place left: it can be waited for.
-    pub full: Option<usize>,
+    pub(crate) full: Option<usize>,
 }
 
 /// Why one cannot be asked.
@@ -75,7 +75,7 @@ enum Refused {
 
 impl Asked<'_> {
     /// Chooses one that is not among `tried` and of whom `may` says that it has something left. `chance` gives numbers.
-    pub fn pick(
+    pub(crate) fn pick(
         &self,
         tried: &[usize],
         may: impl Fn(usize) -> bool,
@@ -116,7 +116,7 @@ impl Asked<'_> {
     }
 
     /// Chooses one of `tried` once more, the one whose trial is the longest ago.
-    pub fn again(&self, tried: &[usize], may: impl Fn(usize) -> bool) -> Result<Pick, Out> {
+    pub(crate) fn again(&self, tried: &[usize], may: impl Fn(usize) -> bool) -> Result<Pick, Out> {
         let last_trials = tried.iter().enumerate().filter(|(at, index)| !tried[at + 1..].contains(index));
         let mut retry_after = None;
         for (_, &index) in last_trials.filter(|(_, index)| may(**index)) {
@@ -134,7 +134,7 @@ impl Asked<'_> {
     }
 
     /// Takes the place that has been waited for at the upstream at `index`.
-    pub fn enter(&self, index: usize, place: Place) -> Result<Pick, Out> {
+    pub(crate) fn enter(&self, index: usize, place: Place) -> Result<Pick, Out> {
         let target = &self.targets[index];
         let out = |retry_after| Out { retry_after: Some(retry_after), full: None };
         // A permit that is not used would be lost, a place is given back by itself: the place is looked at first.
@@ -147,7 +147,7 @@ impl Asked<'_> {
     }
 
     /// How long from now all of them want to be left alone; none if nobody asks their breakers.
-    pub fn soonest(&self) -> Option<Millis> {
+    pub(crate) fn soonest(&self) -> Option<Millis> {
         let members = self.route.upstreams.iter().filter(|member| member.weight > 0);
         let gated = members.filter(|member| self.is_gated(&self.targets[member.index]).is_some());
         gated.map(|member| self.left(member.index)).min()

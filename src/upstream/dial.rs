@@ -40,7 +40,7 @@ const TRIED_NAMED_MAX: usize = 8;
 
 /// Steps of a dial that have limits of their own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Step {
+pub(crate) enum Step {
     /// Name look-up and TCP.
     Connect,
     /// TLS handshake.
@@ -50,7 +50,7 @@ pub enum Step {
 /// Why there is no connection. Its text names no address: a client may read it. [`Tried`] does, for operators.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum DialError {
+pub(crate) enum DialError {
     /// The name has no address.
     Resolve(String, io::Error),
     /// No address took the connection; how many were tried, and the last one's error.
@@ -58,7 +58,7 @@ pub enum DialError {
     /// All its addresses are link-local: a machine's metadata service listens there, and no model does.
     Forbidden(String, IpAddr),
     /// None of its addresses may be connected to for this purpose.
-    NotAllowed(String, IpAddr),
+    NotAllowed(String),
     /// The handshake failed: an unknown CA, a wrong name, no TLS at all.
     Tls(String, io::Error),
 }
@@ -67,11 +67,11 @@ impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DialError::Resolve(host, error) => write!(f, "the name {host} could not be resolved: {error}"),
-            DialError::Forbidden(host, _) => write!(
+            DialError::Forbidden(host, address) => write!(
                 f,
-                "the name {host} leads to a link-local address; if that is meant, put the address itself into the URL"
+                "the name {host} leads to the link-local address {address}; if that is meant, put the address itself into the URL"
             ),
-            DialError::NotAllowed(host, _) => {
+            DialError::NotAllowed(host) => {
                 write!(f, "{host} leads to an address that may not be connected to")
             }
             DialError::Connect(1, error) => write!(f, "{error}"),
@@ -87,7 +87,7 @@ impl std::error::Error for DialError {}
 
 impl DialError {
     /// Whether it tells nothing about the upstream: this process, or this machine, has no descriptor or port left.
-    pub fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         let (DialError::Resolve(_, error) | DialError::Connect(_, error) | DialError::Tls(_, error)) = self
         else {
             return false;
@@ -103,7 +103,7 @@ fn is_ours(error: &io::Error) -> bool {
 
 /// The addresses at which a connection has failed, and why, for operators.
 #[derive(Debug, Default)]
-pub struct Tried(RefCell<(usize, String)>);
+pub(crate) struct Tried(RefCell<(usize, String)>);
 
 impl Tried {
     fn note(&self, address: SocketAddr, why: impl fmt::Display) {
@@ -117,7 +117,7 @@ impl Tried {
     }
 
     /// All of them as a text, if there are any.
-    pub fn take(&self) -> Option<String> {
+    pub(crate) fn take(&self) -> Option<String> {
         let (count, mut text) = self.0.take();
         if count > TRIED_NAMED_MAX {
             let _ = write!(text, "; and {} more", count - TRIED_NAMED_MAX);
@@ -127,7 +127,7 @@ impl Tried {
 }
 
 /// Time, as the runtime that dials has it.
-pub trait Time {
+pub(crate) trait Time {
     /// Now, on the monotonic clock.
     fn millis(&self) -> Millis;
     /// Waits for so long.
@@ -147,39 +147,39 @@ impl Time for Rc<Shard> {
 
 /// What a dial needs of the core that it runs on.
 #[derive(Clone, Copy)]
-pub struct Dialer<'a> {
+pub(crate) struct Dialer<'a> {
     /// Its memory of names.
-    pub resolver: &'a Rc<Resolver>,
+    pub(crate) resolver: &'a Rc<Resolver>,
     /// Its time.
-    pub time: &'a dyn Time,
+    pub(crate) time: &'a dyn Time,
     /// Where failures are noted, by address.
-    pub tried: &'a Tried,
+    pub(crate) tried: &'a Tried,
 }
 
 /// Somewhere to connect to.
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     /// A name, or an address.
-    pub host: &'a str,
+    pub(crate) host: &'a str,
     /// Port.
-    pub port: u16,
+    pub(crate) port: u16,
     /// TLS, with the name that the certificate must bear.
-    pub tls: Option<&'a (Arc<ClientConfig>, ServerName<'static>)>,
+    pub(crate) tls: Option<&'a (Arc<ClientConfig>, ServerName<'static>)>,
     /// Which addresses may be connected to, whatever name led to them.
-    pub allows: &'a dyn Fn(IpAddr) -> bool,
+    pub(crate) allows: &'a dyn Fn(IpAddr) -> bool,
     /// The address of a name whose turn it is, if that is known.
-    pub first: Option<SocketAddr>,
+    pub(crate) first: Option<SocketAddr>,
 }
 
 /// A connection that has come about.
-pub struct Dialed {
+pub(crate) struct Dialed {
     /// The connection.
-    pub stream: Stream,
+    pub(crate) stream: Stream,
     /// The addresses of the name that led to it, if it was a name.
-    pub addresses: Option<Rc<Addresses>>,
+    pub(crate) addresses: Option<Rc<Addresses>>,
 }
 
 /// Dials `target`, at `first` before its other addresses. `step` is told what begins.
-pub async fn dial(
+pub(crate) async fn dial(
     target: &Target,
     first: Option<SocketAddr>,
     dialer: Dialer<'_>,
@@ -191,7 +191,7 @@ pub async fn dial(
 }
 
 /// Dials a place. `step` is told what begins.
-pub async fn dial_place(
+pub(crate) async fn dial_place(
     place: &Place<'_>,
     dialer: Dialer<'_>,
     mut step: impl FnMut(Step),
@@ -243,7 +243,7 @@ async fn find(
     if let Ok(address) = place.host.parse::<IpAddr>() {
         return match (place.allows)(address) {
             true => Ok((vec![SocketAddr::new(address, place.port)], None)),
-            false => Err(DialError::NotAllowed(place.host.into(), address)),
+            false => Err(DialError::NotAllowed(place.host.into())),
         };
     }
     let addresses = dialer.resolver.resolve(place.host, place.port, || dialer.time.millis()).await?;
@@ -252,7 +252,7 @@ async fn find(
     // The very addresses that are then connected to: a name may lead anywhere, and elsewhere the next time.
     order.retain(|address| (place.allows)(address.ip()));
     match (first, order.is_empty()) {
-        (Some(first), true) => Err(DialError::NotAllowed(place.host.into(), first)),
+        (Some(_), true) => Err(DialError::NotAllowed(place.host.into())),
         _ => Ok((order, Some(addresses))),
     }
 }
@@ -296,7 +296,7 @@ impl Drop for Handshake<'_> {
 }
 
 /// A wait.
-pub type Pause = Pin<Box<dyn Future<Output = ()>>>;
+pub(crate) type Pause = Pin<Box<dyn Future<Output = ()>>>;
 
 /// A connection that comes about, or does not.
 type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
@@ -445,7 +445,7 @@ mod tests {
             for host in ["127.0.0.1", "localhost"] {
                 let place = |allows| Place { host, port, tls: None, allows, first: None };
                 let refused = dial_place(&place(&|address| !address.is_loopback()), dialer, |_| {}).await;
-                assert!(matches!(refused, Err(DialError::NotAllowed(name, _)) if name == host), "{host}");
+                assert!(matches!(refused, Err(DialError::NotAllowed(name)) if name == host), "{host}");
                 assert!(dial_place(&place(&|_| true), dialer, |_| {}).await.is_ok(), "{host}");
             }
         };

@@ -33,7 +33,7 @@ const STREAMS_TELL_US: Micros = 60 * SECOND_US;
 /// Why a breaker has opened, as the word for it in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Opened {
+pub(crate) enum Opened {
     /// Too many of the window's calls failed.
     Errors,
     /// Too many of them were slow.
@@ -46,10 +46,10 @@ pub enum Opened {
 
 impl Opened {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Opened; 4] = [Opened::Errors, Opened::Slow, Opened::Connect, Opened::Probe];
+    pub(crate) const ALL: [Opened; 4] = [Opened::Errors, Opened::Slow, Opened::Connect, Opened::Probe];
 
     /// The word for it.
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Opened::Errors => "errors",
             Opened::Slow => "slow",
@@ -61,7 +61,7 @@ impl Opened {
 
 /// An upstream's health.
 #[derive(Debug)]
-pub struct Health {
+pub(crate) struct Health {
     gate: AtomicU64,
     breaker: Mutex<Breaker>,
     connect_failures: AtomicU32,
@@ -71,18 +71,18 @@ pub struct Health {
     parked: SharedCounter,
     checks: [SharedCounter; 2],
     /// Its models.
-    pub models: Models,
+    pub(crate) models: Models,
     /// Its places, where it has a limit.
-    pub turnstile: Turnstile,
+    pub(crate) turnstile: Turnstile,
     views: Box<[View]>,
 }
 
 /// What one core knows.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub struct View {
+pub(crate) struct View {
     /// Calls that are not over.
-    pub in_flight: Gauge,
+    pub(crate) in_flight: Gauge,
     /// How long streams take to their first content.
     streamed: Latency,
     /// How long anything else takes to its head: of a response in one piece that is the whole time of making it, so the two are not
@@ -95,12 +95,12 @@ pub struct View {
 
 impl View {
     /// How long responses take to begin: those that are streamed, or the others.
-    pub fn latency(&self, streamed: bool) -> &Latency {
+    pub(crate) fn latency(&self, streamed: bool) -> &Latency {
         if streamed { &self.streamed } else { &self.whole }
     }
 
     /// A good response has begun after `took`.
-    pub(super) fn observe(&self, streamed: bool, took: Micros, now: Micros) {
+    pub(crate) fn observe(&self, streamed: bool, took: Micros, now: Micros) {
         self.latency(streamed).observe(took, now);
         if streamed {
             self.streamed_at.store(now, Ordering::Relaxed);
@@ -108,7 +108,7 @@ impl View {
     }
 
     /// Whether streams have begun here so lately that nothing else has to tell how soon its responses begin.
-    pub(super) fn streams_tell(&self, now: Micros) -> bool {
+    pub(crate) fn streams_tell(&self, now: Micros) -> bool {
         let at = self.streamed_at.load(Ordering::Relaxed);
         at > 0 && now.saturating_sub(at) < STREAMS_TELL_US
     }
@@ -116,7 +116,7 @@ impl View {
 
 impl Health {
     /// Of one that nothing is known of, for so many cores.
-    pub fn new(cores: usize) -> Health {
+    pub(crate) fn new(cores: usize) -> Health {
         Health {
             gate: AtomicU64::new(0),
             breaker: Mutex::default(),
@@ -132,17 +132,17 @@ impl Health {
     }
 
     /// What `core` knows.
-    pub fn view(&self, core: usize) -> &View {
+    pub(crate) fn view(&self, core: usize) -> &View {
         &self.views[core.min(self.views.len() - 1)]
     }
 
     /// For how long nobody is let through; 0 if it has to be asked for.
-    pub fn left(&self, now: Millis) -> Millis {
+    pub(crate) fn left(&self, now: Millis) -> Millis {
         self.gate.load(Ordering::Acquire).saturating_sub(now)
     }
 
     /// Asks for a call.
-    pub fn admit(&self, rules: &Rules, now: Millis) -> Result<Permit, Millis> {
+    pub(crate) fn admit(&self, rules: &Rules, now: Millis) -> Result<Permit, Millis> {
         match self.gate.load(Ordering::Acquire) {
             0 => Ok(Permit::Plain),
             gate if gate > now => Err(gate - now),
@@ -151,7 +151,7 @@ impl Health {
     }
 
     /// Counts calls on `core`, and opens the breaker if that is too much; `chance` is any number.
-    pub(super) fn count(&self, core: usize, more: Counts, rules: Option<&Rules>, now: Micros, chance: u64) {
+    pub(crate) fn count(&self, core: usize, more: Counts, rules: Option<&Rules>, now: Micros, chance: u64) {
         let second = now / SECOND_US;
         self.view(core).window.add(second, more);
         let Some(rules) = rules.filter(|_| more.failed + more.slow > 0 && self.is_closed()) else { return };
@@ -169,7 +169,7 @@ impl Health {
     }
 
     /// A connection has failed.
-    pub(super) fn connect_failed(&self, rules: Option<&Rules>, now: Micros, chance: u64) {
+    pub(crate) fn connect_failed(&self, rules: Option<&Rules>, now: Micros, chance: u64) {
         let in_a_row = self.connect_failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if let Some(rules) = rules
             && rules.connect_failures > 0
@@ -181,7 +181,7 @@ impl Health {
     }
 
     /// One has come about.
-    pub(super) fn connected(&self) {
+    pub(crate) fn connected(&self) {
         // Nearly always it is 0 already, and a line that is only read can lie in every core's cache.
         if self.connect_failures.load(Ordering::Relaxed) != 0 {
             self.connect_failures.store(0, Ordering::Relaxed);
@@ -189,7 +189,7 @@ impl Health {
     }
 
     /// A probe is over.
-    pub(super) fn probed(&self, epoch: u32, good: Option<bool>, rules: &Rules, now: Micros, chance: u64) {
+    pub(crate) fn probed(&self, epoch: u32, good: Option<bool>, rules: &Rules, now: Micros, chance: u64) {
         match self.locked(|breaker| breaker.probed(epoch, good, rules, now / 1000, chance)) {
             Some(State::Open) => self.opened[Opened::Probe as usize].inc(),
             Some(_) => {
@@ -201,7 +201,7 @@ impl Health {
     }
 
     /// An active probe is over, with `permit`.
-    pub(super) fn checked(
+    pub(crate) fn checked(
         &self,
         permit: Permit,
         good: bool,
@@ -218,33 +218,33 @@ impl Health {
     }
 
     /// Active probes so far: those that failed, and those that went well.
-    pub fn checks(&self) -> [u64; 2] {
+    pub(crate) fn checks(&self) -> [u64; 2] {
         [self.checks[0].get(), self.checks[1].get()]
     }
 
     /// It has asked to be left alone for `time`.
-    pub(super) fn park(&self, time: Millis, now: Micros) {
+    pub(crate) fn park(&self, time: Millis, now: Micros) {
         self.parked.inc();
         self.locked(|breaker| breaker.park(now / 1000, time));
     }
 
     /// What it is now.
-    pub fn state(&self, now: Millis) -> State {
+    pub(crate) fn state(&self, now: Millis) -> State {
         self.lock().state(now)
     }
 
     /// How often it has opened for `reason`.
-    pub fn opened(&self, reason: Opened) -> u64 {
+    pub(crate) fn opened(&self, reason: Opened) -> u64 {
         self.opened[reason as usize].get()
     }
 
     /// How often it has asked to be left alone.
-    pub fn parked(&self) -> u64 {
+    pub(crate) fn parked(&self) -> u64 {
         self.parked.get()
     }
 
     /// Calls in flight, over all cores.
-    pub fn in_flight(&self) -> u64 {
+    pub(crate) fn in_flight(&self) -> u64 {
         self.views.iter().map(|view| view.in_flight.get()).sum()
     }
 
@@ -287,14 +287,14 @@ pub struct Healths {
 
 impl Healths {
     /// That of the upstream of this identity.
-    pub fn of(&self, identity: &str, cores: usize) -> Arc<Health> {
+    pub(crate) fn of(&self, identity: &str, cores: usize) -> Arc<Health> {
         let mut known = self.lock();
         let health = known.entry(identity.to_owned()).or_insert_with(|| Arc::new(Health::new(cores)));
         Arc::clone(health)
     }
 
     /// Forgets those that nobody else speaks of any more.
-    pub fn forget_unused(&self) {
+    pub(crate) fn forget_unused(&self) {
         self.lock().retain(|_, health| Arc::strong_count(health) > 1);
     }
 

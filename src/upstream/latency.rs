@@ -18,7 +18,7 @@ const KNOWN_US: f64 = 1.0;
 
 /// The average. It has a single writer, and only that one reads it.
 #[derive(Debug, Default)]
-pub struct Latency {
+pub(crate) struct Latency {
     /// Microseconds at `at`, as the bits of an `f64`.
     value: AtomicU64,
     at: AtomicU64,
@@ -26,7 +26,7 @@ pub struct Latency {
 
 impl Latency {
     /// An answer has begun after `took`.
-    pub fn observe(&self, took: Micros, now: Micros) {
+    pub(crate) fn observe(&self, took: Micros, now: Micros) {
         let (took, weight) = ((took as f64).min(LONGEST_US), self.weight(now));
         let old = f64::from_bits(self.value.load(Relaxed));
         let new = if took >= old * weight { took } else { old * weight + took * (1.0 - weight) };
@@ -35,7 +35,7 @@ impl Latency {
     }
 
     /// The average at `now` in microseconds; none if nothing is known, or not any more.
-    pub fn read(&self, now: Micros) -> Option<f64> {
+    pub(crate) fn read(&self, now: Micros) -> Option<f64> {
         let value = f64::from_bits(self.value.load(Relaxed));
         Some(value * self.weight(now)).filter(|value| *value >= KNOWN_US)
     }

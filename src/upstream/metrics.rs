@@ -10,7 +10,7 @@ use crate::observe::Page;
 use crate::shard::clock::Millis;
 
 /// Appends what is known of the upstreams that are configured.
-pub fn render(targets: &[Arc<Target>], now: Millis, out: &mut String) {
+pub(crate) fn render(targets: &[Arc<Target>], now: Millis, out: &mut String) {
     let mut page = Page::new(out);
     let mut each = |name: &str, kind: &str, help: &str, read: &dyn Fn(&Health) -> u64| {
         page.family(name, kind, help);

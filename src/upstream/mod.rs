@@ -16,21 +16,21 @@
 //! A connection is never shared by two requests at a time and never crosses cores. A socket that has anything to say while
 //! nobody has asked it is thrown away: an answer nobody waits for can only poison the next request.
 
-pub mod addresses;
-pub mod affinity;
-pub mod aimd;
-pub mod breaker;
-pub mod call;
-pub mod choice;
-pub mod dial;
-pub mod health;
-pub mod latency;
-pub mod metrics;
-pub mod models;
-pub mod pool;
-pub mod queue;
-pub mod race;
-pub mod resolver;
-pub mod target;
-pub mod turnstile;
-pub mod window;
+pub(crate) mod addresses;
+pub(crate) mod affinity;
+pub(crate) mod aimd;
+pub(crate) mod breaker;
+pub(crate) mod call;
+pub(crate) mod choice;
+pub(crate) mod dial;
+pub(crate) mod health;
+pub(crate) mod latency;
+pub(crate) mod metrics;
+pub(crate) mod models;
+pub(crate) mod pool;
+pub(crate) mod queue;
+pub(crate) mod race;
+pub(crate) mod resolver;
+pub(crate) mod target;
+pub(crate) mod turnstile;
+pub(crate) mod window;

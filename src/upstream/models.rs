@@ -14,7 +14,7 @@ const FAILED_MS: Millis = 10_000;
 
 /// What is known of an upstream's models.
 #[derive(Debug, Default)]
-pub struct Models {
+pub(crate) struct Models {
     last: Mutex<Option<Arc<str>>>,
     /// When it last gave none; 0 if it gave one since.
     failed_at: AtomicU64,
@@ -23,34 +23,34 @@ pub struct Models {
 
 impl Models {
     /// The last list, if there was one that may be kept.
-    pub fn last(&self) -> Option<Arc<str>> {
+    pub(crate) fn last(&self) -> Option<Arc<str>> {
         self.lock().clone()
     }
 
     /// It gave this list, which everyone may see.
-    pub fn keep(&self, list: String) {
+    pub(crate) fn keep(&self, list: String) {
         self.failed_at.store(0, Ordering::Relaxed);
         *self.lock() = (list.len() <= KEPT_BYTES_MAX).then(|| list.into());
     }
 
     /// It gave none.
-    pub fn failed(&self, now: Millis) {
+    pub(crate) fn failed(&self, now: Millis) {
         self.failed_at.store(now, Ordering::Relaxed);
     }
 
     /// Whether it gave none a short while ago.
-    pub fn failed_lately(&self, now: Millis) -> bool {
+    pub(crate) fn failed_lately(&self, now: Millis) -> bool {
         let at = self.failed_at.load(Ordering::Relaxed);
         at != 0 && now < at + FAILED_MS
     }
 
     /// Counts whether its own list is part of an answer.
-    pub fn count(&self, came: bool) {
+    pub(crate) fn count(&self, came: bool) {
         self.asked[usize::from(came)].inc();
     }
 
     /// How often its own list was not part of an answer, and how often it was.
-    pub fn counts(&self) -> [u64; 2] {
+    pub(crate) fn counts(&self) -> [u64; 2] {
         [self.asked[0].get(), self.asked[1].get()]
     }
 

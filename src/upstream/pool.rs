@@ -38,7 +38,7 @@ const UNUSED_MS: Millis = 600_000;
 
 /// The idle connections of a core.
 #[derive(Default)]
-pub struct Pool {
+pub(crate) struct Pool {
     idle: RefCell<FxHashMap<String, List>>,
     discarded: Cell<u64>,
 }
@@ -64,16 +64,16 @@ struct Idle {
 }
 
 /// A connection that was idle.
-pub struct Pooled {
+pub(crate) struct Pooled {
     /// The connection.
-    pub stream: Stream,
+    pub(crate) stream: Stream,
     /// How long it was idle.
-    pub idle_for: Millis,
+    pub(crate) idle_for: Millis,
 }
 
 /// The shortest time after which an upstream has closed an idle connection.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Life {
+pub(crate) struct Life {
     shortest: Option<Millis>,
     known_until: Millis,
 }
@@ -98,7 +98,7 @@ impl Pool {
     ///
     /// # Errors
     /// If there is none: with the address whose turn it is, if its name has several.
-    pub fn take(&self, target: &Target, now: Millis) -> Result<Pooled, Option<SocketAddr>> {
+    pub(crate) fn take(&self, target: &Target, now: Millis) -> Result<Pooled, Option<SocketAddr>> {
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(&target.pool).ok_or(None)?;
         let turn = match &list.addresses {
@@ -124,7 +124,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose last answer was complete. `keep_alive` is how long the upstream said that it keeps it.
-    pub fn put(&self, target: &Target, mut stream: Stream, now: Millis, keep_alive: Option<Millis>) {
+    pub(crate) fn put(&self, target: &Target, mut stream: Stream, now: Millis, keep_alive: Option<Millis>) {
         // Asking also takes the last request's waker out of the socket, which would keep that task's memory.
         if !seems_silent(&mut stream) {
             self.discarded.set(self.discarded.get() + 1);
@@ -144,7 +144,7 @@ impl Pool {
     }
 
     /// A connection to `target` was made, by a name with these addresses.
-    pub fn learn(&self, target: &Target, addresses: Option<Rc<Addresses>>, now: Millis) {
+    pub(crate) fn learn(&self, target: &Target, addresses: Option<Rc<Addresses>>, now: Millis) {
         let several = addresses.filter(|addresses| addresses.len() > 1);
         let mut idle = self.idle.borrow_mut();
         match (idle.get_mut(&target.pool), several) {
@@ -157,7 +157,7 @@ impl Pool {
     }
 
     /// A connection that had been idle for so long was closed by `target` just when it was used again.
-    pub fn was_closed(&self, target: &Target, idle_for: Millis, now: Millis) {
+    pub(crate) fn was_closed(&self, target: &Target, idle_for: Millis, now: Millis) {
         if let Some(list) = self.idle.borrow_mut().get_mut(&target.pool) {
             list.life.closed(idle_for, now);
             list.used = now;
@@ -165,7 +165,7 @@ impl Pool {
     }
 
     /// Throws away what is too old or has been closed. Called about once a second.
-    pub fn sweep(&self, now: Millis) {
+    pub(crate) fn sweep(&self, now: Millis) {
         let mut discarded = 0;
         self.idle.borrow_mut().retain(|_, list| {
             let before = list.idle.len();
@@ -193,22 +193,17 @@ impl Pool {
     }
 
     /// Connections that are idle now.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.idle.borrow().values().map(|list| list.idle.len()).sum()
     }
 
-    /// Whether none is idle.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Closes all of them.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.idle.borrow_mut().clear();
     }
 
     /// Connections thrown away since the last call: too old, closed by the upstream, or with bytes nobody asked for.
-    pub fn take_discarded(&self) -> u64 {
+    pub(crate) fn take_discarded(&self) -> u64 {
         self.discarded.take()
     }
 }

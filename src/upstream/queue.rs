@@ -6,11 +6,11 @@
 //! comes takes the place of the one with the highest number, if its own is lower: a key that floods sheds its own requests.
 
 /// A place in the queue.
-pub type Ticket = u64;
+pub(crate) type Ticket = u64;
 
 /// What has become of a place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Turn {
+pub(crate) enum Turn {
     /// It is not its turn yet.
     Waiting,
     /// It is.
@@ -21,7 +21,7 @@ pub enum Turn {
 
 /// The queue; `W` is what wakes those who wait.
 #[derive(Debug)]
-pub struct Queue<W> {
+pub(crate) struct Queue<W> {
     entries: Vec<Entry<W>>,
     served: u64,
     next: Ticket,
@@ -44,18 +44,18 @@ impl<W> Default for Queue<W> {
 
 impl<W> Queue<W> {
     /// Those who wait.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting().count()
     }
 
     /// Whether nobody waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting().next().is_none()
     }
 
     /// A place for a request of `key` where `max` may wait, and what wakes the one whose place it has taken; none if there is no
     /// place for it.
-    pub fn push(&mut self, key: u64, max: usize) -> Option<(Ticket, Option<W>)> {
+    pub(crate) fn push(&mut self, key: u64, max: usize) -> Option<(Ticket, Option<W>)> {
         let own = self.waiting().filter(|entry| entry.key == key).map(|entry| entry.number).max();
         let number = own.unwrap_or(self.served) + 1;
         let mut evicted = None;
@@ -77,7 +77,7 @@ impl<W> Queue<W> {
     }
 
     /// It is the next one's turn; gives what wakes it. None if nobody waits.
-    pub fn grant(&mut self) -> Option<Option<W>> {
+    pub(crate) fn grant(&mut self) -> Option<Option<W>> {
         let next = self.waiting_mut().min_by_key(|entry| (entry.number, entry.ticket))?;
         next.turn = Turn::Granted;
         let (number, waker) = (next.number, next.waker.take());
@@ -86,7 +86,7 @@ impl<W> Queue<W> {
     }
 
     /// What has become of `ticket`. While it waits, `waker` is kept; otherwise the place is given back with this.
-    pub fn look(&mut self, ticket: Ticket, waker: W) -> Turn {
+    pub(crate) fn look(&mut self, ticket: Ticket, waker: W) -> Turn {
         let Some(at) = self.entries.iter().position(|entry| entry.ticket == ticket) else {
             return Turn::Evicted;
         };
@@ -103,7 +103,7 @@ impl<W> Queue<W> {
     }
 
     /// Gives a place back. Says what it was.
-    pub fn forget(&mut self, ticket: Ticket) -> Option<Turn> {
+    pub(crate) fn forget(&mut self, ticket: Ticket) -> Option<Turn> {
         let at = self.entries.iter().position(|entry| entry.ticket == ticket)?;
         Some(self.entries.swap_remove(at).turn)
     }

@@ -15,11 +15,11 @@ use std::net::SocketAddr;
 use crate::shard::clock::Millis;
 
 /// Time between the start of one attempt and that of the next beside it (RFC 8305, 8: "Connection Attempt Delay").
-pub const ATTEMPT_DELAY_MS: Millis = 250;
+pub(crate) const ATTEMPT_DELAY_MS: Millis = 250;
 
 /// Addresses that compete for one connection.
 #[derive(Debug)]
-pub struct Race {
+pub(crate) struct Race {
     waiting: VecDeque<SocketAddr>,
     in_flight: usize,
     next_at: Millis,
@@ -27,7 +27,7 @@ pub struct Race {
 
 /// The next thing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Move {
+pub(crate) enum Move {
     /// Start an attempt at this address.
     Start(SocketAddr),
     /// Wait until an attempt ends, or until this time.
@@ -38,12 +38,12 @@ pub enum Move {
 
 impl Race {
     /// Between `addresses`, in this order.
-    pub fn new(addresses: impl IntoIterator<Item = SocketAddr>) -> Race {
+    pub(crate) fn new(addresses: impl IntoIterator<Item = SocketAddr>) -> Race {
         Race { waiting: addresses.into_iter().collect(), in_flight: 0, next_at: 0 }
     }
 
     /// What to do at `now`. To be asked until it says to wait.
-    pub fn step(&mut self, now: Millis) -> Move {
+    pub(crate) fn step(&mut self, now: Millis) -> Move {
         if (self.in_flight == 0 || now >= self.next_at)
             && let Some(address) = self.waiting.pop_front()
         {
@@ -59,18 +59,18 @@ impl Race {
     }
 
     /// Whether an attempt can be started at `now`, or none is left to be waited for.
-    pub fn step_is_due(&self, now: Millis) -> bool {
+    pub(crate) fn step_is_due(&self, now: Millis) -> bool {
         self.in_flight == 0 || (now >= self.next_at && !self.waiting.is_empty())
     }
 
     /// An attempt has failed at `now`: the next begins at once.
-    pub fn failed(&mut self, now: Millis) {
+    pub(crate) fn failed(&mut self, now: Millis) {
         self.in_flight -= 1;
         self.next_at = now;
     }
 
     /// Addresses that have not been tried.
-    pub fn untried(&self) -> impl Iterator<Item = SocketAddr> {
+    pub(crate) fn untried(&self) -> impl Iterator<Item = SocketAddr> {
         self.waiting.iter().copied()
     }
 }

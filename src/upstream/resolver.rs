@@ -44,7 +44,7 @@ const METADATA: [IpAddr; 4] = [
 ];
 
 /// Names and what they lead to.
-pub struct Resolver {
+pub(crate) struct Resolver {
     names: RefCell<HashMap<(String, u16), Name>>,
     /// Look-ups that may run at a time.
     threads: Rc<Semaphore>,
@@ -86,12 +86,12 @@ impl Fault {
 
 impl Resolver {
     /// One that may use so many threads.
-    pub fn new(threads: usize) -> Rc<Resolver> {
+    pub(crate) fn new(threads: usize) -> Rc<Resolver> {
         Rc::new(Resolver { names: RefCell::default(), threads: Rc::new(Semaphore::new(threads)) })
     }
 
     /// The addresses of `host`, of which there is one at least. `now` is asked again after a wait.
-    pub async fn resolve(
+    pub(crate) async fn resolve(
         self: &Rc<Self>,
         host: &str,
         port: u16,
@@ -135,7 +135,7 @@ impl Resolver {
     }
 
     /// No address of it takes a connection: it may have others by now.
-    pub fn renew(self: &Rc<Self>, host: &str, port: u16, now: Millis) {
+    pub(crate) fn renew(self: &Rc<Self>, host: &str, port: u16, now: Millis) {
         let key = (host.to_owned(), port);
         if let Some(name) = self.names.borrow_mut().get_mut(&key) {
             name.fresh_until = now;

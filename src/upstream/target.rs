@@ -20,35 +20,35 @@ const API_PREFIX: &str = "/v1";
 /// An upstream, ready to be asked.
 pub struct Target {
     /// Its name in the configuration.
-    pub name: String,
+    pub(crate) name: String,
     /// Its label in metrics.
-    pub label: LabelId,
+    pub(crate) label: LabelId,
     /// Connections are pooled by this: upstreams that agree in address and TLS share their sockets, over a reload too.
-    pub pool: String,
+    pub(crate) pool: String,
     /// Host name or address to resolve.
-    pub host: String,
+    pub(crate) host: String,
     /// Port.
-    pub port: u16,
+    pub(crate) port: u16,
     /// The value of `Host`.
-    pub authority: String,
+    pub(crate) authority: String,
     /// TLS, with the name that the certificate must bear.
-    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    pub(crate) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     /// Idle connections that a core keeps.
-    pub max_idle: usize,
+    pub(crate) max_idle: usize,
     /// How long it keeps them.
-    pub idle_timeout: Millis,
+    pub(crate) idle_timeout: Millis,
     /// Which upstream it is, as a number: its name and its address.
-    pub identity: u64,
+    pub(crate) identity: u64,
     /// What is known of it.
-    pub health: Arc<Health>,
+    pub(crate) health: Arc<Health>,
     /// When it is left alone, if ever.
-    pub breaker: Option<Breaker>,
+    pub(crate) breaker: Option<Breaker>,
     /// It is, though there be nobody else.
-    pub strict: bool,
+    pub(crate) strict: bool,
     /// How many requests at a time it takes, if that is limited.
-    pub concurrency: Option<Concurrency>,
+    pub(crate) concurrency: Option<Concurrency>,
     /// How it is asked how it is, if it is.
-    pub probe: Option<Probe>,
+    pub(crate) probe: Option<Probe>,
     path: String,
     authorization: Option<String>,
     only_if_absent: bool,
@@ -57,7 +57,7 @@ pub struct Target {
 impl Target {
     /// From what was configured. The name must have passed the configuration's checks. Its health is that of the upstream of the
     /// same name and address in `healths`.
-    pub fn new(
+    pub(crate) fn new(
         upstream: &Upstream,
         label: LabelId,
         tls: Option<Arc<ClientConfig>>,
@@ -104,7 +104,7 @@ impl Target {
 
     /// The request target to ask for: a path in the upstream's URL stands for the leading `/v1`; without one, paths stay
     /// as they are. In two pieces, to be written one after the other.
-    pub fn path<'a>(&'a self, asked: &'a str) -> (&'a str, &'a str) {
+    pub(crate) fn path<'a>(&'a self, asked: &'a str) -> (&'a str, &'a str) {
         if self.path.is_empty() {
             return ("", asked);
         }
@@ -115,22 +115,22 @@ impl Target {
     }
 
     /// Whether its breaker is open, so that no request is sent to it.
-    pub fn is_ejected(&self, now: Millis) -> bool {
+    pub(crate) fn is_ejected(&self, now: Millis) -> bool {
         self.breaker.is_some() && self.health.left(now) > 0
     }
 
     /// Whether it is to be asked how it is now: not while its breaker cools down, or so many are asking already.
-    pub fn may_probe(&self, now: Millis) -> Option<Permit> {
+    pub(crate) fn may_probe(&self, now: Millis) -> Option<Permit> {
         self.health.admit(self.breaker.as_ref()?, now).ok()
     }
 
     /// It has been asked; `chance` is any number.
-    pub fn probed(&self, permit: Permit, good: bool, now: Micros, chance: u64) {
+    pub(crate) fn probed(&self, permit: Permit, good: bool, now: Micros, chance: u64) {
         self.health.checked(permit, good, self.breaker.as_ref(), now, chance);
     }
 
     /// The request that asks it.
-    pub fn probe_head(&self) -> Vec<u8> {
+    pub(crate) fn probe_head(&self) -> Vec<u8> {
         let path = self.probe.as_ref().map_or("/", |probe| &probe.path);
         let mut head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n", self.authority).into_bytes();
         if let Some((ours, _)) = self.authorization() {
@@ -141,14 +141,14 @@ impl Target {
     }
 
     /// The upstream's own `Authorization`, and whether it yields to one that the client sent.
-    pub fn authorization(&self) -> Option<(&str, bool)> {
+    pub(crate) fn authorization(&self) -> Option<(&str, bool)> {
         self.authorization.as_deref().map(|value| (value, self.only_if_absent))
     }
 }
 
 /// A host that no certificate can be for.
 #[derive(Debug)]
-pub struct NotAName(String);
+pub(crate) struct NotAName(String);
 
 impl fmt::Display for NotAName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -25,7 +25,7 @@ const NEWEST: f64 = 0.1;
 /// Why a request was not let wait, or not any longer, as the word for it in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Shed {
+pub(crate) enum Shed {
     /// The queue was full.
     Full,
     /// Its place was given to a key that had fewer.
@@ -36,10 +36,10 @@ pub enum Shed {
 
 impl Shed {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Shed; 3] = [Shed::Full, Shed::Evicted, Shed::Waited];
+    pub(crate) const ALL: [Shed; 3] = [Shed::Full, Shed::Evicted, Shed::Waited];
 
     /// The word for it.
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Shed::Full => "full",
             Shed::Evicted => "evicted",
@@ -50,7 +50,7 @@ impl Shed {
 
 /// An upstream's places.
 #[derive(Debug, Default)]
-pub struct Turnstile {
+pub(crate) struct Turnstile {
     state: Mutex<State>,
     /// There was none left at the last look: spares others the lock.
     full: AtomicBool,
@@ -68,12 +68,12 @@ struct State {
 
 impl Turnstile {
     /// Whether there was no place at the last look.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)
     }
 
     /// Takes a place, if there is one and nobody waits for it.
-    pub(super) fn enter(&self, rules: &Rules) -> bool {
+    pub(crate) fn enter(&self, rules: &Rules) -> bool {
         self.locked(rules, |state| {
             let free = state.queue.is_empty() && state.inside < state.aimd.limit(rules);
             state.inside += u32::from(free);
@@ -82,12 +82,12 @@ impl Turnstile {
     }
 
     /// Gives one back.
-    pub(super) fn leave(&self, rules: &Rules) {
+    pub(crate) fn leave(&self, rules: &Rules) {
         self.locked(rules, |state| state.inside = state.inside.saturating_sub(1));
     }
 
     /// An answer has begun, in time or not, or has failed to.
-    pub(super) fn learn(&self, in_time: bool, rules: &Rules, now: Micros) {
+    pub(crate) fn learn(&self, in_time: bool, rules: &Rules, now: Micros) {
         self.locked(rules, |state| match in_time {
             true => state.aimd.good(state.inside, rules),
             false => state.aimd.bad(rules, now),
@@ -95,25 +95,25 @@ impl Turnstile {
     }
 
     /// A call has taken so long.
-    pub(super) fn note(&self, took: Micros) {
+    pub(crate) fn note(&self, took: Micros) {
         let mut state = self.lock();
         let took = took as f64;
         state.takes = if state.takes == 0.0 { took } else { state.takes + NEWEST * (took - state.takes) };
     }
 
     /// The limit, and how many wait.
-    pub fn read(&self, rules: &Rules) -> (u32, usize) {
+    pub(crate) fn read(&self, rules: &Rules) -> (u32, usize) {
         let state = self.lock();
         (state.aimd.limit(rules), state.queue.len())
     }
 
     /// How many were shed for `reason`.
-    pub fn shed(&self, reason: Shed) -> u64 {
+    pub(crate) fn shed(&self, reason: Shed) -> u64 {
         self.shed[reason as usize].get()
     }
 
     /// When it is likely that all who wait have had their turn, in milliseconds from now.
-    pub(super) fn come_again(&self, rules: &Rules) -> Millis {
+    pub(crate) fn come_again(&self, rules: &Rules) -> Millis {
         let state = self.lock();
         let rounds = (state.queue.len() + 1) as f64 / f64::from(state.aimd.limit(rules).max(1));
         ((state.takes * rounds / 1000.0) as Millis).clamp(COME_AGAIN_MS.0, COME_AGAIN_MS.1)
@@ -145,7 +145,7 @@ impl Turnstile {
 }
 
 /// A place in the queue of an upstream, or at it.
-pub struct Place {
+pub(crate) struct Place {
     target: Arc<Target>,
     ticket: Option<Ticket>,
     granted: bool,
@@ -153,7 +153,7 @@ pub struct Place {
 
 impl Place {
     /// Waits at `target` for its turn; none if that has no limit, or no room to wait. `key` is whose turn it is to be.
-    pub fn wait(target: &Arc<Target>, key: u64) -> Option<Place> {
+    pub(crate) fn wait(target: &Arc<Target>, key: u64) -> Option<Place> {
         let rules = target.concurrency.as_ref()?;
         let turnstile = &target.health.turnstile;
         let place = turnstile.locked(rules, |state| state.queue.push(key, rules.queue));
@@ -168,7 +168,7 @@ impl Place {
     }
 
     /// Ready with whether it has become its turn.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let (Some(ticket), Some(_)) = (self.ticket, &self.target.concurrency) else {
             return Poll::Ready(false);
         };
@@ -186,17 +186,17 @@ impl Place {
         Poll::Ready(true)
     }
 
-    pub(super) fn is_granted(&self) -> bool {
+    pub(crate) fn is_granted(&self) -> bool {
         self.granted
     }
 
     /// The place at the upstream is a call's from here on.
-    pub(super) fn take(mut self) {
+    pub(crate) fn take(mut self) {
         self.granted = false;
     }
 
     /// It has waited long enough.
-    pub fn give_up(self) {
+    pub(crate) fn give_up(self) {
         self.target.health.turnstile.shed[Shed::Waited as usize].inc();
     }
 }

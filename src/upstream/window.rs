@@ -20,18 +20,18 @@ const SECOND_MASK: u64 = (1 << 22) - 1;
 
 /// Some calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Those whose outcome is known.
-    pub calls: u32,
+    pub(crate) calls: u32,
     /// Those of them that failed, or broke off later.
-    pub failed: u32,
+    pub(crate) failed: u32,
     /// Those of them whose answer began late.
-    pub slow: u32,
+    pub(crate) slow: u32,
 }
 
 /// A core's last minute with an upstream. It has a single writer.
 #[derive(Debug)]
-pub struct Window {
+pub(crate) struct Window {
     seconds: [AtomicU64; SECONDS],
 }
 
@@ -43,7 +43,7 @@ impl Default for Window {
 
 impl Window {
     /// Counts `more` into `second`. For the owner only.
-    pub fn add(&self, second: u64, more: Counts) {
+    pub(crate) fn add(&self, second: u64, more: Counts) {
         let place = &self.seconds[second as usize % SECONDS];
         let word = place.load(Relaxed);
         let mut counts = if word >> (3 * COUNT_BITS) == second & SECOND_MASK { unpack(word) } else { [0; 3] };
@@ -58,7 +58,7 @@ impl Window {
     }
 
     /// Adds up the `length` seconds up to and with `second`, but for those before `from`.
-    pub fn sum(&self, second: u64, length: u64, from: u64) -> Counts {
+    pub(crate) fn sum(&self, second: u64, length: u64, from: u64) -> Counts {
         let first = (second + 1).saturating_sub(length.min(SECONDS as u64)).max(from);
         let mut sum = Counts::default();
         for second in first..=second {

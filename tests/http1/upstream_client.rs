@@ -4,13 +4,13 @@
 
 use std::rc::Rc;
 
-use sedge::http::body::BodyDecoder;
-use sedge::http::chunked::{self, ChunkDecoder};
-use sedge::openai::{FirstContent, Sideband};
-use sedge::relay::framing::{self, HEAD_ROOM, TAIL_ROOM};
-use sedge::relay::head_reader::{HEAD_SLACK, HeadReader};
-use sedge::shard::block::Pool;
-use sedge::sse::Scanner;
+use sedge::testing::http::body::BodyDecoder;
+use sedge::testing::http::chunked::{self, ChunkDecoder};
+use sedge::testing::openai::{FirstContent, Sideband};
+use sedge::testing::relay::framing::{self, HEAD_ROOM, TAIL_ROOM};
+use sedge::testing::relay::head_reader::{HEAD_SLACK, HeadReader};
+use sedge::testing::shard::block::Pool;
+use sedge::testing::sse::Scanner;
 
 /// What a response came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,8 +95,9 @@ impl Reading {
                 assert!(read.start >= HEAD_SLACK && read.rest.end <= read.block.len() - TAIL_ROOM);
                 let head = read.checked.over(&read.block[read.start..read.rest.start]);
                 self.response.status = head.status;
-                let field =
-                    |field: &sedge::http::fields::Field<'_>| (field.name.to_owned(), field.value.to_vec());
+                let field = |field: &sedge::testing::http::fields::Field<'_>| {
+                    (field.name.to_owned(), field.value.to_vec())
+                };
                 self.response.fields = head.fields.iter().map(field).collect();
                 let decoder = BodyDecoder::from(head.body);
                 drop(head);

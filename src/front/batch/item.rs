@@ -35,9 +35,9 @@ const HELD_BYTES_MAX: usize = 64 * 1024;
 const DONE: &[u8] = b"[DONE]";
 
 /// A request on its way.
-pub struct Item {
+pub(crate) struct Item {
     /// Its place in the batch.
-    pub index: usize,
+    pub(crate) index: usize,
     name: String,
     stream: Stream,
     request: Vec<u8>,
@@ -46,7 +46,7 @@ pub struct Item {
     /// What may not be passed on before it is known who wins; none where there is no race, or it is won.
     held: Option<Vec<u8>>,
     /// It has said something.
-    pub spoke: bool,
+    pub(crate) spoke: bool,
     outcome: Outcome,
 }
 
@@ -58,18 +58,18 @@ enum Phase {
 
 /// What became of a request.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Its status, if it was answered.
-    pub status: Option<u16>,
+    pub(crate) status: Option<u16>,
     /// What went wrong, as an error of OpenAI's shape.
-    pub error: Option<Value>,
+    pub(crate) error: Option<Value>,
     request_id: Option<String>,
     retry_after_ms: Option<u64>,
 }
 
 impl Item {
     /// Sends `request`, which is head and body. With `race`, nothing of the answer is passed on before it has won.
-    pub fn new(index: usize, stream: Stream, request: Vec<u8>, race: bool) -> Item {
+    pub(crate) fn new(index: usize, stream: Stream, request: Vec<u8>, race: bool) -> Item {
         Item {
             index,
             name: index.to_string(),
@@ -84,12 +84,17 @@ impl Item {
     }
 
     /// It has won: what was held back goes to `out`, and nothing is from now on.
-    pub fn win(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn win(&mut self, out: &mut Vec<u8>) {
         out.extend(self.held.take().unwrap_or_default());
     }
 
     /// One read, at most: ready when something has come, which is appended to `out`, and with the outcome when that was all.
-    pub fn poll(&mut self, cx: &mut Context<'_>, core: &Core, out: &mut Vec<u8>) -> Poll<Option<Outcome>> {
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        core: &Core,
+        out: &mut Vec<u8>,
+    ) -> Poll<Option<Outcome>> {
         self.send(cx);
         // No buffer while it waits.
         if ready!(self.stream.poll_read_ready(cx)).is_err() {
@@ -268,24 +273,24 @@ impl Item {
 
 impl Outcome {
     /// Of a request that ends here, or was never sent.
-    pub fn of(error: &ApiError) -> Outcome {
+    pub(crate) fn of(error: &ApiError) -> Outcome {
         Outcome { status: Some(error.status), error: Some(object(error)), ..Outcome::default() }
     }
 
     /// Of one that another was faster than.
-    pub fn cancelled() -> Outcome {
+    pub(crate) fn cancelled() -> Outcome {
         let error =
             ApiError::new(499, "cancelled", "Another request of the batch was the first with content.");
         Outcome { error: Some(object(&error)), ..Outcome::default() }
     }
 
     /// Whether it was answered, and without an error.
-    pub fn is_good(&self) -> bool {
+    pub(crate) fn is_good(&self) -> bool {
         self.error.is_none() && self.status.is_some_and(|status| status < 300)
     }
 
     /// The event that tells it. Its error does not stand at the top: there it would be the stream's own to the official SDKs.
-    pub fn write(&self, index: usize, custom_id: Option<&str>, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, index: usize, custom_id: Option<&str>, out: &mut Vec<u8>) {
         let mut told =
             json!({"index": index, "custom_id": custom_id, "status": self.status, "error": self.error});
         if let Some(id) = &self.request_id {
@@ -300,7 +305,7 @@ impl Outcome {
 }
 
 /// A request of the batch as a request of its own: the batch's fields, but for what is about its body, and its key.
-pub fn request(batch: &Request, index: usize, url: &str, body: &[u8], left: Left) -> Vec<u8> {
+pub(crate) fn request(batch: &Request, index: usize, url: &str, body: &[u8], left: Left) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024 + body.len());
     out.extend_from_slice(format!("POST {url} HTTP/1.1\r\n").as_bytes());
     let host = if batch.host().is_empty() { &b"localhost"[..] } else { batch.host() };

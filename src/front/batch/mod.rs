@@ -13,8 +13,8 @@
 //!
 //! What may never happen: a request that has no outcome, or two; a stream that ends with `[DONE]` before all have one.
 
-pub mod item;
-pub mod plan;
+pub(crate) mod item;
+pub(crate) mod plan;
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -43,7 +43,7 @@ use crate::shard::clock::{Micros, Millis};
 use crate::sse::Scanner;
 
 /// Where batches are asked for.
-pub const PATH: &str = "/v1/sedge/batch";
+pub(crate) const PATH: &str = "/v1/sedge/batch";
 
 /// The largest body of a batch.
 const BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -55,12 +55,12 @@ const OUT_BYTES: usize = 64 * 1024;
 const GRACE_MS: Millis = 250;
 
 /// Whether `request` is a batch.
-pub fn is_batch(request: &Request) -> bool {
+pub(crate) fn is_batch(request: &Request) -> bool {
     request.path() == PATH
 }
 
 /// Answers a batch.
-pub async fn answer(
+pub(crate) async fn answer(
     client: &Client,
     core: &Rc<Core>,
     request: &Request,

@@ -12,10 +12,10 @@ use crate::front::path;
 use crate::openai::ApiError;
 
 /// Requests of a batch.
-pub const REQUESTS_MAX: usize = 256;
+pub(crate) const REQUESTS_MAX: usize = 256;
 
 /// Requests of a batch that can be asked to run at once.
-pub const CONCURRENCY_MAX: usize = 64;
+pub(crate) const CONCURRENCY_MAX: usize = 64;
 
 /// So many run at once where nothing else is said.
 const CONCURRENCY: usize = 8;
@@ -31,23 +31,23 @@ const URL: &str = "/v1/chat/completions";
 
 /// A batch.
 #[derive(Debug)]
-pub struct Plan<'a> {
+pub(crate) struct Plan<'a> {
     /// Its requests, one at least.
-    pub lines: Vec<Line<'a>>,
+    pub(crate) lines: Vec<Line<'a>>,
     /// How many run at once.
-    pub concurrency: usize,
+    pub(crate) concurrency: usize,
     /// The first with content wins, and the others are cancelled.
-    pub first: bool,
+    pub(crate) first: bool,
     /// How long it may take.
-    pub timeout_ms: Option<u32>,
+    pub(crate) timeout_ms: Option<u32>,
 }
 
 /// One request of it: a line of a batch file, as OpenAI's Batch API has it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Line<'a> {
+pub(crate) struct Line<'a> {
     /// The client's word for it.
-    pub custom_id: Option<String>,
+    pub(crate) custom_id: Option<String>,
     method: Option<String>,
     url: Option<String>,
     #[serde(borrow)]
@@ -66,7 +66,7 @@ struct Whole<'a> {
 
 impl<'a> Plan<'a> {
     /// From a batch's body: an object, or its `requests` alone.
-    pub fn read(body: &'a [u8]) -> Result<Plan<'a>, ApiError> {
+    pub(crate) fn read(body: &'a [u8]) -> Result<Plan<'a>, ApiError> {
         let whole = match body.trim_ascii_start().first() {
             Some(b'[') => serde_json::from_slice(body).map(|requests| Whole {
                 requests,
@@ -101,12 +101,12 @@ impl<'a> Plan<'a> {
 
 impl Line<'_> {
     /// Where it goes.
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         self.url.as_deref().unwrap_or(URL)
     }
 
     /// Its body, as it came.
-    pub fn body(&self) -> &[u8] {
+    pub(crate) fn body(&self) -> &[u8] {
         self.body.get().as_bytes()
     }
 

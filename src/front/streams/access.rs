@@ -13,11 +13,11 @@ use crate::stream::{Found, Stream};
 
 impl Visit<'_> {
     /// The name of the key that the request came with.
-    pub(super) fn key(&self) -> Option<&str> {
+    pub(crate) fn key(&self) -> Option<&str> {
         self.request.holder().map(|holder| &*holder.name)
     }
 
-    pub(super) fn missing(&self) -> ApiError {
+    pub(crate) fn missing(&self) -> ApiError {
         ApiError::new(404, "stream_not_found", format!("There is no stream at {}.", self.request.path()))
     }
 
@@ -28,12 +28,12 @@ impl Visit<'_> {
     }
 
     /// The stream of that name, if the request may use it.
-    pub(super) async fn find(&self, name: &str) -> Result<Arc<Stream>, ApiError> {
+    pub(crate) async fn find(&self, name: &str) -> Result<Arc<Stream>, ApiError> {
         self.admit(self.reach(name, false).await?)
     }
 
     /// The stream of that name, to be forked.
-    pub(super) async fn fork_source(&self, name: &str) -> Result<Arc<Stream>, ApiError> {
+    pub(crate) async fn fork_source(&self, name: &str) -> Result<Arc<Stream>, ApiError> {
         let gone = |error: ApiError| match error.status {
             404 => write::no_source(),
             410 => write::source_gone(),
@@ -44,7 +44,7 @@ impl Visit<'_> {
 
     /// Appends to the stream of that name. What is remembered of one in Redis is enough for that: whether it is still the same is
     /// found out with the append.
-    pub(super) async fn append(&self, name: &str, body: &[u8]) -> Result<Reply, ApiError> {
+    pub(crate) async fn append(&self, name: &str, body: &[u8]) -> Result<Reply, ApiError> {
         let remembered = self.streams().remote().and_then(|_| self.streams().remembered(name));
         if let Some(stream) = remembered.filter(|stream| self.may_use(stream)) {
             let reply = write::append(self, &stream, body).await?;
@@ -56,7 +56,7 @@ impl Visit<'_> {
     }
 
     /// The stream of that name, for one who reads it. Who follows it can begin with what is known here, and goes on when more can be known.
-    pub(super) async fn find_to_read(&self, name: &str, follows: bool) -> Result<Arc<Stream>, ApiError> {
+    pub(crate) async fn find_to_read(&self, name: &str, follows: bool) -> Result<Arc<Stream>, ApiError> {
         match self.reach(name, true).await {
             Ok(found) => self.admit(found),
             Err(error) if follows => {
@@ -78,7 +78,7 @@ impl Visit<'_> {
     }
 
     /// The stream, if the request may use it.
-    pub(super) fn allowed(&self, stream: Arc<Stream>) -> Result<Arc<Stream>, ApiError> {
+    pub(crate) fn allowed(&self, stream: Arc<Stream>) -> Result<Arc<Stream>, ApiError> {
         match self.may_use(&stream) {
             true => Ok(stream),
             false if stream.is_hidden() => Err(self.missing()),
@@ -92,7 +92,7 @@ impl Visit<'_> {
 }
 
 /// A stream that is there for another key alone.
-pub(super) fn of_another_key() -> ApiError {
+pub(crate) fn of_another_key() -> ApiError {
     ApiError::new(
         403,
         "stream_of_another_key",

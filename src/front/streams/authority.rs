@@ -20,7 +20,7 @@ use crate::stream::events::{Events, payload};
 use crate::stream::view::View;
 
 /// Binds what a connection is answered to what its request came with.
-pub(super) fn bind(request: &Request, client: &Client, core: &Core) {
+pub(crate) fn bind(request: &Request, client: &Client, core: &Core) {
     if let Some(holder) = request.holder() {
         client.deadlines.authority.set(holder.authority);
     } else if let Some(until) = signed::expires(request).filter(|_| is_signed(request, core)) {
@@ -31,7 +31,7 @@ pub(super) fn bind(request: &Request, client: &Client, core: &Core) {
 }
 
 /// Whether it is that its reader may read no more what has ended an answer. Nothing else limits a read as a whole.
-pub(super) fn over(stop: &Stop) -> Option<Timeout> {
+pub(crate) fn over(stop: &Stop) -> Option<Timeout> {
     match stop {
         Stop::Timeout(timeout @ (Timeout::Authority | Timeout::Total)) => Some(*timeout),
         _ => None,
@@ -39,7 +39,7 @@ pub(super) fn over(stop: &Stop) -> Option<Timeout> {
 }
 
 /// The same in words.
-pub(super) fn error(over: Timeout) -> ApiError {
+pub(crate) fn error(over: Timeout) -> ApiError {
     match over {
         Timeout::Authority => ApiError::key_revoked(),
         _ => ApiError::new(
@@ -51,7 +51,7 @@ pub(super) fn error(over: Timeout) -> ApiError {
 }
 
 /// Refuses one whose long poll has ended so.
-pub(super) fn check(visit: &Visit<'_>, stop: &Stop) -> Result<(), ApiError> {
+pub(crate) fn check(visit: &Visit<'_>, stop: &Stop) -> Result<(), ApiError> {
     let Some(over) = over(stop) else { return Ok(()) };
     visit.client.deadlines.last_words(visit.core.shard.clock.millis());
     visit.client.arm();
@@ -59,7 +59,7 @@ pub(super) fn check(visit: &Visit<'_>, stop: &Stop) -> Result<(), ApiError> {
 }
 
 /// Tells a reader that stands between two events why there are no more. There is no last chunk: it is not the end.
-pub(super) async fn part(view: Option<View>, over: Timeout, reader: &Reader) -> Worked {
+pub(crate) async fn part(view: Option<View>, over: Timeout, reader: &Reader) -> Worked {
     let error = error(over);
     let (client, core) = (&reader.client, &reader.core);
     client.set_beat(Beat::Hold);

@@ -24,18 +24,18 @@ use crate::stream::{Found, Stream};
 const LOOK_MS: Millis = 500;
 
 /// Who reads a stream that is found later.
-pub(super) struct Asker {
+pub(crate) struct Asker {
     holder: Option<Arc<Holder>>,
     is_signed: bool,
 }
 
 impl Asker {
-    pub(super) fn of(visit: &Visit<'_>) -> Asker {
+    pub(crate) fn of(visit: &Visit<'_>) -> Asker {
         Asker { holder: visit.request.holder().cloned(), is_signed: is_signed(visit.request, visit.core) }
     }
 
     /// The stream of that name, if it is there and may be read.
-    pub(super) async fn find(&self, name: &str, reader: &Reader) -> Option<Arc<Stream>> {
+    pub(crate) async fn find(&self, name: &str, reader: &Reader) -> Option<Arc<Stream>> {
         let found = reader.streams().reach(name, unix_millis(), true).await;
         let Ok(Found::Present(stream)) = found else { return None };
         let key = self.holder.as_ref().map(|holder| &*holder.name);
@@ -44,7 +44,7 @@ impl Asker {
 }
 
 /// A reader of a stream that is not there yet.
-pub(super) struct Awaited {
+pub(crate) struct Awaited {
     name: String,
     asker: Asker,
     /// The position that it had in another stream of that name.
@@ -53,7 +53,7 @@ pub(super) struct Awaited {
 }
 
 /// Waits for the stream of that name.
-pub(super) fn follow(visit: &Visit<'_>, name: String, query: &Query) -> Result<Answer, ApiError> {
+pub(crate) fn follow(visit: &Visit<'_>, name: String, query: &Query) -> Result<Answer, ApiError> {
     let last_event = field(visit.request, "last-event-id")?.or(query.last_event_id.as_deref());
     let had = last_event.filter(|id| !id.is_empty()).map(str::to_owned);
     let view = if query.live.is_some() { View::Protocol } else { View::EventSource };
@@ -63,7 +63,7 @@ pub(super) fn follow(visit: &Visit<'_>, name: String, query: &Query) -> Result<A
 
 impl Awaited {
     /// Waits, and then tells what there is, as to one who came then.
-    pub(super) async fn run(self, start: Start, reader: &Reader) -> Worked {
+    pub(crate) async fn run(self, start: Start, reader: &Reader) -> Worked {
         let Reader { client, core, framing, .. } = reader;
         write_all(client, &core.shard, &start.head).await?;
         let stream = loop {

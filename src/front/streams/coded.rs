@@ -28,7 +28,7 @@ const CODED_BYTES_MIN: u64 = 1 << 10;
 const ENCODERS_MAX: u32 = 64;
 
 /// The last chunk.
-pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// The head of a chunk whose size is not known yet.
 const CHUNK_HEAD: &[u8] = b"00000000\r\n";
@@ -37,7 +37,7 @@ const CHUNK_HEAD: &[u8] = b"00000000\r\n";
 const BEAT: &[u8] = b":\n";
 
 /// The encoder of one answer, and the chunks it goes out in.
-pub(super) struct Coded {
+pub(crate) struct Coded {
     coding: Coding,
     encoder: Encoder,
     core: Rc<Core>,
@@ -46,13 +46,13 @@ pub(super) struct Coded {
 impl Coded {
     /// For an answer of that type with so many bytes, if it is to be compressed. Boxed: there is room for it in whatever waits,
     /// and hardly anybody has one.
-    pub(super) fn of_range(visit: &Visit<'_>, content_type: &str, length: u64) -> Option<Box<Coded>> {
+    pub(crate) fn of_range(visit: &Visit<'_>, content_type: &str, length: u64) -> Option<Box<Coded>> {
         let worth = length > CODED_BYTES_MIN && varies(visit) && !is_packed(content_type);
         if worth { Coded::new(visit) } else { None }
     }
 
     /// For events as they come, if they are to be compressed.
-    pub(super) fn of_events(visit: &Visit<'_>) -> Option<Box<Coded>> {
+    pub(crate) fn of_events(visit: &Visit<'_>) -> Option<Box<Coded>> {
         if events_vary(visit) { Coded::new(visit) } else { None }
     }
 
@@ -68,12 +68,12 @@ impl Coded {
     }
 
     /// Which one it is.
-    pub(super) fn coding(&self) -> Coding {
+    pub(crate) fn coding(&self) -> Coding {
         self.coding
     }
 
     /// Appends `bytes` and what follows them as a chunk, if there is anything to be sent yet.
-    pub(super) fn chunk(&mut self, bytes: &[u8], end: End, out: &mut Vec<u8>) {
+    pub(crate) fn chunk(&mut self, bytes: &[u8], end: End, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(CHUNK_HEAD);
         self.encoder.encode(bytes, end, out);
@@ -88,7 +88,7 @@ impl Coded {
     }
 
     /// Waits until `news` tells something, with heartbeats meanwhile: the wheel's own are not compressed.
-    pub(super) async fn wait(
+    pub(crate) async fn wait(
         &mut self,
         client: &Client,
         core: &Core,
@@ -120,28 +120,28 @@ impl Drop for Coded {
 }
 
 /// Fields of a request that another response to the same address depends on: whether events are wanted, and from where.
-pub(super) const VARY: &str = "Accept, Last-Event-ID";
+pub(crate) const VARY: &str = "Accept, Last-Event-ID";
 
 /// Writes how a response is coded.
-pub(super) fn write_coding(lines: &mut Vec<u8>, coding: Coding) {
+pub(crate) fn write_coding(lines: &mut Vec<u8>, coding: Coding) {
     if coding != Coding::Identity {
         write_field(lines, "Content-Encoding", coding.name().as_bytes());
     }
 }
 
 /// Writes that another client may get another response; with `by_coding`, one that is coded otherwise too.
-pub(super) fn write_vary(lines: &mut Vec<u8>, by_coding: bool) {
+pub(crate) fn write_vary(lines: &mut Vec<u8>, by_coding: bool) {
     let all = if by_coding { "Accept, Last-Event-ID, Accept-Encoding" } else { VARY };
     write_field(lines, "Vary", all.as_bytes());
 }
 
 /// Whether what is read is compressed for those who ask.
-pub(super) fn varies(visit: &Visit<'_>) -> bool {
+pub(crate) fn varies(visit: &Visit<'_>) -> bool {
     visit.core.settings().config.streams.compress != Compress::Never
 }
 
 /// Likewise, events as they come.
-pub(super) fn events_vary(visit: &Visit<'_>) -> bool {
+pub(crate) fn events_vary(visit: &Visit<'_>) -> bool {
     visit.core.settings().config.streams.compress == Compress::Always
 }
 

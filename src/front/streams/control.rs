@@ -6,7 +6,7 @@ use crate::stream::subscription::ROOT;
 
 /// What a path leads to. An id is as clients chose it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Control {
+pub(crate) enum Control {
     /// The public keys of webhook signatures.
     Keys,
     /// A subscription itself.
@@ -26,19 +26,19 @@ pub(super) enum Control {
 }
 
 /// Whether a path is reserved.
-pub(super) fn is_control(path: &str) -> bool {
+pub(crate) fn is_control(path: &str) -> bool {
     path.strip_prefix(ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Whether it is no business of the keys of clients: what is asked there carries the token of a wake, or is public.
-pub fn is_for_anyone(path: &str) -> bool {
+pub(crate) fn is_for_anyone(path: &str) -> bool {
     use Control::{Ack, Callback, Keys, Release};
     matches!(Control::parse(path), Some(Keys | Callback(_) | Ack(_) | Release(_)))
 }
 
 impl Control {
     /// Reads a path; none if it leads nowhere.
-    pub(super) fn parse(path: &str) -> Option<Control> {
+    pub(crate) fn parse(path: &str) -> Option<Control> {
         let rest = path.strip_prefix(ROOT)?.strip_prefix('/')?;
         if rest == "jwks.json" {
             return Some(Control::Keys);
@@ -58,7 +58,7 @@ impl Control {
     }
 
     /// The methods that it knows.
-    pub(super) fn methods(&self) -> &'static str {
+    pub(crate) fn methods(&self) -> &'static str {
         match self {
             Control::Keys => "GET, HEAD",
             Control::Subscription(_) => "GET, PUT, DELETE",
@@ -68,7 +68,7 @@ impl Control {
     }
 
     /// Whether a method is one of them.
-    pub(super) fn takes(&self, method: &str) -> bool {
+    pub(crate) fn takes(&self, method: &str) -> bool {
         self.methods().split(", ").any(|known| known == method)
     }
 }

@@ -12,7 +12,7 @@ const JITTER_S: u64 = 3600;
 
 /// The cursor of `now`, in milliseconds since 1970, for a reader that came with `theirs`: always greater than that. `chance` is
 /// any number.
-pub(super) fn next(now: u64, theirs: Option<u64>, chance: u64) -> u64 {
+pub(crate) fn next(now: u64, theirs: Option<u64>, chance: u64) -> u64 {
     let current = now.saturating_sub(EPOCH_MS) / INTERVAL_MS;
     match theirs {
         Some(theirs) if theirs >= current => {

@@ -45,40 +45,40 @@ use crate::stream::events::payload;
 use crate::stream::{Look, Streams};
 
 /// Who is told, and where.
-pub(super) struct Reader {
-    pub(super) client: Rc<Client>,
-    pub(super) core: Rc<Core>,
-    pub(super) framing: Framing,
+pub(crate) struct Reader {
+    pub(crate) client: Rc<Client>,
+    pub(crate) core: Rc<Core>,
+    pub(crate) framing: Framing,
     /// What was told so far: events, and bytes of them.
-    pub(super) told: Cell<(u64, u64)>,
+    pub(crate) told: Cell<(u64, u64)>,
 }
 
 impl Reader {
-    pub(super) fn streams(&self) -> &Arc<Streams> {
+    pub(crate) fn streams(&self) -> &Arc<Streams> {
         &self.core.shared.streams
     }
 
-    pub(super) fn count(&self, events: u64, bytes: u64) {
+    pub(crate) fn count(&self, events: u64, bytes: u64) {
         let (all, sum) = self.told.get();
         self.told.set((all + events, sum + bytes));
     }
 }
 
 /// How an answer with events begins.
-pub(super) struct Start {
-    pub(super) head: Vec<u8>,
-    pub(super) coded: Option<Box<Coded>>,
+pub(crate) struct Start {
+    pub(crate) head: Vec<u8>,
+    pub(crate) coded: Option<Box<Coded>>,
 }
 
 /// Whom it is about.
-pub(super) enum Who {
+pub(crate) enum Who {
     One(Follower, Odd),
     Several(Followers),
     Awaited(Awaited),
 }
 
 /// A reader that is to be left to a task of its own.
-pub struct Held(Box<Inner>);
+pub(crate) struct Held(Box<Inner>);
 
 struct Inner {
     memo: Box<Memo>,
@@ -86,7 +86,7 @@ struct Inner {
 }
 
 /// An answer with events that is ready to begin.
-pub(super) struct Opened {
+pub(crate) struct Opened {
     who: Who,
     start: Start,
     framing: Framing,
@@ -95,7 +95,7 @@ pub(super) struct Opened {
 
 impl Opened {
     /// To `visit`.
-    pub(super) fn new(visit: &Visit<'_>, who: Who) -> Opened {
+    pub(crate) fn new(visit: &Visit<'_>, who: Who) -> Opened {
         let framing = match visit.request.version {
             Version::Http10 => Framing::Close,
             Version::Http11 => Framing::Chunked,
@@ -112,13 +112,13 @@ impl Opened {
     }
 
     /// All that is left of the request is `memo`.
-    pub(super) fn held(self, memo: Box<Memo>) -> Held {
+    pub(crate) fn held(self, memo: Box<Memo>) -> Held {
         Held(Box::new(Inner { memo, opened: self }))
     }
 }
 
 /// What came of a piece of work: a reader that has been told all and waits, or the end.
-pub(super) type Worked = Result<Option<Follower>, Stop>;
+pub(crate) type Worked = Result<Option<Follower>, Stop>;
 
 enum State {
     Works(Pin<Box<dyn Future<Output = (Worked, u64, u64)>>>),
@@ -139,7 +139,7 @@ const _: () =
     assert!(size_of::<Following>() <= 152, "with what a task has besides it is 256 bytes, and 512 with more");
 
 /// The task.
-pub struct Following {
+pub(crate) struct Following {
     state: State,
     client: Rc<Client>,
     core: Rc<Core>,
@@ -154,12 +154,7 @@ pub struct Following {
 
 impl Following {
     /// For the connection `client`, which has that lodging.
-    pub(in crate::front) fn new(
-        held: Held,
-        client: Rc<Client>,
-        core: Rc<Core>,
-        lodging: Lodging,
-    ) -> Following {
+    pub(crate) fn new(held: Held, client: Rc<Client>, core: Rc<Core>, lodging: Lodging) -> Following {
         let Inner { memo, opened: Opened { who, start, framing, keep } } = *held.0;
         let mut following = Following {
             state: State::Changes,

@@ -16,16 +16,16 @@ use crate::stream::{Form, Frame, Page, PartKey, Stream, cold};
 
 /// Where a reader stands after a frame, beside its position: the event that has not ended there.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Within {
+pub(crate) struct Within {
     /// Of a stream that holds events: one that was appended in parts.
-    pub(super) published: Published,
+    pub(crate) published: Published,
     /// A long one, of which a part was written.
-    pub(super) begun: Option<Begun>,
+    pub(crate) begun: Option<Begun>,
 }
 
 impl Follower {
     /// The next frame.
-    pub(super) async fn frame(
+    pub(crate) async fn frame(
         &self,
         odd: &mut Odd,
         begun: Option<Begun>,
@@ -141,7 +141,7 @@ async fn read(
 
 impl Odd {
     /// Finds where an answer goes on after the event of a number: nothing of it is written, so it may be as long as it likes.
-    pub(super) async fn seek(&mut self, follower: &mut Follower, reader: &Reader) -> Result<(), Stop> {
+    pub(crate) async fn seek(&mut self, follower: &mut Follower, reader: &Reader) -> Result<(), Stop> {
         let Some(after) = self.after.take() else { return Ok(()) };
         let stream = Arc::clone(follower.seat.stream());
         let (mut at, mut text) = (follower.position, Vec::new());

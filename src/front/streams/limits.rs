@@ -7,7 +7,7 @@ use crate::relay::core::Core;
 use crate::relay::request::Request;
 
 /// Lets a request in, or says why not. What it takes is given back with the request's account.
-pub(super) fn admit(request: &mut Request, core: &Core) -> Result<(), ApiError> {
+pub(crate) fn admit(request: &mut Request, core: &Core) -> Result<(), ApiError> {
     let Some(limited) = request.holder().and_then(|holder| holder.limited.clone()) else { return Ok(()) };
     let now = core.shard.clock.micros() * 1000;
     let mut pass = Pass::new(Estimate::default());

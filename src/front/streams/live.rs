@@ -38,12 +38,12 @@ use crate::stream::{Seat, Stream, cold};
 const RETRY_MS: std::ops::Range<u64> = 1000..5000;
 
 /// Any time to wait within [`RETRY_MS`].
-pub(super) fn retry_ms(core: &Core) -> u32 {
+pub(crate) fn retry_ms(core: &Core) -> u32 {
     (RETRY_MS.start + core.chance() % (RETRY_MS.end - RETRY_MS.start)) as u32
 }
 
 /// Nothing yet, and when to come again: an EventSource gives up for good on any status that says that something is amiss.
-pub(super) fn come_again(visit: &Visit<'_>) -> Reply {
+pub(crate) fn come_again(visit: &Visit<'_>) -> Reply {
     let events = retry(visit.core);
     let reply = Reply::new(200).field("Content-Type", "text/event-stream");
     reply
@@ -68,7 +68,7 @@ fn poll_seat(
 }
 
 /// Ready when there is something new, a limit has passed, the client has left, or the process is going down.
-pub(super) fn poll_news(
+pub(crate) fn poll_news(
     cx: &mut Context<'_>,
     client: &Client,
     core: &Core,
@@ -91,7 +91,7 @@ pub(super) fn poll_news(
 }
 
 /// `live=long-poll`: what there is, or what comes within the time for it.
-pub(super) async fn poll(
+pub(crate) async fn poll(
     visit: &Visit<'_>,
     stream: &Arc<Stream>,
     position: u64,
@@ -135,36 +135,36 @@ pub(super) async fn poll(
 }
 
 /// A reader of events.
-pub(super) struct Follower {
-    pub(super) seat: Seat,
-    pub(super) position: u64,
+pub(crate) struct Follower {
+    pub(crate) seat: Seat,
+    pub(crate) position: u64,
     /// Cursors it is told are not less.
-    pub(super) floor: u64,
+    pub(crate) floor: u64,
     /// What others were told too and its socket has not taken, and how much of it that has.
-    pub(super) left: Option<Box<(Bytes, usize)>>,
-    pub(super) view: View,
+    pub(crate) left: Option<Box<(Bytes, usize)>>,
+    pub(crate) view: View,
     /// It has not been told when to come again in an event with data.
     fresh: bool,
     /// The event that it has a part of, of a stream that holds events.
-    pub(super) within: Published,
+    pub(crate) within: Published,
 }
 
 /// What is out of the ordinary about how a reader begins.
 #[derive(Default)]
-pub(super) struct Odd {
-    pub(super) reset: Option<(&'static str, String)>,
+pub(crate) struct Odd {
+    pub(crate) reset: Option<(&'static str, String)>,
     /// Of an answer, only events after the one of this number.
-    pub(super) after: Option<u64>,
+    pub(crate) after: Option<u64>,
 }
 
 /// An answer from its first event after the one numbered `after`, as its maker has called for it.
-pub(super) fn replay(visit: &Visit<'_>, stream: &Arc<Stream>, after: Option<u64>) -> Answer {
+pub(crate) fn replay(visit: &Visit<'_>, stream: &Arc<Stream>, after: Option<u64>) -> Answer {
     let follower = Follower::new(visit.hub().sit(stream), stream.status().start, 0, View::Verbatim);
     Answer::Events(Box::new(Who::One(follower, Odd { reset: None, after })))
 }
 
 /// The one answer after which an EventSource does not come again.
-pub(super) fn stay_away(stream: &Stream) -> Answer {
+pub(crate) fn stay_away(stream: &Stream) -> Answer {
     let reply = Reply::new(204).field("Cache-Control", "no-store").next(stream, stream.status().tail);
     Answer::Reply(reply.closed_if(true))
 }
@@ -175,7 +175,7 @@ const END_BYTES_MAX: u64 = 1 << 20;
 
 /// Whether nothing comes after `position` that an EventSource would notice: of a stream that holds events, comments and an event
 /// without its blank line are nothing, and no id stands for them. An EventSource that was told them would come back for ever.
-pub(super) async fn is_over(visit: &Visit<'_>, stream: &Stream, position: u64, view: View) -> bool {
+pub(crate) async fn is_over(visit: &Visit<'_>, stream: &Stream, position: u64, view: View) -> bool {
     let status = stream.status();
     if !status.closed || position >= status.tail || view != View::Published {
         return status.closed && position >= status.tail;
@@ -191,7 +191,7 @@ pub(super) async fn is_over(visit: &Visit<'_>, stream: &Stream, position: u64, v
 }
 
 /// Events from `position` on.
-pub(super) fn follow(
+pub(crate) fn follow(
     visit: &Visit<'_>,
     stream: &Arc<Stream>,
     position: u64,
@@ -208,26 +208,26 @@ pub(super) fn follow(
 }
 
 impl Follower {
-    pub(super) fn new(seat: Seat, position: u64, floor: u64, view: View) -> Follower {
+    pub(crate) fn new(seat: Seat, position: u64, floor: u64, view: View) -> Follower {
         let within = Published::default();
         Follower { seat, position, floor, left: None, view, fresh: true, within }
     }
 
     /// Whether the next events are told otherwise than to the others: with something beside them (clients of an answer take a
     /// field alone for an event), or from within one.
-    pub(super) fn is_apart(&self) -> bool {
+    pub(crate) fn is_apart(&self) -> bool {
         self.fresh && self.view != View::Verbatim || self.is_within()
     }
 
     /// Whether it has a part of an event, into which nothing else may come.
-    pub(super) fn is_within(&self) -> bool {
+    pub(crate) fn is_within(&self) -> bool {
         self.within.is_open()
     }
 }
 
 /// Tells a reader what there is, up to where it can wait with many others, or to its end: one that is compressed has a course of
 /// its own.
-pub(super) async fn tell(
+pub(crate) async fn tell(
     mut follower: Follower,
     mut odd: Odd,
     start: Option<Start>,
@@ -321,7 +321,7 @@ async fn tell_gone(place: &str, start: Start, reader: &Reader) -> Worked {
 }
 
 /// Ends an answer as one that is whole.
-pub(super) async fn end(coded: Option<Box<Coded>>, reader: &Reader) -> Result<(), Stop> {
+pub(crate) async fn end(coded: Option<Box<Coded>>, reader: &Reader) -> Result<(), Stop> {
     if reader.framing != Framing::Chunked {
         return Ok(());
     }
@@ -357,7 +357,7 @@ async fn begin(follower: &Follower, reader: &Reader, mut out: Vec<u8>, bytes: By
 }
 
 /// Writes bytes that others read as well.
-pub(super) async fn send(client: &Client, bytes: &Bytes) -> Result<(), Stop> {
+pub(crate) async fn send(client: &Client, bytes: &Bytes) -> Result<(), Stop> {
     let mut written = 0;
     poll_fn(|cx| {
         if let Poll::Ready(timeout) = client.poll_expired(cx) {

@@ -18,10 +18,10 @@ use crate::stream::{Form, Piece, Streams, Unreadable, cold};
 const AWAY_MS: Millis = 500;
 
 /// A part of a record of one of the streams, and whether it is the last that ever comes of it.
-pub(super) type Found = (usize, Piece, bool);
+pub(crate) type Found = (usize, Piece, bool);
 
 /// A part of a record of one of the streams.
-pub(super) struct Part {
+pub(crate) struct Part {
     place: usize,
     piece: Piece,
     bytes: Bytes,
@@ -38,7 +38,7 @@ impl Followers {
     /// Whoever has been told of a record comes back to what is after it in the order of all, so nothing before it may be missing:
     /// neither what is not durable yet, nor what is appended to one stream while another is looked at. A place in the order is
     /// taken under the lock of its stream, so whatever has one below that of a moment ago is there to be seen.
-    pub(super) fn look(&self, streams: &Streams, max: u64) -> Result<Vec<Found>, Unreadable> {
+    pub(crate) fn look(&self, streams: &Streams, max: u64) -> Result<Vec<Found>, Unreadable> {
         let mut parts: Vec<Found> = Vec::new();
         let (_, last) = streams.place();
         let mut until = last + 1;
@@ -68,7 +68,7 @@ impl Followers {
     }
 
     /// The same with their bytes, about as much as one step takes.
-    pub(super) async fn next(&mut self, reader: &Reader) -> Result<Vec<Part>, Stop> {
+    pub(crate) async fn next(&mut self, reader: &Reader) -> Result<Vec<Part>, Stop> {
         loop {
             while reader.streams().freshen(self.each.iter().map(|(seat, _)| seat.stream())).await.is_err() {
                 let stopped = poll_fn(|cx| poll_news(cx, &reader.client, &reader.core, || false));
@@ -130,7 +130,7 @@ impl Followers {
     }
 
     /// Writes their events, or as much as one step takes; how many records were told.
-    pub(super) fn write(&mut self, events: &mut Events, parts: Vec<Part>, reader: &Reader) -> u64 {
+    pub(crate) fn write(&mut self, events: &mut Events, parts: Vec<Part>, reader: &Reader) -> u64 {
         let (epoch, _) = reader.streams().place();
         let mut appends = 0;
         for part in parts {

@@ -55,8 +55,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub use control::is_for_anyone;
-pub use following::{Following, Held};
+pub(crate) use control::is_for_anyone;
+pub(crate) use following::{Following, Held};
 
 use self::following::{Opened, Who};
 use self::reply::Reply;
@@ -83,7 +83,7 @@ use crate::tell;
 const METHODS: &str = "GET, HEAD, PUT, POST, DELETE, OPTIONS";
 
 /// Whether a request needs no key, since its address was signed.
-pub fn is_signed(request: &Request, core: &Core) -> bool {
+pub(crate) fn is_signed(request: &Request, core: &Core) -> bool {
     let settings = core.shared.settings.load();
     let secret = settings.config.streams.sign_key.as_ref();
     secret.is_some_and(|secret| signed::opens(request, secret, unix_millis()))
@@ -93,18 +93,18 @@ pub fn is_signed(request: &Request, core: &Core) -> bool {
 const SWEEP_MS: Millis = 1000;
 
 /// Whether a request is about streams by its path.
-pub fn is_ours(request: &Request) -> bool {
+pub(crate) fn is_ours(request: &Request) -> bool {
     is_of_streams(request.path())
 }
 
 /// Whether streams, or answers that may be kept as such, are read at a path.
-pub fn is_read(path: &str) -> bool {
+pub(crate) fn is_read(path: &str) -> bool {
     is_of_streams(path) || path.starts_with(ANSWERS)
 }
 
 /// Whether a request asks for an answer again that may be kept as a stream, as `GET /v1/responses/{id}?stream=true`; those that
 /// are not are the upstream's to give ([`answer_again`]).
-pub fn may_be_kept(request: &Request, core: &Core) -> bool {
+pub(crate) fn may_be_kept(request: &Request, core: &Core) -> bool {
     answer_of(request).is_some_and(|id| {
         let streams = &core.shared.streams;
         streams.remote().is_some() || streams.answer(id, unix_millis()).is_some()
@@ -122,7 +122,7 @@ fn answer_of(request: &Request) -> Option<&str> {
 ///
 /// # Errors
 /// If it is not: the request, for its upstream.
-pub async fn answer_again(
+pub(crate) async fn answer_again(
     client: &Client,
     core: &Rc<Core>,
     mut request: Box<Request>,
@@ -185,7 +185,7 @@ enum Answer {
 }
 
 /// What has become of a request.
-pub enum Answered {
+pub(crate) enum Answered {
     /// It was answered.
     Done(After),
     /// It is being answered with events, for as long as its client stays: by a task of its own.
@@ -193,7 +193,7 @@ pub enum Answered {
 }
 
 /// Answers a request about streams.
-pub async fn answer(
+pub(crate) async fn answer(
     client: &Client,
     core: &Rc<Core>,
     mut request: Box<Request>,
@@ -350,7 +350,7 @@ impl Visit<'_> {
 }
 
 /// Ends streams whose time is over, for ever.
-pub(super) async fn sweep(core: Rc<Core>) {
+pub(crate) async fn sweep(core: Rc<Core>) {
     let streams = &core.shared.streams;
     let (mut told, mut was_full) = (false, false);
     loop {

@@ -15,13 +15,13 @@ use crate::stream::{OFFSET_BYTES, Offset, OffsetError, Start};
 
 /// A place in several streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The place in the order of all appends up to which all was told.
-    pub(super) offset: Offset,
+    pub(crate) offset: Offset,
     /// How much of the append after it was told, in bytes.
-    pub(super) within: u32,
+    pub(crate) within: u32,
     /// That appends up to this one may be gone is known, whatever `offset` says.
-    pub(super) told: u64,
+    pub(crate) told: u64,
 }
 
 impl fmt::Display for Place {
@@ -36,7 +36,7 @@ impl fmt::Display for Place {
 }
 
 /// Where a reader wants to begin, what it has of the append after that, and up to where it knows of what is gone.
-pub(super) fn read(text: &str) -> Result<(Start, u32, u64), OffsetError> {
+pub(crate) fn read(text: &str) -> Result<(Start, u32, u64), OffsetError> {
     let long = text.split_at_checked(OFFSET_BYTES).filter(|(_, rest)| !rest.is_empty());
     let Some((offset, rest)) = long else {
         return Ok((text.parse()?, 0, 0));

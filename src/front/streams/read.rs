@@ -29,7 +29,7 @@ const ANSWER_BYTES_MAX: u64 = 64 << 20;
 const PART_BYTES: u64 = 60 << 10;
 
 /// `HEAD`: what is known of a stream.
-pub(super) fn describe(stream: &Stream) -> Reply {
+pub(crate) fn describe(stream: &Stream) -> Reply {
     let status = stream.status();
     Reply::new(200)
         .field("Content-Type", stream.kind.as_str())
@@ -48,17 +48,17 @@ enum Mode {
 }
 
 /// Whether a reader waits for what is yet to come.
-pub(super) fn follows(request: &Request, query: &Query) -> bool {
+pub(crate) fn follows(request: &Request, query: &Query) -> bool {
     query.live.is_some() || request.field_values("accept").any(accepts_events)
 }
 
 /// Whether it is an EventSource that asks.
-pub(super) fn is_browser(request: &Request, query: &Query) -> bool {
+pub(crate) fn is_browser(request: &Request, query: &Query) -> bool {
     query.live.is_none() && follows(request, query)
 }
 
 /// `GET`.
-pub(super) async fn read(visit: &Visit<'_>, stream: &Arc<Stream>, query: &Query) -> Result<Answer, ApiError> {
+pub(crate) async fn read(visit: &Visit<'_>, stream: &Arc<Stream>, query: &Query) -> Result<Answer, ApiError> {
     let header = field(visit.request, "last-event-id")?;
     let last_event = header.or(query.last_event_id.as_deref()).filter(|id| !id.is_empty());
     let accepts_events = visit.request.field_values("accept").any(accepts_events);
@@ -141,7 +141,7 @@ fn accepts_events(accept: &[u8]) -> bool {
 }
 
 /// The word for it in a `reset` event.
-pub(super) fn reason(unreadable: Unreadable) -> &'static str {
+pub(crate) fn reason(unreadable: Unreadable) -> &'static str {
     match unreadable {
         Unreadable::Epoch(_) => "epoch",
         Unreadable::Ahead(_) => "ahead",
@@ -177,7 +177,7 @@ fn now_only(stream: &Stream, tail: u64) -> Reply {
 }
 
 /// A part of a stream on its way.
-pub(super) struct Range {
+pub(crate) struct Range {
     stream: Arc<Stream>,
     from: u64,
     next: u64,
@@ -186,7 +186,7 @@ pub(super) struct Range {
 }
 
 /// All there is from `position` on, or as much as one answer holds; with a cursor, what a long-poll is answered with.
-pub(super) fn range(
+pub(crate) fn range(
     visit: &Visit<'_>,
     stream: &Arc<Stream>,
     position: u64,
@@ -250,7 +250,7 @@ fn names(wanted: &[u8], etag: &str) -> bool {
 impl Range {
     /// Sends it, part by part: what was announced, or a connection that breaks off. Of what waits for the socket one part is held,
     /// and it is read when the one before has gone out.
-    pub(super) async fn send(mut self, visit: &Visit<'_>, ledger: &mut Ledger) -> (Result<(), Stop>, bool) {
+    pub(crate) async fn send(mut self, visit: &Visit<'_>, ledger: &mut Ledger) -> (Result<(), Stop>, bool) {
         let framing = if self.coded.is_some() { Framing::Chunked } else { Framing::Length };
         let keep = visit.keeps(framing, false);
         let is_json = self.stream.kind.form == Form::Json;
@@ -321,7 +321,7 @@ impl Range {
 }
 
 /// The head of an event stream that is made here.
-pub(super) fn events_head(visit: &Visit<'_>, stream: Option<&Stream>, coded: Option<&Coded>) -> Vec<u8> {
+pub(crate) fn events_head(visit: &Visit<'_>, stream: Option<&Stream>, coded: Option<&Coded>) -> Vec<u8> {
     let mut reply = Reply::new(200);
     for (name, value) in [
         ("Content-Type", "text/event-stream"),

@@ -32,18 +32,18 @@ use crate::stream::{Offset, Seat, Start, Stream, Streams};
 const ABSENT_MS: Millis = 500;
 
 /// A reader of several streams.
-pub(super) struct Followers {
-    pub(super) each: Vec<(Seat, u64)>,
+pub(crate) struct Followers {
+    pub(crate) each: Vec<(Seat, u64)>,
     /// Up to where it has had everything.
-    pub(super) order: u64,
+    pub(crate) order: u64,
     /// It has had so many bytes of the append in this place.
-    pub(super) part: (u64, u32),
+    pub(crate) part: (u64, u32),
     /// Up to here it knows that there is nothing any more but what is told.
     told: u64,
     /// An event of one of them of which a part was written.
-    pub(super) begun: Option<Box<(usize, Begun)>>,
+    pub(crate) begun: Option<Box<(usize, Begun)>>,
     /// The record that it was told of in one stream, and that comes again in another.
-    pub(super) doubled: u64,
+    pub(crate) doubled: u64,
     reset: Option<Box<(&'static str, String)>>,
     absent: Option<Box<Absent>>,
 }
@@ -56,7 +56,7 @@ struct Absent {
 }
 
 /// Events of all streams that are named, from where the reader was.
-pub(super) async fn follow(visit: &Visit<'_>, query: &Query) -> Result<Answer, ApiError> {
+pub(crate) async fn follow(visit: &Visit<'_>, query: &Query) -> Result<Answer, ApiError> {
     if query.live.as_deref().is_some_and(|live| live != "sse") {
         return Err(bad("live", "can only be `sse` with several streams"));
     }
@@ -164,7 +164,7 @@ fn is_over(stream: &Stream, position: u64) -> bool {
 
 impl Followers {
     /// Tells what there is and what comes, to the end of all of them or of the reader.
-    pub(super) async fn run(mut self, start: Begin, reader: &Reader) -> Result<(), Stop> {
+    pub(crate) async fn run(mut self, start: Begin, reader: &Reader) -> Result<(), Stop> {
         let Begin { head, mut coded } = start;
         let Reader { client, core, framing, .. } = reader;
         // What is done now and then is boxed: the reader that waits keeps no room for it.
@@ -313,7 +313,7 @@ impl Followers {
     }
 
     /// Stands for all up to a place among all appends, and a part of the next one.
-    pub(super) fn id(&self, epoch: u64, order: u64, within: u32) -> String {
+    pub(crate) fn id(&self, epoch: u64, order: u64, within: u32) -> String {
         Place { offset: Offset { epoch, position: order }, within, told: self.told }.to_string()
     }
 }

@@ -18,7 +18,7 @@ use crate::relay::request::Request;
 
 /// Whether a request reads a stream by an address that was signed with `secret` and is still good at `now`, in milliseconds
 /// since 1970.
-pub(super) fn opens(request: &Request, secret: &Secret, now: u64) -> bool {
+pub(crate) fn opens(request: &Request, secret: &Secret, now: u64) -> bool {
     let path = request.path();
     let reads = matches!(&*request.method, "GET" | "HEAD");
     let is_one = path.strip_prefix(ROOT).is_some_and(|rest| rest.len() > 1) && Control::parse(path).is_none();
@@ -51,7 +51,7 @@ fn names(target: &str) -> String {
 }
 
 /// Until when the address of a request is good, signed well or not, in milliseconds since 1970.
-pub(super) fn expires(request: &Request) -> Option<u64> {
+pub(crate) fn expires(request: &Request) -> Option<u64> {
     value(request, "expires")?.parse::<u64>().ok()?.checked_mul(1000)
 }
 

@@ -41,7 +41,7 @@ struct Given {
 }
 
 /// Answers a request for a reserved path.
-pub(super) async fn answer(
+pub(crate) async fn answer(
     client: &Client,
     core: &Rc<Core>,
     request: &Request,

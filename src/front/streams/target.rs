@@ -8,16 +8,16 @@ use crate::stream::NAME_BYTES_MAX;
 use crate::stream::subscription::RESERVED;
 
 /// Where streams are.
-pub(super) const ROOT: &str = "/v1/stream";
+pub(crate) const ROOT: &str = "/v1/stream";
 
 /// Where answers of the Responses API are asked for again.
-pub(super) const ANSWERS: &str = "/v1/responses/";
+pub(crate) const ANSWERS: &str = "/v1/responses/";
 
 /// The most streams that one connection may follow: each is looked at whenever one of them has something new.
-pub(super) const NAMES_MAX: usize = 64;
+pub(crate) const NAMES_MAX: usize = 64;
 
 /// Whether a path is one of theirs.
-pub(super) fn is_of_streams(path: &str) -> bool {
+pub(crate) fn is_of_streams(path: &str) -> bool {
     path.strip_prefix(ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
@@ -25,7 +25,7 @@ pub(super) fn is_of_streams(path: &str) -> bool {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn name(path: &str) -> Result<String, &'static str> {
+pub(crate) fn name(path: &str) -> Result<String, &'static str> {
     let encoded = path.strip_prefix(ROOT).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
     let name = percent_decode_str(encoded).decode_utf8().map_err(|_| "A stream's name is UTF-8.")?;
     checked(name.into_owned())
@@ -49,28 +49,28 @@ fn checked(name: String) -> Result<String, &'static str> {
 
 /// The parameters of a read.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Query {
+pub(crate) struct Query {
     /// `offset`.
-    pub offset: Option<String>,
+    pub(crate) offset: Option<String>,
     /// `live`.
-    pub live: Option<String>,
+    pub(crate) live: Option<String>,
     /// `cursor`.
-    pub cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
     /// The last event that was seen, in any spelling of `last_event_id` that polyfills have.
-    pub last_event_id: Option<String>,
+    pub(crate) last_event_id: Option<String>,
     /// `wait`: for a stream that is not there yet.
-    pub(super) wait: bool,
+    pub(crate) wait: bool,
     /// `starting_after`: the number of the last event of an answer that was seen.
-    pub(super) starting_after: Option<u64>,
+    pub(crate) starting_after: Option<u64>,
     /// Each `name`.
-    pub names: Vec<String>,
+    pub(crate) names: Vec<String>,
 }
 
 /// The parameters that stand behind the path.
 ///
 /// # Errors
 /// What is wrong with them.
-pub(super) fn query(target: &str) -> Result<Query, &'static str> {
+pub(crate) fn query(target: &str) -> Result<Query, &'static str> {
     let mut query = Query::default();
     let Some((_, text)) = target.split_once('?') else { return Ok(query) };
     for pair in text.split('&') {

@@ -23,7 +23,7 @@ use crate::stream::{
 };
 
 /// `PUT`: makes a stream, or finds that it is there as it was to be made.
-pub(super) async fn create(visit: &Visit<'_>, name: &str, body: &[u8]) -> Result<Reply, ApiError> {
+pub(crate) async fn create(visit: &Visit<'_>, name: &str, body: &[u8]) -> Result<Reply, ApiError> {
     let request = visit.request;
     let kind = match field(request, "content-type")? {
         None => None,
@@ -88,7 +88,7 @@ pub(super) async fn create(visit: &Visit<'_>, name: &str, body: &[u8]) -> Result
 }
 
 /// `POST`: appends, closes, or both.
-pub(super) async fn append(visit: &Visit<'_>, stream: &Arc<Stream>, body: &[u8]) -> Result<Reply, ApiError> {
+pub(crate) async fn append(visit: &Visit<'_>, stream: &Arc<Stream>, body: &[u8]) -> Result<Reply, ApiError> {
     let request = visit.request;
     let (close, claim) = (closes(request), claim(request)?);
     if body.is_empty() && !close {
@@ -188,7 +188,7 @@ fn refusal(stream: &Stream, refused: &Refused, claim: Option<Claim<'_>>, visit: 
 }
 
 /// `DELETE`: ends a stream.
-pub(super) async fn delete(visit: &Visit<'_>, stream: &Arc<Stream>) -> Result<Reply, ApiError> {
+pub(crate) async fn delete(visit: &Visit<'_>, stream: &Arc<Stream>) -> Result<Reply, ApiError> {
     let ticket = visit.streams().end(stream).await.map_err(|error| match error {
         NotDeleted::Missing => visit.missing(),
         NotDeleted::Store(error) => store(&error),
@@ -278,7 +278,7 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// The value of a field that may stand once.
-pub(super) fn field<'a>(request: &'a Request, name: &'static str) -> Result<Option<&'a str>, ApiError> {
+pub(crate) fn field<'a>(request: &'a Request, name: &'static str) -> Result<Option<&'a str>, ApiError> {
     let mut values = request.field_values(name);
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -306,7 +306,7 @@ fn event(request: &Request) -> Result<Option<&str>, ApiError> {
     }
 }
 
-pub(super) fn bad(what: &str, why: &str) -> ApiError {
+pub(crate) fn bad(what: &str, why: &str) -> ApiError {
     ApiError::new(400, "invalid_request", format!("{what} {why}."))
 }
 
@@ -334,16 +334,16 @@ fn not_created(error: &NotCreated, name: &str) -> ApiError {
     }
 }
 
-pub(super) fn no_source() -> ApiError {
+pub(crate) fn no_source() -> ApiError {
     ApiError::new(404, "stream_not_found", "There is no stream as Stream-Forked-From names it.")
 }
 
-pub(super) fn source_gone() -> ApiError {
+pub(crate) fn source_gone() -> ApiError {
     ApiError::new(409, "stream_gone", "The stream that Stream-Forked-From names was deleted.")
 }
 
 /// Redis cannot be asked.
-pub(super) fn unavailable(error: &Unavailable) -> ApiError {
+pub(crate) fn unavailable(error: &Unavailable) -> ApiError {
     if error.full {
         let message = "Redis, where the durable streams are, has no memory left (its maxmemory): nothing was changed. Delete \
                        streams or raise it, and ask again.";
@@ -377,7 +377,7 @@ fn full() -> ApiError {
     )
 }
 
-pub(super) fn store(error: &AppendError) -> ApiError {
+pub(crate) fn store(error: &AppendError) -> ApiError {
     match error {
         AppendError::TooLong => ApiError::body_too_large(crate::stream::APPEND_BYTES_MAX),
         AppendError::Busy => ApiError::new(503, "storage_busy", format!("It was not stored: {error}.")),

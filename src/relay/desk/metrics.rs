@@ -8,13 +8,13 @@ use crate::stream::subscription::Delivered;
 
 /// Webhooks by what came of them. Rare enough to be counted in one place for all cores.
 #[derive(Debug, Default)]
-pub(super) struct Webhooks([AtomicU64; 3]);
+pub(crate) struct Webhooks([AtomicU64; 3]);
 
 const OUTCOMES: [(Delivered, &str); 3] =
     [(Delivered::Done, "done"), (Delivered::Accepted, "accepted"), (Delivered::Failed, "failed")];
 
 impl Webhooks {
-    pub(super) fn count(&self, outcome: Delivered) {
+    pub(crate) fn count(&self, outcome: Delivered) {
         for (counter, (known, _)) in self.0.iter().zip(OUTCOMES) {
             if known == outcome {
                 counter.fetch_add(1, Relaxed);
@@ -25,7 +25,7 @@ impl Webhooks {
 
 impl Desk {
     /// Appends what is known of them.
-    pub fn render(&self, out: &mut String) {
+    pub(crate) fn render(&self, out: &mut String) {
         let (subscriptions, unlinked) = self.totals();
         let mut page = Page::new(out);
         page.gauge("sedge_subscriptions", "Subscriptions of durable streams.", subscriptions);

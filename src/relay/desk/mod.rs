@@ -46,7 +46,7 @@ use crate::stream::{Holding, Hub, Notes, Stream, Streams, Tiding};
 
 use metrics::Webhooks;
 use seek::Sought;
-pub use task::run;
+pub(crate) use task::run;
 
 /// Webhooks and events of wakes that are under way at a time; the others wait for their turn.
 const DELIVERIES_MAX: usize = 256;
@@ -58,9 +58,9 @@ const SECRET_NOTE: &str = "secret";
 const NOTE_PREFIX: &str = "subscription/";
 
 /// The subscriptions of this process.
-pub struct Desk {
+pub(crate) struct Desk {
     /// What they are about.
-    pub streams: Arc<Streams>,
+    pub(crate) streams: Arc<Streams>,
     keys: Arc<Keys>,
     inner: Mutex<Inner>,
     bell: Notify,
@@ -101,16 +101,16 @@ enum Task {
 }
 
 /// An answer, and what has to be durable before it is given.
-pub struct Asked<R> {
+pub(crate) struct Asked<R> {
     /// The answer.
-    pub answer: R,
+    pub(crate) answer: R,
     /// Why it does not hold: what it rests on could not be kept.
-    pub stored: Result<Option<Ticket>, AppendError>,
+    pub(crate) stored: Result<Option<Ticket>, AppendError>,
 }
 
 /// Why what was asked of a subscription is not answered.
 #[derive(Debug)]
-pub enum NotKept {
+pub(crate) enum NotKept {
     /// The journal cannot keep it.
     Store(AppendError),
     /// Redis cannot be asked.
@@ -120,7 +120,7 @@ pub enum NotKept {
 /// Why subscriptions cannot go on where they were.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum DeskError {
+pub(crate) enum DeskError {
     /// The system has no random bytes.
     NoSecret,
     /// A record cannot be taken up.
@@ -150,7 +150,7 @@ impl Desk {
     ///
     /// # Errors
     /// If it cannot be used.
-    pub fn new(
+    pub(crate) fn new(
         streams: Arc<Streams>,
         mut notes: Notes,
         noted: &[(Box<str>, Vec<u8>)],
@@ -200,7 +200,7 @@ impl Desk {
     ///
     /// # Errors
     /// If it is not kept.
-    pub async fn answer(
+    pub(crate) async fn answer(
         &self,
         hub: &Hub,
         now: Millis,
@@ -228,7 +228,7 @@ impl Desk {
     ///
     /// # Errors
     /// If they are in Redis, and that cannot be asked.
-    pub async fn keys(&self) -> Result<Arc<Keys>, Unavailable> {
+    pub(crate) async fn keys(&self) -> Result<Arc<Keys>, Unavailable> {
         match self.streams.remote() {
             Some(remote) => remote.keys().await,
             None => Ok(Arc::clone(&self.keys)),
@@ -257,7 +257,11 @@ impl Desk {
 
     /// Asks the subscriptions, when all news of streams are told, at `now` on the monotonic clock; wakes the worker if that has
     /// made work for it. Not for the worker itself: it would wake itself for what it has no room for, for ever.
-    pub fn ask<R>(&self, now: Millis, ask: impl FnOnce(&mut Subscriptions, Scene<'_>) -> R) -> Asked<R> {
+    pub(crate) fn ask<R>(
+        &self,
+        now: Millis,
+        ask: impl FnOnce(&mut Subscriptions, Scene<'_>) -> R,
+    ) -> Asked<R> {
         self.ask_about(now, None, ask)
     }
 

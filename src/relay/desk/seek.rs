@@ -14,14 +14,14 @@ use crate::stream::subscription::{Glob, STREAMS_MAX};
 const SLICE_STREAMS: usize = 256;
 
 /// Streams that were found. Until it is dropped, those that are made are put aside.
-pub(super) struct Sought<'a> {
+pub(crate) struct Sought<'a> {
     desk: &'a Desk,
-    pub(super) streams: Vec<Arc<Stream>>,
+    pub(crate) streams: Vec<Arc<Stream>>,
 }
 
 impl Desk {
     /// Looks for what `glob` matches; not if there is a subscription `id` already, for then nobody needs to know.
-    pub(super) async fn seek(&self, id: &str, glob: &Glob) -> Option<Sought<'_>> {
+    pub(crate) async fn seek(&self, id: &str, glob: &Glob) -> Option<Sought<'_>> {
         let mut sought = {
             let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
             if inner.subscriptions.has(id) {

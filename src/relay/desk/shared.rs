@@ -20,7 +20,7 @@ const AGAIN_MS: Millis = 250;
 
 /// Looks after subscriptions. While the process drains it takes nothing up any more, but what those who still ask have written
 /// down is carried out.
-pub(super) async fn run(core: Rc<Core>, desk: Arc<Desk>, remote: Arc<Remote>) {
+pub(crate) async fn run(core: Rc<Core>, desk: Arc<Desk>, remote: Arc<Remote>) {
     loop {
         tokio::task::yield_now().await;
         // What this node has no room for another one may take.

@@ -14,10 +14,10 @@ use crate::stream::{Append, Found, Hub};
 const SUBSCRIPTIONS_AT_ONCE: usize = 64;
 
 /// The clock is looked at after this long at the latest.
-pub(super) const REST_MS_MAX: Millis = 1000;
+pub(crate) const REST_MS_MAX: Millis = 1000;
 
 /// Carries out orders until the process goes down.
-pub async fn run(core: Rc<Core>) {
+pub(crate) async fn run(core: Rc<Core>) {
     let (desk, hub) = (Arc::clone(&core.shared.desk), Rc::clone(&core.hub));
     if let Some(remote) = desk.streams.remote().cloned() {
         return shared::run(core, desk, remote).await;

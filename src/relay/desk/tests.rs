@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::stream::journal::{Fsync, Settings};
+use crate::stream::replay::Opened;
 use crate::stream::subscription::{Local, Reply};
-use crate::stream::{Append, Bounds, Creation, Kind, Lifetime, Opened, Stream, open};
+use crate::stream::{Append, Bounds, Creation, Kind, Lifetime, Stream, open};
 
 fn ids() -> Nonces {
     Nonces::from_os().unwrap()

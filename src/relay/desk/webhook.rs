@@ -18,7 +18,7 @@ use crate::stream::subscription::{ANSWER_BYTES_MAX, Delivered, Delivery, Signer,
 use crate::upstream::dial::{Dialer, Place, Tried, dial_place};
 
 /// Sends it, signed for the time that it is on the wall. The caller keeps the time that it takes.
-pub(super) async fn send(
+pub(crate) async fn send(
     core: &Rc<Core>,
     signer: &Signer,
     unix: UnixMillis,

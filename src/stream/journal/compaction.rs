@@ -37,7 +37,7 @@ const STEP_BYTES: usize = 256 << 10;
 
 /// How far the oldest segment's removal has come.
 #[derive(Debug)]
-pub(super) enum Compaction {
+pub(crate) enum Compaction {
     Idle,
     Copying {
         at: u64,
@@ -53,7 +53,7 @@ pub(super) enum Compaction {
 
 /// A record that lies in two places.
 #[derive(Debug)]
-pub(super) struct Copy {
+pub(crate) struct Copy {
     position: Position,
     old: Position,
     new: Position,
@@ -62,7 +62,7 @@ pub(super) struct Copy {
 
 impl<D: Disk> Writer<D> {
     /// One step; whether the next one can follow at once.
-    pub(super) fn tidy(&mut self) -> Result<bool, Failure> {
+    pub(crate) fn tidy(&mut self) -> Result<bool, Failure> {
         if self.accounts.len() < 2 {
             return Ok(self.is_due() && self.leave_tail());
         }

@@ -57,12 +57,12 @@ pub trait File: fmt::Debug + Send + Sync + 'static {
 }
 
 /// Reads until `buffer` is full or the file ends; how much was read.
-pub(super) fn read_up_to(file: &impl File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+pub(crate) fn read_up_to(file: &impl File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     fill(buffer, at, |buffer, at| file.read_at(buffer, at))
 }
 
 /// Like [`read_up_to`], but `WouldBlock` as soon as that would wait.
-pub(super) fn read_at_once(file: &impl File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+pub(crate) fn read_at_once(file: &impl File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     fill(buffer, at, |buffer, at| file.read_at_once(buffer, at))
 }
 
@@ -80,7 +80,7 @@ fn fill(buffer: &mut [u8], at: u64, read: impl Fn(&mut [u8], u64) -> io::Result<
 }
 
 /// Writes all of `bytes`; after an error, how many of them arrived is unknown.
-pub(super) fn write_all(file: &impl File, bytes: &[u8], at: u64) -> io::Result<()> {
+pub(crate) fn write_all(file: &impl File, bytes: &[u8], at: u64) -> io::Result<()> {
     let mut done = 0;
     while done < bytes.len() {
         match file.write_at(&bytes[done..], at + done as u64) {
@@ -111,7 +111,7 @@ impl Directory {
     ///
     /// # Errors
     /// If it cannot be made or opened, or another process has it: `WouldBlock` then.
-    pub fn lock(path: &Path) -> io::Result<Self> {
+    pub(crate) fn lock(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         if !path.is_dir() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;

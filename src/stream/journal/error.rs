@@ -109,28 +109,28 @@ impl std::error::Error for OpenError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What was tried.
-    pub doing: &'static str,
+    pub(crate) doing: &'static str,
     /// With which file.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// What the system said.
-    pub error: String,
+    pub(crate) error: String,
     /// The disk, a quota or the limit of a file's size has no room: it ends by itself.
-    pub no_room: bool,
+    pub(crate) no_room: bool,
 }
 
 impl Failure {
-    pub(super) fn new(doing: &'static str, path: PathBuf, error: &io::Error) -> Self {
+    pub(crate) fn new(doing: &'static str, path: PathBuf, error: &io::Error) -> Self {
         Self { doing, path, error: error.to_string(), no_room: false }
     }
 
     /// The failure of a write, which can be repeated if there was no room for it: nothing was acknowledged of it.
-    pub(super) fn of_write(doing: &'static str, path: PathBuf, error: &io::Error) -> Self {
+    pub(crate) fn of_write(doing: &'static str, path: PathBuf, error: &io::Error) -> Self {
         Self { no_room: is_no_room(error), ..Self::new(doing, path, error) }
     }
 }
 
 /// Whether a write failed with ENOSPC, EDQUOT or EFBIG.
-pub(super) fn is_no_room(error: &io::Error) -> bool {
+pub(crate) fn is_no_room(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
@@ -151,7 +151,7 @@ impl std::error::Error for Failure {}
 pub enum AppendError {
     /// Longer than [`super::RECORD_BYTES_MAX`].
     TooLong,
-    /// More waits for the disk than [`super::QUEUE_BYTES_MAX`]: try again later.
+    /// More waits for the disk than [`super::queue::QUEUE_BYTES_MAX`]: try again later.
     Busy,
     /// The disk has no room: try again once it has.
     NoRoom,

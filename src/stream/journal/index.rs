@@ -28,14 +28,14 @@ pub enum Wait {
 
 /// One file of records.
 #[derive(Debug)]
-pub(super) struct Segment<F> {
-    pub(super) number: u32,
-    pub(super) file: F,
+pub(crate) struct Segment<F> {
+    pub(crate) number: u32,
+    pub(crate) file: F,
 }
 
 /// All that is readable.
 #[derive(Debug)]
-pub(super) struct Index<F>(RwLock<Places<F>>);
+pub(crate) struct Index<F>(RwLock<Places<F>>);
 
 #[derive(Debug)]
 struct Places<F> {
@@ -46,13 +46,13 @@ struct Places<F> {
 }
 
 impl<F: File> Index<F> {
-    pub(super) fn new(segments: VecDeque<Arc<Segment<F>>>, moved: HashMap<Position, Position>) -> Self {
+    pub(crate) fn new(segments: VecDeque<Arc<Segment<F>>>, moved: HashMap<Position, Position>) -> Self {
         Self(RwLock::new(Places { segments, moved }))
     }
 
     /// Reads the records that come first of `locations` and lie so close together that one read brings them all, and gives each
     /// to `each`, its checksum found right; how many that were.
-    pub(super) fn read_some(
+    pub(crate) fn read_some(
         &self,
         locations: &[Location],
         wait: Wait,
@@ -89,7 +89,7 @@ impl<F: File> Index<F> {
 
     /// Reads a part of the body of one record into `buffer`. With `checks` all of it is read once, a window at a time, and its checksum
     /// found right: whoever reads on need not do that again.
-    pub(super) fn read_part(
+    pub(crate) fn read_part(
         &self,
         location: Location,
         part: Range<usize>,
@@ -152,28 +152,28 @@ impl<F: File> Index<F> {
     }
 
     /// Where the record lies now.
-    pub(super) fn place(&self, position: Position) -> Option<Position> {
+    pub(crate) fn place(&self, position: Position) -> Option<Position> {
         let places = self.0.read().unwrap_or_else(PoisonError::into_inner);
         places.place(position).filter(|place| places.segment(*place).is_some())
     }
 
-    pub(super) fn oldest(&self) -> Option<Arc<Segment<F>>> {
+    pub(crate) fn oldest(&self) -> Option<Arc<Segment<F>>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).segments.front().cloned()
     }
 
-    pub(super) fn push(&self, segment: Arc<Segment<F>>) {
+    pub(crate) fn push(&self, segment: Arc<Segment<F>>) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).segments.push_back(segment);
     }
 
     /// Leaves the oldest segment behind: its live records are elsewhere now.
-    pub(super) fn advance(&self, moved: impl Iterator<Item = (Position, Position)>) {
+    pub(crate) fn advance(&self, moved: impl Iterator<Item = (Position, Position)>) {
         let mut places = self.0.write().unwrap_or_else(PoisonError::into_inner);
         places.moved.extend(moved);
         places.segments.pop_front();
     }
 
     /// A record that was moved is dead.
-    pub(super) fn forget(&self, position: Position) {
+    pub(crate) fn forget(&self, position: Position) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).moved.remove(&position);
     }
 }

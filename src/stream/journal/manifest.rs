@@ -29,7 +29,7 @@ use super::error::OpenError;
 use super::record;
 
 /// Name of the manifest's file.
-pub(super) const NAME: &str = "manifest";
+pub(crate) const NAME: &str = "manifest";
 
 const SLOT_BYTES: usize = 40;
 
@@ -88,7 +88,7 @@ impl Slot {
 
 /// The contents of a manifest that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Noted {
+pub(crate) struct Noted {
     slot: Slot,
     /// The other slot is not whole: torn by a crash, or damaged and then perhaps the newer one.
     other_is_broken: bool,
@@ -96,12 +96,12 @@ pub(super) struct Noted {
 
 impl Noted {
     /// Number of the journal that it belongs to.
-    pub(super) const fn journal(&self) -> u64 {
+    pub(crate) const fn journal(&self) -> u64 {
         self.slot.journal
     }
 
     /// Whether a segment has been durable.
-    pub(super) const fn has(&self, number: u32) -> bool {
+    pub(crate) const fn has(&self, number: u32) -> bool {
         number <= self.slot.last
     }
 }
@@ -129,24 +129,24 @@ fn read(file: &impl File, path: impl Fn() -> PathBuf) -> Result<Option<Noted>, O
 
 /// A manifest that is open, to write.
 #[derive(Debug)]
-pub(super) struct Manifest<F> {
+pub(crate) struct Manifest<F> {
     file: F,
     slot: Slot,
 }
 
 impl<F: File> Manifest<F> {
     /// Number of the journal that it belongs to.
-    pub(super) const fn journal(&self) -> u64 {
+    pub(crate) const fn journal(&self) -> u64 {
         self.slot.journal
     }
 
     /// Makes it durable that segment `last` is there; it is durable itself.
-    pub(super) fn note_last(&mut self, last: u32) -> io::Result<()> {
+    pub(crate) fn note_last(&mut self, last: u32) -> io::Result<()> {
         self.write(Slot { last, ..self.slot })
     }
 
     /// Makes it durable that segments before `first` may be removed.
-    pub(super) fn note_first(&mut self, first: u32) -> io::Result<()> {
+    pub(crate) fn note_first(&mut self, first: u32) -> io::Result<()> {
         self.write(Slot { first, ..self.slot })
     }
 
@@ -162,13 +162,13 @@ impl<F: File> Manifest<F> {
 
 /// The manifest of a directory as a start finds it.
 #[derive(Debug)]
-pub(super) struct Found<F> {
+pub(crate) struct Found<F> {
     file: Option<F>,
-    pub(super) noted: Option<Noted>,
+    pub(crate) noted: Option<Noted>,
 }
 
 /// Opens the manifest, if there is one among `names`, and reads it.
-pub(super) fn find<D: Disk>(disk: &D, names: &[String]) -> Result<Found<D::File>, OpenError> {
+pub(crate) fn find<D: Disk>(disk: &D, names: &[String]) -> Result<Found<D::File>, OpenError> {
     if !names.iter().any(|name| name == NAME) {
         return Ok(Found { file: None, noted: None });
     }
@@ -180,7 +180,7 @@ pub(super) fn find<D: Disk>(disk: &D, names: &[String]) -> Result<Found<D::File>
 
 impl<F: File> Found<F> {
     /// Writes it anew for the segments from `first` to `last`, which are durable, and makes it if there is none.
-    pub(super) fn renew<D: Disk<File = F>>(
+    pub(crate) fn renew<D: Disk<File = F>>(
         self,
         disk: &D,
         journal: u64,
@@ -213,7 +213,7 @@ impl<F: File> Found<F> {
 
 /// Looks for all segments of a journal among the sorted `numbers` of those that are there; how many come first whose removal was not
 /// finished.
-pub(super) fn complete(
+pub(crate) fn complete(
     numbers: &[u32],
     noted: Option<&Noted>,
     path: impl Fn(&str) -> PathBuf,
@@ -245,7 +245,7 @@ pub(super) fn complete(
 ///
 /// # Errors
 /// If one is missing, or the manifest cannot be read.
-pub fn check(directory: &Path) -> Result<(), OpenError> {
+pub(crate) fn check(directory: &Path) -> Result<(), OpenError> {
     let path = |name: &str| directory.join(name);
     let io = |doing, path| move |error| OpenError::Io { doing, path, error };
     let noted = || match fs::File::open(path(NAME)) {

@@ -66,17 +66,19 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-pub use disk::{Directory, Disk, File};
-pub use error::{AppendError, Failure, OpenError, ReadError};
+pub(crate) use disk::{Directory, Disk};
+pub(crate) use error::{AppendError, Failure, OpenError, ReadError};
 pub use index::Wait;
-pub use manifest::check;
-pub use queue::QUEUE_BYTES_MAX;
-pub use record::{Location, Position, RECORD_BYTES_MAX, RECORD_HEAD_BYTES};
-pub use replay::{Cut, Recovery};
-pub use stats::Stats;
-pub use thread::Keeper;
-pub use ticket::{Ticket, Waiters};
-pub use writer::Writer;
+pub(crate) use manifest::check;
+pub use record::Location;
+pub(crate) use record::Position;
+pub(crate) use record::RECORD_BYTES_MAX;
+pub(crate) use replay::Recovery;
+pub(crate) use stats::Stats;
+pub(crate) use thread::Keeper;
+pub(crate) use ticket::Ticket;
+pub use ticket::Waiters;
+pub(crate) use writer::Writer;
 
 use index::Index;
 use queue::Queue;
@@ -98,9 +100,6 @@ pub enum Fsync {
 
 /// The least bytes of a segment: each costs an open file.
 pub const SEGMENT_BYTES_MIN: u32 = 1 << 20;
-
-/// The most bytes of a segment: a removal gives as much back at once, and positions in it fit into 32 bits.
-pub const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 
 /// How a journal writes.
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +136,7 @@ pub struct Opened<D: Disk = Directory> {
     /// For one thread.
     pub writer: Writer<D>,
     /// What this journal is known by; no other has the same.
-    pub number: u64,
+    pub(crate) number: u64,
     /// What was found.
     pub recovery: Recovery,
 }
@@ -171,7 +170,7 @@ impl<D: Disk> Journal<D> {
     ///
     /// # Errors
     /// As [`Journal::open`].
-    pub fn open_on(
+    pub(crate) fn open_on(
         disk: D,
         settings: &Settings,
         number: u64,
@@ -277,7 +276,7 @@ impl<D: Disk> Journal<D> {
     ///
     /// # Errors
     /// As [`Journal::read_each`].
-    pub fn read_part(
+    pub(crate) fn read_part(
         &self,
         location: Location,
         part: std::ops::Range<usize>,
@@ -303,12 +302,12 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Why nothing more is stored until a restart, if that is so.
-    pub fn failure(&self) -> Option<&Failure> {
+    pub(crate) fn failure(&self) -> Option<&Failure> {
         self.shared.progress.failure()
     }
 
     /// Why nothing more is stored until there is room, if that is so.
-    pub fn no_room(&self) -> Option<Failure> {
+    pub(crate) fn no_room(&self) -> Option<Failure> {
         self.shared.progress.no_room()
     }
 

@@ -10,32 +10,32 @@ use super::error::AppendError;
 use super::record::{self, Location, Position, RECORD_BYTES_MAX, RECORD_HEAD_BYTES, SEGMENT_HEAD_BYTES};
 
 /// Once so much waits for the disk, appends are refused, in bytes.
-pub const QUEUE_BYTES_MAX: usize = 64 << 20;
+pub(crate) const QUEUE_BYTES_MAX: usize = 64 << 20;
 
 /// A batch's buffer that has grown beyond this is given back once it is written, in bytes.
 const BUFFER_KEPT_BYTES: usize = 4 << 20;
 
 /// Records that are written and synced together.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// Whole records, one after another.
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// How many of `bytes` are written.
-    pub(super) written: usize,
+    pub(crate) written: usize,
     /// Where in `bytes`, behind those, a new segment begins.
-    pub(super) rolls: Vec<usize>,
+    pub(crate) rolls: Vec<usize>,
     /// What is dead once this batch is written.
-    pub(super) dead: Vec<Location>,
+    pub(crate) dead: Vec<Location>,
     /// How many records there are.
-    pub(super) records: u64,
+    pub(crate) records: u64,
 }
 
 impl Batch {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.dead.is_empty() && self.rolls.is_empty()
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(BUFFER_KEPT_BYTES);
         self.written = 0;
@@ -47,7 +47,7 @@ impl Batch {
 
 /// The batch that is being filled.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     batch: Batch,
     /// Its number; they count up from 1.
     number: u64,
@@ -55,16 +55,16 @@ pub(super) struct Queue {
     /// A segment is left before it would outgrow this, in bytes.
     segment_bytes: u32,
     /// Nothing more is to come.
-    pub(super) closing: bool,
+    pub(crate) closing: bool,
 }
 
 impl Queue {
-    pub(super) fn new(next: Position, segment_bytes: u32) -> Self {
+    pub(crate) fn new(next: Position, segment_bytes: u32) -> Self {
         Self { batch: Batch::default(), number: 1, next, segment_bytes, closing: false }
     }
 
     /// Takes a record and what it kills; its location and the number of its batch.
-    pub(super) fn append(&mut self, body: &[u8], dead: &[Location]) -> Result<(Location, u64), AppendError> {
+    pub(crate) fn append(&mut self, body: &[u8], dead: &[Location]) -> Result<(Location, u64), AppendError> {
         if body.len() > RECORD_BYTES_MAX {
             return Err(AppendError::TooLong);
         }
@@ -78,38 +78,38 @@ impl Queue {
     }
 
     /// Takes the copy of a record that keeps its position; where the copy will lie.
-    pub(super) fn copy(&mut self, position: Position, body: &[u8]) -> Position {
+    pub(crate) fn copy(&mut self, position: Position, body: &[u8]) -> Position {
         let place = self.room(body.len());
         record::push(&mut self.batch.bytes, position, body);
         place
     }
 
     /// What is dead without a record that says so.
-    pub(super) fn retire(&mut self, dead: &[Location]) {
+    pub(crate) fn retire(&mut self, dead: &[Location]) {
         self.batch.dead.extend_from_slice(dead);
     }
 
     /// What the batch that is being filled kills: copies of these would outlive the record that killed them.
-    pub(super) fn dying(&self) -> HashSet<Position> {
+    pub(crate) fn dying(&self) -> HashSet<Position> {
         self.batch.dead.iter().map(|location| location.position).collect()
     }
 
     /// The number of the batch that is being filled.
-    pub(super) const fn number(&self) -> u64 {
+    pub(crate) const fn number(&self) -> u64 {
         self.number
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.batch.is_empty()
     }
 
     /// How much waits, in bytes.
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.batch.bytes.len()
     }
 
     /// Gives the batch to the writer, an empty one for it, and says its number.
-    pub(super) fn take(&mut self, empty: &mut Batch) -> u64 {
+    pub(crate) fn take(&mut self, empty: &mut Batch) -> u64 {
         debug_assert!(empty.is_empty());
         std::mem::swap(&mut self.batch, empty);
         self.number += 1;
@@ -117,7 +117,7 @@ impl Queue {
     }
 
     /// Begins a segment with the next record, unless `segment` is not the last any more, or is empty; whether it was done.
-    pub(super) fn leave(&mut self, segment: u32) -> bool {
+    pub(crate) fn leave(&mut self, segment: u32) -> bool {
         let is_needed = self.next.segment() == segment && self.next.byte() > SEGMENT_HEAD_BYTES as u32;
         if is_needed {
             self.batch.rolls.push(self.batch.bytes.len());

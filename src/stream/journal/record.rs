@@ -14,13 +14,13 @@
 use crc32c::crc32c;
 
 /// What a segment begins with.
-pub(super) const SEGMENT_HEAD_BYTES: usize = 32;
+pub(crate) const SEGMENT_HEAD_BYTES: usize = 32;
 
 /// What a record costs beside its body.
-pub const RECORD_HEAD_BYTES: usize = 24;
+pub(crate) const RECORD_HEAD_BYTES: usize = 24;
 
 /// The longest body of a record.
-pub const RECORD_BYTES_MAX: usize = 64 << 20;
+pub(crate) const RECORD_BYTES_MAX: usize = 64 << 20;
 
 const MAGIC: &[u8; 8] = b"sedgejnl";
 
@@ -29,28 +29,28 @@ const VERSION: u32 = 1;
 
 /// Where a record was first written; later records have greater positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position(u64);
+pub(crate) struct Position(u64);
 
 impl Position {
-    pub(super) const fn new(segment: u32, byte: u32) -> Self {
+    pub(crate) const fn new(segment: u32, byte: u32) -> Self {
         Self((segment as u64) << 32 | byte as u64)
     }
 
-    pub(super) const fn segment(self) -> u32 {
+    pub(crate) const fn segment(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
-    pub(super) const fn byte(self) -> u32 {
+    pub(crate) const fn byte(self) -> u32 {
         self.0 as u32
     }
 
     /// Whether a head that begins so could lie here.
-    pub(super) fn starts(self, head: &[u8]) -> bool {
+    pub(crate) fn starts(self, head: &[u8]) -> bool {
         head.starts_with(&self.0.to_le_bytes())
     }
 
     /// Whether a head that begins so could be a copy's that lies here: of an earlier segment. They count from 1.
-    pub(super) fn may_hold_a_copy(self, head: &[u8]) -> bool {
+    pub(crate) fn may_hold_a_copy(self, head: &[u8]) -> bool {
         let segment =
             head.get(4..8).map_or(0, |word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
         (1..self.segment()).contains(&segment)
@@ -61,29 +61,29 @@ impl Position {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Location {
     /// Where it was first written.
-    pub position: Position,
+    pub(crate) position: Position,
     /// Length of its body in bytes.
-    pub length: u32,
+    pub(crate) length: u32,
 }
 
 impl Location {
     /// What it takes of a segment, in bytes.
-    pub(super) const fn cost(self) -> u64 {
+    pub(crate) const fn cost(self) -> u64 {
         RECORD_HEAD_BYTES as u64 + self.length as u64
     }
 }
 
 /// The head of a record, its checksum found right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) location: Location,
-    pub(super) synced: u32,
+pub(crate) struct Head {
+    pub(crate) location: Location,
+    pub(crate) synced: u32,
     body_crc: u32,
 }
 
 impl Head {
     /// `None` if these bytes are no head.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.first_chunk::<RECORD_HEAD_BYTES>()?;
         let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let length = number(8);
@@ -96,17 +96,17 @@ impl Head {
     }
 
     /// Whether a body has that checksum (CRC-32C).
-    pub(super) fn has_sum(&self, sum: u32) -> bool {
+    pub(crate) fn has_sum(&self, sum: u32) -> bool {
         sum == self.body_crc
     }
 
-    pub(super) fn fits(&self, body: &[u8]) -> bool {
+    pub(crate) fn fits(&self, body: &[u8]) -> bool {
         body.len() == self.location.length as usize && crc32c(body) == self.body_crc
     }
 }
 
 /// Appends a record without what is known only when it is written: see [`seal`].
-pub(super) fn push(buffer: &mut Vec<u8>, position: Position, body: &[u8]) {
+pub(crate) fn push(buffer: &mut Vec<u8>, position: Position, body: &[u8]) {
     buffer.reserve(RECORD_HEAD_BYTES + body.len());
     buffer.extend_from_slice(&position.0.to_le_bytes());
     buffer.extend_from_slice(&(body.len() as u32).to_le_bytes());
@@ -117,7 +117,7 @@ pub(super) fn push(buffer: &mut Vec<u8>, position: Position, body: &[u8]) {
 }
 
 /// Finishes the heads of whole records that were pushed one after another.
-pub(super) fn seal(mut records: &mut [u8], synced: u32) {
+pub(crate) fn seal(mut records: &mut [u8], synced: u32) {
     while let Some((head, rest)) = records.split_first_chunk_mut::<RECORD_HEAD_BYTES>() {
         head[12..16].copy_from_slice(&synced.to_le_bytes());
         let crc = crc32c(&head[..20]);
@@ -128,7 +128,7 @@ pub(super) fn seal(mut records: &mut [u8], synced: u32) {
 }
 
 /// The first bytes of a segment.
-pub(super) fn segment_head(number: u32, journal: u64, before: u32) -> [u8; SEGMENT_HEAD_BYTES] {
+pub(crate) fn segment_head(number: u32, journal: u64, before: u32) -> [u8; SEGMENT_HEAD_BYTES] {
     let mut head = [0; SEGMENT_HEAD_BYTES];
     head[..8].copy_from_slice(MAGIC);
     head[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -142,7 +142,7 @@ pub(super) fn segment_head(number: u32, journal: u64, before: u32) -> [u8; SEGME
 
 /// Why a segment's first bytes are not what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SegmentFault {
+pub(crate) enum SegmentFault {
     /// Not a segment, or damaged.
     Damaged,
     /// Written by another sedge.
@@ -153,15 +153,15 @@ pub(super) enum SegmentFault {
 
 /// What the head of a segment says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SegmentHead {
+pub(crate) struct SegmentHead {
     /// The journal's own number.
-    pub(super) journal: u64,
+    pub(crate) journal: u64,
     /// Length of the segment before it in bytes, or 0.
-    pub(super) before: u32,
+    pub(crate) before: u32,
 }
 
 /// Reads the head of segment `number`.
-pub(super) fn read_segment_head(
+pub(crate) fn read_segment_head(
     head: &[u8; SEGMENT_HEAD_BYTES],
     number: u32,
 ) -> Result<SegmentHead, SegmentFault> {
@@ -181,12 +181,12 @@ pub(super) fn read_segment_head(
 const SUFFIX: &str = ".segment";
 
 /// The name of a segment's file; names sort as numbers do.
-pub(super) fn segment_name(number: u32) -> String {
+pub(crate) fn segment_name(number: u32) -> String {
     format!("{number:010}{SUFFIX}")
 }
 
 /// The number of a segment's file; `None` for a name that is none.
-pub(super) fn segment_number(name: &str) -> Option<u32> {
+pub(crate) fn segment_number(name: &str) -> Option<u32> {
     let number = name.strip_suffix(SUFFIX)?.parse().ok()?;
     (segment_name(number) == name).then_some(number)
 }

@@ -32,9 +32,9 @@ pub struct Recovery {
     /// Records given to their owner.
     pub records: u64,
     /// Bytes of them.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// How many segments there are.
-    pub segments: usize,
+    pub(crate) segments: usize,
     /// What a crash had left half written, and was never acknowledged as durable.
     pub cut: Option<Cut>,
 }
@@ -43,22 +43,22 @@ pub struct Recovery {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
     /// The segment.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Its length now, in bytes.
-    pub byte: u64,
+    pub(crate) byte: u64,
     /// How many bytes there were behind it.
-    pub lost: u64,
+    pub(crate) lost: u64,
 }
 
 /// The segments of a journal, all of them whole.
-pub(super) struct Whole<F> {
-    pub(super) manifest: Manifest<F>,
-    pub(super) segments: VecDeque<Arc<Segment<F>>>,
-    pub(super) accounts: VecDeque<Account>,
-    pub(super) moved: HashMap<Position, Position>,
+pub(crate) struct Whole<F> {
+    pub(crate) manifest: Manifest<F>,
+    pub(crate) segments: VecDeque<Arc<Segment<F>>>,
+    pub(crate) accounts: VecDeque<Account>,
+    pub(crate) moved: HashMap<Position, Position>,
     /// Length of the last segment in bytes, all of it synced.
-    pub(super) written: u32,
-    pub(super) recovery: Recovery,
+    pub(crate) written: u32,
+    pub(crate) recovery: Recovery,
 }
 
 /// A closure that makes an [`OpenError`] of what the system said.
@@ -67,7 +67,7 @@ fn io(doing: &'static str, path: PathBuf) -> impl FnOnce(std::io::Error) -> Open
 }
 
 /// Reads everything and gives each record that is not a copy's original to `owner`, in the order of positions.
-pub(super) fn replay<D: Disk>(
+pub(crate) fn replay<D: Disk>(
     disk: &D,
     mint: impl FnOnce() -> u64,
     mut owner: impl FnMut(Location, &[u8]) -> Result<(), String>,

@@ -9,7 +9,7 @@ use super::record::{Head, Position, RECORD_HEAD_BYTES, SEGMENT_HEAD_BYTES};
 const WINDOW_BYTES: usize = 1 << 20;
 
 /// What a scan meets next.
-pub(super) enum Found<'a> {
+pub(crate) enum Found<'a> {
     /// A whole record, and where it lies.
     Record { head: Head, place: Position, body: &'a [u8] },
     /// The end of the file, right behind a record.
@@ -19,7 +19,7 @@ pub(super) enum Found<'a> {
 }
 
 /// A walk over the records of one segment.
-pub(super) struct Scan<'a, F> {
+pub(crate) struct Scan<'a, F> {
     file: &'a F,
     number: u32,
     at: u64,
@@ -30,17 +30,17 @@ pub(super) struct Scan<'a, F> {
 
 impl<'a, F: File> Scan<'a, F> {
     /// From the record at `at`, or the first, up to byte `end`.
-    pub(super) fn new(file: &'a F, number: u32, at: u64, end: u64) -> Self {
+    pub(crate) fn new(file: &'a F, number: u32, at: u64, end: u64) -> Self {
         let at = at.max(SEGMENT_HEAD_BYTES as u64);
         Self { file, number, at, end, window: Vec::new(), window_at: at }
     }
 
     /// Where the next record is expected.
-    pub(super) const fn at(&self) -> u64 {
+    pub(crate) const fn at(&self) -> u64 {
         self.at
     }
 
-    pub(super) fn next(&mut self) -> io::Result<Found<'_>> {
+    pub(crate) fn next(&mut self) -> io::Result<Found<'_>> {
         if self.at >= self.end {
             return Ok(Found::End);
         }
@@ -69,7 +69,7 @@ impl<'a, F: File> Scan<'a, F> {
     }
 
     /// Whether a record behind `broken` was written after what is there had been synced. Then no crash can have broken it.
-    pub(super) fn synced_beyond(&mut self, broken: u64) -> io::Result<bool> {
+    pub(crate) fn synced_beyond(&mut self, broken: u64) -> io::Result<bool> {
         let mut at = broken + 1;
         while at + RECORD_HEAD_BYTES as u64 <= self.end {
             let length = (self.end - at).min(WINDOW_BYTES as u64) as usize;

@@ -9,12 +9,12 @@ use super::stats::Stats;
 use super::ticket::Progress;
 
 #[derive(Debug)]
-pub(super) struct Shared<D: Disk> {
-    pub(super) disk: D,
-    pub(super) index: Index<D::File>,
-    pub(super) queue: Mutex<Queue>,
+pub(crate) struct Shared<D: Disk> {
+    pub(crate) disk: D,
+    pub(crate) index: Index<D::File>,
+    pub(crate) queue: Mutex<Queue>,
     /// Rings when something was put into an empty queue.
-    pub(super) bell: Condvar,
-    pub(super) progress: Arc<Progress>,
-    pub(super) stats: Arc<Stats>,
+    pub(crate) bell: Condvar,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) stats: Arc<Stats>,
 }

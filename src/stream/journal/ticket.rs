@@ -23,12 +23,12 @@ use super::record::Location;
 pub struct Ticket {
     /// Where the record will be readable once it is durable.
     pub location: Location,
-    pub(super) batch: u64,
+    pub(crate) batch: u64,
 }
 
 /// How far the writer has come.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     reached: AtomicU64,
     failure: OnceLock<Failure>,
     /// Whether the disk has no room now; `no_room` says more.
@@ -45,36 +45,36 @@ struct Door {
 }
 
 impl Progress {
-    pub(super) fn reached(&self, batch: u64) {
+    pub(crate) fn reached(&self, batch: u64) {
         self.reached.store(batch, SeqCst);
         self.wake();
     }
 
     /// The first failure counts.
-    pub(super) fn stop(&self, failure: Failure) {
+    pub(crate) fn stop(&self, failure: Failure) {
         let _ = self.failure.set(failure);
         self.wake();
     }
 
-    pub(super) fn failure(&self) -> Option<&Failure> {
+    pub(crate) fn failure(&self) -> Option<&Failure> {
         self.failure.get()
     }
 
     /// There is no room for the batch after the one that was reached; it is kept.
-    pub(super) fn lack(&self, failure: Failure) {
+    pub(crate) fn lack(&self, failure: Failure) {
         *self.no_room.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
         self.is_full.store(true, SeqCst);
         self.wake();
     }
 
     /// There is room again.
-    pub(super) fn resume(&self) {
+    pub(crate) fn resume(&self) {
         self.is_full.store(false, SeqCst);
         *self.no_room.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Why there is no room now, unless the disk has failed.
-    pub(super) fn no_room(&self) -> Option<Failure> {
+    pub(crate) fn no_room(&self) -> Option<Failure> {
         if !self.is_full.load(SeqCst) || self.failure().is_some() {
             return None;
         }
@@ -82,7 +82,7 @@ impl Progress {
     }
 
     /// Whether a batch is stored, or why it is not now; `None` while neither is known.
-    pub(super) fn outcome(&self, batch: u64) -> Option<Result<(), Failure>> {
+    pub(crate) fn outcome(&self, batch: u64) -> Option<Result<(), Failure>> {
         self.end(batch).or_else(|| self.no_room().map(Err))
     }
 
@@ -133,7 +133,7 @@ struct Waiting {
 
 impl Waiters {
     /// For one core; [`Waiters::serve`] has to run there.
-    pub(super) fn new(progress: Arc<Progress>) -> Self {
+    pub(crate) fn new(progress: Arc<Progress>) -> Self {
         let door = Arc::new(Door::default());
         progress.doors.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&door));
         Self { progress, door, tasks: RefCell::default() }
@@ -152,7 +152,7 @@ impl Waiters {
     ///
     /// # Errors
     /// If the disk has failed.
-    pub async fn stored(&self, ticket: Ticket) -> Result<(), Failure> {
+    pub(crate) async fn stored(&self, ticket: Ticket) -> Result<(), Failure> {
         self.wait(Aim { batch: ticket.batch, patient: true }).await
     }
 
@@ -172,7 +172,7 @@ impl Waiters {
     }
 
     /// Wakes whoever can go on. Whether somebody may have to be woken again, though nobody will say so.
-    pub(super) fn wake_ready(&self) -> bool {
+    pub(crate) fn wake_ready(&self) -> bool {
         let mut left = false;
         for (_, task) in self.tasks.borrow_mut().iter_mut().filter(|(_, task)| task.waker.is_some()) {
             match self.progress.outcome_for(task.aim) {

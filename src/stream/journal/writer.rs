@@ -31,17 +31,17 @@ use super::{Fsync, Settings};
 
 /// What one segment holds.
 #[derive(Debug, Default)]
-pub(super) struct Account {
+pub(crate) struct Account {
     /// Bytes of its records.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Bytes of those that are still wanted.
-    pub(super) live: u64,
+    pub(crate) live: u64,
     /// Where the others begin.
-    pub(super) dead: HashSet<u32>,
+    pub(crate) dead: HashSet<u32>,
 }
 
 impl Account {
-    pub(super) fn bury(&mut self, byte: u32, cost: u64) {
+    pub(crate) fn bury(&mut self, byte: u32, cost: u64) {
         // Said twice is the same as once.
         if self.dead.insert(byte) {
             self.live = self.live.saturating_sub(cost);
@@ -52,27 +52,27 @@ impl Account {
 /// The writer of a journal.
 #[derive(Debug)]
 pub struct Writer<D: Disk> {
-    pub(super) shared: Arc<Shared<D>>,
-    pub(super) manifest: Manifest<D::File>,
-    pub(super) fsync: Fsync,
-    pub(super) segment_bytes: u32,
-    pub(super) tail: Arc<Segment<D::File>>,
+    pub(crate) shared: Arc<Shared<D>>,
+    pub(crate) manifest: Manifest<D::File>,
+    pub(crate) fsync: Fsync,
+    pub(crate) segment_bytes: u32,
+    pub(crate) tail: Arc<Segment<D::File>>,
     written: u32,
     synced: u32,
     /// One for each segment, in the order of the index.
-    pub(super) accounts: VecDeque<Account>,
+    pub(crate) accounts: VecDeque<Account>,
     batch: Batch,
     /// The number of the batch that was taken last.
     taken: u64,
     /// There was no room for all of that batch, and the rest of it is still to be written.
     full: bool,
-    pub(super) done: u64,
-    pub(super) compaction: Compaction,
+    pub(crate) done: u64,
+    pub(crate) compaction: Compaction,
 }
 
 impl<D: Disk> Writer<D> {
     /// Goes on in `tail`, all of whose `written` bytes are synced.
-    pub(super) fn new(
+    pub(crate) fn new(
         shared: Arc<Shared<D>>,
         manifest: Manifest<D::File>,
         settings: &Settings,
@@ -103,7 +103,7 @@ impl<D: Disk> Writer<D> {
     ///
     /// # Errors
     /// If the disk has failed; the journal has stopped then.
-    pub(super) fn turn(&mut self) -> Result<bool, Failure> {
+    pub(crate) fn turn(&mut self) -> Result<bool, Failure> {
         self.batch_and_tidy().inspect_err(|failure| self.shared.progress.stop(failure.clone()))
     }
 
@@ -116,7 +116,7 @@ impl<D: Disk> Writer<D> {
     }
 
     /// Takes a step of tidying up. Without room that is only what makes some: segments that can go at once.
-    pub(super) fn tidy_as_room_allows(&mut self) -> Result<bool, Failure> {
+    pub(crate) fn tidy_as_room_allows(&mut self) -> Result<bool, Failure> {
         if !self.full {
             return self.tidy();
         }
@@ -136,12 +136,12 @@ impl<D: Disk> Writer<D> {
     }
 
     /// Whether there was no room for what was taken last: it is to be tried again after a while.
-    pub(super) const fn is_full(&self) -> bool {
+    pub(crate) const fn is_full(&self) -> bool {
         self.full
     }
 
     /// Writes what waits and acknowledges it, unless there is no room; whether nothing more is to come.
-    pub(super) fn commit(&mut self) -> Result<bool, Failure> {
+    pub(crate) fn commit(&mut self) -> Result<bool, Failure> {
         let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.full {
             self.taken = queue.take(&mut self.batch);
@@ -176,7 +176,7 @@ impl<D: Disk> Writer<D> {
     }
 
     /// Makes all that was written durable.
-    pub(super) fn sync(&mut self) -> Result<(), Failure> {
+    pub(crate) fn sync(&mut self) -> Result<(), Failure> {
         if self.synced < self.written {
             let name = record::segment_name(self.tail.number);
             let result = self.shared.stats.timed(|| self.tail.file.sync());
@@ -187,7 +187,7 @@ impl<D: Disk> Writer<D> {
     }
 
     /// Whether something written is not yet synced.
-    pub(super) const fn is_behind(&self) -> bool {
+    pub(crate) const fn is_behind(&self) -> bool {
         self.synced < self.written
     }
 
@@ -252,18 +252,18 @@ impl<D: Disk> Writer<D> {
     }
 
     /// The account of the segment that `place` is in, which the index knows.
-    pub(super) fn account(&mut self, place: Position) -> &mut Account {
+    pub(crate) fn account(&mut self, place: Position) -> &mut Account {
         let behind = (self.tail.number - place.segment()) as usize;
         let last = self.accounts.len() - 1;
         &mut self.accounts[last - behind]
     }
 
-    pub(super) fn failure(&self, doing: &'static str, name: &str, error: &io::Error) -> Failure {
+    pub(crate) fn failure(&self, doing: &'static str, name: &str, error: &io::Error) -> Failure {
         Failure::new(doing, self.shared.disk.path(name), error)
     }
 
     /// Bytes of all records, and of those that are wanted.
-    pub(super) fn totals(&self) -> (u64, u64) {
+    pub(crate) fn totals(&self) -> (u64, u64) {
         self.accounts.iter().fold((0, 0), |(size, live), account| (size + account.size, live + account.live))
     }
 
@@ -277,7 +277,7 @@ impl<D: Disk> Writer<D> {
 type Failed = (&'static str, PathBuf, io::Error);
 
 /// Makes a segment that may get records: its head and its name are durable. The one before it has `before` bytes.
-pub(super) fn create<D: Disk>(
+pub(crate) fn create<D: Disk>(
     disk: &D,
     number: u32,
     journal: u64,

@@ -14,16 +14,16 @@ use std::sync::atomic::Ordering;
 
 /// An append that is kept for as long as it takes.
 #[derive(Debug)]
-pub(super) struct Kept {
-    pub(super) bytes: Bytes,
-    pub(super) ends: Box<[u32]>,
-    pub(super) content_type: Option<Box<str>>,
-    pub(super) event: Option<Box<str>>,
-    pub(super) claim: Option<(Box<str>, u64, u64)>,
-    pub(super) seq: Option<Box<str>>,
-    pub(super) close: bool,
+pub(crate) struct Kept {
+    pub(crate) bytes: Bytes,
+    pub(crate) ends: Box<[u32]>,
+    pub(crate) content_type: Option<Box<str>>,
+    pub(crate) event: Option<Box<str>>,
+    pub(crate) claim: Option<(Box<str>, u64, u64)>,
+    pub(crate) seq: Option<Box<str>>,
+    pub(crate) close: bool,
     /// It is sedge's own word.
-    pub(super) own: bool,
+    pub(crate) own: bool,
 }
 
 impl Kept {
@@ -43,7 +43,7 @@ impl Kept {
 
 impl Remote {
     /// Appends, if nothing stands against it.
-    pub(in crate::stream) async fn append(
+    pub(crate) async fn append(
         self: &Arc<Self>,
         stream: &Arc<Stream>,
         append: &Append<'_>,
@@ -54,7 +54,7 @@ impl Remote {
     }
 
     /// The same, on the link's runtime.
-    pub(super) async fn put(
+    pub(crate) async fn put(
         self: &Arc<Self>,
         stream: &Arc<Stream>,
         append: &Kept,

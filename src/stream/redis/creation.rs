@@ -17,7 +17,7 @@ const ATTEMPTS: usize = 5;
 
 impl Remote {
     /// Makes a stream, or finds that it is there as it was to be made.
-    pub(in crate::stream) async fn create(
+    pub(crate) async fn create(
         self: &Arc<Self>,
         streams: &Arc<Streams>,
         creation: &Creation<'_>,

@@ -20,7 +20,7 @@ const ATTEMPTS: usize = 16;
 
 /// The patterns of one version.
 #[derive(Debug)]
-pub(super) struct Globs {
+pub(crate) struct Globs {
     /// Of which life of the store.
     epoch: u64,
     version: Box<str>,
@@ -57,7 +57,7 @@ impl Globs {
 
 impl Remote {
     /// Makes the stream `name`; `make` is the script's call, but for who wants it.
-    pub(super) async fn make_known(&self, make: &Call, name: &str) -> Result<Vec<Value>, Unavailable> {
+    pub(crate) async fn make_known(&self, make: &Call, name: &str) -> Result<Vec<Value>, Unavailable> {
         let epoch = self.epoch();
         let mut known = guard(&self.globs).clone().filter(|globs| globs.epoch == epoch);
         for _ in 0..ATTEMPTS {

@@ -46,18 +46,18 @@ const VERSION_MIN: (u32, u32) = (6, 2);
 
 /// Redis could not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unavailable {
+pub(crate) struct Unavailable {
     /// It is not known whether it was done.
-    pub unknown: bool,
+    pub(crate) unknown: bool,
     /// Redis has no memory left for it.
-    pub full: bool,
+    pub(crate) full: bool,
     /// What went wrong.
-    pub why: Box<str>,
+    pub(crate) why: Box<str>,
 }
 
 impl Unavailable {
     /// Nothing was changed, for this reason.
-    pub(super) fn refused(why: impl Into<Box<str>>) -> Unavailable {
+    pub(crate) fn refused(why: impl Into<Box<str>>) -> Unavailable {
         Unavailable { unknown: false, full: false, why: why.into() }
     }
 }
@@ -72,7 +72,7 @@ impl std::error::Error for Unavailable {}
 
 /// An address that Redis cannot be reached at.
 #[derive(Debug)]
-pub struct AddressError(redis::RedisError);
+pub(crate) struct AddressError(redis::RedisError);
 
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,7 +90,7 @@ impl std::error::Error for AddressError {}
 ///
 /// # Errors
 /// If it is not; what is told does not show it, for a password may be in it.
-pub fn check_address(url: &str) -> Result<bool, AddressError> {
+pub(crate) fn check_address(url: &str) -> Result<bool, AddressError> {
     Ok(client(url)?.get_connection_info().redis_settings().password().is_some())
 }
 
@@ -102,15 +102,15 @@ fn client(url: &str) -> Result<Client, AddressError> {
 
 /// What is counted.
 #[derive(Debug, Default)]
-pub struct LinkMetrics {
+pub(crate) struct LinkMetrics {
     /// Calls that were answered.
-    pub calls: AtomicU64,
+    pub(crate) calls: AtomicU64,
     /// Calls that were not.
-    pub failures: AtomicU64,
+    pub(crate) failures: AtomicU64,
     /// Connections that were made.
-    pub connects: AtomicU64,
+    pub(crate) connects: AtomicU64,
     /// Wakes that were heard.
-    pub wakes: AtomicU64,
+    pub(crate) wakes: AtomicU64,
 }
 
 /// A connection that is up.
@@ -126,7 +126,7 @@ struct Live {
 }
 
 /// What listens to a link.
-pub(super) trait Ears: Send + Sync + 'static {
+pub(crate) trait Ears: Send + Sync + 'static {
     /// It is up, and leads to this life of the store.
     fn connected(self: &Arc<Self>, epoch: u64);
     /// Something was published.
@@ -134,21 +134,21 @@ pub(super) trait Ears: Send + Sync + 'static {
 }
 
 /// The link.
-pub(super) struct Link {
+pub(crate) struct Link {
     client: Client,
     /// Where it leads, to be shown.
-    pub(super) place: Box<str>,
+    pub(crate) place: Box<str>,
     runtime: Handle,
     live: ArcSwapOption<Live>,
     broken: Notify,
     /// When a refusal was told, in milliseconds since 1970.
     refusal_told: AtomicU64,
-    pub(super) is_up: Notify,
+    pub(crate) is_up: Notify,
     /// Why it is down.
     why: Mutex<Box<str>>,
     /// The `maxmemory-policy` of Redis, unless it is `noeviction`.
     policy: ArcSwapOption<Box<str>>,
-    pub(super) metrics: LinkMetrics,
+    pub(crate) metrics: LinkMetrics,
 }
 
 impl fmt::Debug for Link {
@@ -159,7 +159,7 @@ impl fmt::Debug for Link {
 
 impl Link {
     /// A link that is down, whose calls run on `runtime`.
-    pub(super) fn new(url: &str, runtime: Handle) -> Result<Link, AddressError> {
+    pub(crate) fn new(url: &str, runtime: Handle) -> Result<Link, AddressError> {
         let client = client(url)?;
         let info = client.get_connection_info();
         let place = format!("{}/{}", info.addr(), info.redis_settings().db());
@@ -178,12 +178,12 @@ impl Link {
     }
 
     /// Where calls run.
-    pub(super) fn runtime(&self) -> &Handle {
+    pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
     /// Whether it is up.
-    pub(super) fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.live.load().is_some()
     }
 
@@ -192,7 +192,7 @@ impl Link {
     }
 
     /// Runs a script. On the link's runtime alone.
-    pub(super) async fn call(&self, call: Call) -> Result<Vec<Value>, Unavailable> {
+    pub(crate) async fn call(&self, call: Call) -> Result<Vec<Value>, Unavailable> {
         let Some(live) = self.live.load_full() else {
             self.metrics.failures.fetch_add(1, Ordering::Relaxed);
             return Err(self.down());
@@ -211,7 +211,7 @@ impl Link {
     }
 
     /// Runs one command. On the link's runtime alone.
-    pub(super) async fn command(&self, command: &redis::Cmd) -> Result<Value, Unavailable> {
+    pub(crate) async fn command(&self, command: &redis::Cmd) -> Result<Value, Unavailable> {
         let live = self.live.load_full().ok_or_else(|| self.down())?;
         let answer = command.query_async(&mut live.connection.clone()).await;
         self.checked(&live, answer)
@@ -240,7 +240,7 @@ impl Link {
     }
 
     /// Tells of a refusal in the log, but not of each.
-    pub(super) fn tell_refusal(&self, why: &str) {
+    pub(crate) fn tell_refusal(&self, why: &str) {
         let (now, last) = (unix_millis(), self.refusal_told.load(Ordering::Relaxed));
         if last + REFUSAL_MS < now {
             self.refusal_told.store(now, Ordering::Relaxed);
@@ -258,7 +258,7 @@ impl Link {
     }
 
     /// Keeps it up, for ever.
-    pub(super) async fn keep_up(&self, ears: &Arc<impl Ears>, number: impl Fn() -> u64) {
+    pub(crate) async fn keep_up(&self, ears: &Arc<impl Ears>, number: impl Fn() -> u64) {
         let mut pause_ms = PAUSE_MS.0;
         let mut told = false;
         loop {
@@ -351,7 +351,7 @@ impl Link {
     }
 
     /// The policy by which Redis may evict streams when its memory is full; none if it refuses to grow instead.
-    pub(super) fn evicts(&self) -> Option<Arc<Box<str>>> {
+    pub(crate) fn evicts(&self) -> Option<Arc<Box<str>>> {
         self.policy.load_full().filter(|policy| evicts_streams(policy))
     }
 
@@ -405,6 +405,6 @@ fn check_version(about: &str) -> Result<(), String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a thread and a runtime of its own, far from the data path")]
-pub(super) async fn pause(time: Duration) {
+pub(crate) async fn pause(time: Duration) {
     tokio::time::sleep(time).await;
 }

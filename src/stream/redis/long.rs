@@ -10,7 +10,7 @@ use crate::shard::clock::unix_millis;
 use crate::stream::streams::guard;
 
 /// A payload is long from here, in bytes.
-pub(super) const LONG_BYTES: usize = 128 << 10;
+pub(crate) const LONG_BYTES: usize = 128 << 10;
 
 /// The most bytes of them that a node holds: one of the longest append that may be configured.
 const HELD_BYTES_MAX: usize = 32 << 20;
@@ -20,7 +20,7 @@ const HELD_MS: u64 = 2_000;
 
 /// The long payloads that parts were taken of most recently.
 #[derive(Debug, Default)]
-pub(super) struct LongPayloads(Mutex<VecDeque<Long>>);
+pub(crate) struct LongPayloads(Mutex<VecDeque<Long>>);
 
 #[derive(Debug)]
 struct Long {
@@ -32,7 +32,7 @@ struct Long {
 
 impl LongPayloads {
     /// The payload of the entry of `stream` that ends at `end`.
-    pub(super) fn get(&self, stream: &str, end: u64) -> Option<Bytes> {
+    pub(crate) fn get(&self, stream: &str, end: u64) -> Option<Bytes> {
         let mut all = guard(&self.0);
         let place = all.iter().position(|long| long.end == end && *long.stream == *stream)?;
         let mut long = all.remove(place)?;
@@ -43,7 +43,7 @@ impl LongPayloads {
     }
 
     /// Holds one, and lets go of those that were not used for longest.
-    pub(super) fn put(&self, stream: &Arc<str>, end: u64, bytes: &Bytes) {
+    pub(crate) fn put(&self, stream: &Arc<str>, end: u64, bytes: &Bytes) {
         let mut all = guard(&self.0);
         all.retain(|long| long.end != end || *long.stream != **stream);
         let mut held = bytes.len() + all.iter().map(|long| long.bytes.len()).sum::<usize>();
@@ -56,12 +56,12 @@ impl LongPayloads {
     }
 
     /// Lets go of those that nobody uses any more.
-    pub(super) fn forget_unused(&self, now: u64) {
+    pub(crate) fn forget_unused(&self, now: u64) {
         guard(&self.0).retain(|long| long.used + HELD_MS > now);
     }
 
     /// Bytes that are held.
-    pub(super) fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         guard(&self.0).iter().map(|long| long.bytes.len() as u64).sum()
     }
 }

@@ -12,45 +12,45 @@ use crate::stream::log::Record;
 
 /// What Redis knows of a stream beside its log.
 #[derive(Debug)]
-pub(super) struct Meta {
-    pub(super) id: u64,
-    pub(super) kind: Kind,
-    pub(super) epoch: u64,
-    pub(super) lifetime: Lifetime,
-    pub(super) owner: Option<Box<str>>,
+pub(crate) struct Meta {
+    pub(crate) id: u64,
+    pub(crate) kind: Kind,
+    pub(crate) epoch: u64,
+    pub(crate) lifetime: Lifetime,
+    pub(crate) owner: Option<Box<str>>,
     /// It is a kept response.
-    pub(super) generated: bool,
+    pub(crate) generated: bool,
     /// A client has closed it while its response was still being made.
-    pub(super) stopped: bool,
+    pub(crate) stopped: bool,
     /// The stream that it goes on from, where, and how many forks that makes.
-    pub(super) base: Option<(Box<str>, u64, u32)>,
-    pub(super) start: u64,
-    pub(super) tail: u64,
-    pub(super) lost: u64,
-    pub(super) closed: bool,
+    pub(crate) base: Option<(Box<str>, u64, u32)>,
+    pub(crate) start: u64,
+    pub(crate) tail: u64,
+    pub(crate) lost: u64,
+    pub(crate) closed: bool,
     /// It was deleted, and is kept for its forks.
-    pub(super) hidden: bool,
-    pub(super) forks: usize,
+    pub(crate) hidden: bool,
+    pub(crate) forks: usize,
 }
 
 /// A stream, as far as it was asked for.
 #[derive(Debug)]
-pub(super) struct Snapshot {
-    pub(super) meta: Meta,
-    pub(super) records: Vec<Record>,
+pub(crate) struct Snapshot {
+    pub(crate) meta: Meta,
+    pub(crate) records: Vec<Record>,
     /// There are more records.
-    pub(super) more: bool,
+    pub(crate) more: bool,
     /// The last place in the order of all appends that was given away.
-    pub(super) order: u64,
+    pub(crate) order: u64,
 }
 
 /// Something that no script of ours answers.
-pub(super) fn garbled(what: &str) -> Unavailable {
+pub(crate) fn garbled(what: &str) -> Unavailable {
     Unavailable { unknown: true, full: false, why: format!("its answer cannot be understood: {what}").into() }
 }
 
 /// The text of a value.
-pub(super) fn text(value: Option<&Value>) -> &str {
+pub(crate) fn text(value: Option<&Value>) -> &str {
     match value {
         Some(Value::BulkString(bytes)) => std::str::from_utf8(bytes).unwrap_or_default(),
         Some(Value::SimpleString(text)) => text,
@@ -59,7 +59,7 @@ pub(super) fn text(value: Option<&Value>) -> &str {
 }
 
 /// The number in the text of a value.
-pub(super) fn number(value: Option<&Value>) -> Result<u64, Unavailable> {
+pub(crate) fn number(value: Option<&Value>) -> Result<u64, Unavailable> {
     match value {
         Some(Value::Int(number)) => u64::try_from(*number).map_err(|_| garbled("a negative number")),
         other => text(other).parse().map_err(|_| garbled("a number is missing")),
@@ -68,7 +68,7 @@ pub(super) fn number(value: Option<&Value>) -> Result<u64, Unavailable> {
 
 /// What there is under a name.
 #[derive(Debug)]
-pub(super) enum Told {
+pub(crate) enum Told {
     /// Nothing.
     Missing,
     /// A stream, but not the one that was known, or another log.
@@ -78,7 +78,7 @@ pub(super) enum Told {
 }
 
 /// Reads what `read.lua` answers.
-pub(super) fn told(answer: Vec<Value>) -> Result<Told, Unavailable> {
+pub(crate) fn told(answer: Vec<Value>) -> Result<Told, Unavailable> {
     let mut answer = answer.into_iter();
     match text(answer.next().as_ref()) {
         "missing" => return Ok(Told::Missing),
@@ -164,7 +164,7 @@ fn record(entry: Value) -> Result<Record, Unavailable> {
 }
 
 /// The bytes of entries, by where they end.
-pub(super) fn payloads(answer: Value) -> Result<HashMap<u64, Bytes>, Unavailable> {
+pub(crate) fn payloads(answer: Value) -> Result<HashMap<u64, Bytes>, Unavailable> {
     let Value::Array(entries) = answer else { return Err(garbled("entries are missing")) };
     let records = entries.into_iter().map(record);
     records.map(|record| record.map(|record| (record.end, record.bytes.unwrap_or_default()))).collect()
@@ -188,7 +188,7 @@ fn bytes(value: Value) -> Bytes {
 }
 
 /// Where messages end, as it is kept: four bytes each, little-endian.
-pub(super) fn pack(ends: &[u32]) -> Vec<u8> {
+pub(crate) fn pack(ends: &[u32]) -> Vec<u8> {
     ends.iter().flat_map(|end| end.to_le_bytes()).collect()
 }
 

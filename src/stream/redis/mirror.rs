@@ -25,13 +25,13 @@ const REMEMBERED_MS: u64 = 60_000;
 
 /// What is to be fetched after what is being fetched, by name. Whoever asks shares the answer with all who ask before the
 /// next question is put: one that is under way already may know less than it has to.
-pub(super) type Fetches = Mutex<HashMap<Box<str>, Fetch>>;
+pub(crate) type Fetches = Mutex<HashMap<Box<str>, Fetch>>;
 
-pub(super) type Fetched = Result<Option<Arc<Stream>>, Unavailable>;
+pub(crate) type Fetched = Result<Option<Arc<Stream>>, Unavailable>;
 
 /// The next fetch of a stream.
 #[derive(Debug, Default)]
-pub(super) struct Fetch {
+pub(crate) struct Fetch {
     wanted: bool,
     used: bool,
     waiting: Vec<oneshot::Sender<Fetched>>,
@@ -69,12 +69,12 @@ impl Drop for Serving<'_> {
 
 impl Remote {
     /// The stream of that name as it is now, hidden ones as well. With `used` it counts as read.
-    pub(super) async fn attach(self: &Arc<Self>, streams: &Arc<Streams>, name: &str, used: bool) -> Fetched {
+    pub(crate) async fn attach(self: &Arc<Self>, streams: &Arc<Streams>, name: &str, used: bool) -> Fetched {
         fetched(self.ask(streams, name, used)).await
     }
 
     /// The same, on its way.
-    pub(super) fn ask(
+    pub(crate) fn ask(
         self: &Arc<Self>,
         streams: &Arc<Streams>,
         name: &str,
@@ -86,7 +86,7 @@ impl Remote {
     }
 
     /// Fetches what is new of a stream; nobody waits for it.
-    pub(super) fn fetch(self: &Arc<Self>, streams: &Arc<Streams>, name: &str) {
+    pub(crate) fn fetch(self: &Arc<Self>, streams: &Arc<Streams>, name: &str) {
         self.ask_for(streams, name, false, None);
     }
 
@@ -201,7 +201,7 @@ impl Remote {
 
     /// Lets go of what nobody has asked for in a while. Two mirrors of one stream would be one too many: only one that nobody
     /// else holds is let go of, and names are locked so that nobody can take hold of it.
-    pub(in crate::stream) fn forget_unused(self: &Arc<Self>, streams: &Streams, now: u64) {
+    pub(crate) fn forget_unused(self: &Arc<Self>, streams: &Streams, now: u64) {
         streams.chill();
         self.long.forget_unused(now);
         self.keep_in_use(streams, now);
@@ -240,13 +240,13 @@ impl Remote {
 }
 
 /// What came of what was asked for.
-pub(super) async fn fetched(asked: oneshot::Receiver<Fetched>) -> Fetched {
+pub(crate) async fn fetched(asked: oneshot::Receiver<Fetched>) -> Fetched {
     asked.await.unwrap_or_else(|_| Err(meta::garbled("its thread has failed")))
 }
 
 impl Streams {
     /// Ends a mirror: whoever reads it is told that the stream is gone, or comes back and finds another.
-    pub(super) fn forget(&self, stream: &Arc<Stream>) {
+    pub(crate) fn forget(&self, stream: &Arc<Stream>) {
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
         if !names.get(&stream.name).is_some_and(|there| Arc::ptr_eq(there, stream)) {
             return;
@@ -271,7 +271,7 @@ impl Stream {
     }
 
     /// Takes up what Redis has told, whatever of it is known already.
-    pub(super) fn take_up(self: &Arc<Self>, snapshot: Snapshot) {
+    pub(crate) fn take_up(self: &Arc<Self>, snapshot: Snapshot) {
         let meta = snapshot.meta;
         let has_changed = {
             let mut state = self.lock();
@@ -319,7 +319,7 @@ impl State {
     }
 
     /// Takes what it holds now into the books, after it held so many bytes.
-    pub(super) fn account(&mut self, before: u64, common: &crate::stream::stream::Common) {
+    pub(crate) fn account(&mut self, before: u64, common: &crate::stream::stream::Common) {
         let after = self.log.held();
         if after >= before {
             common.held.fetch_add(after - before, Ordering::Relaxed);

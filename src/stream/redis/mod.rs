@@ -56,6 +56,6 @@ mod scripts;
 mod subscriptions;
 mod writer;
 
-pub use link::{AddressError, LinkMetrics, Unavailable, check_address};
-pub use remote::Remote;
-pub use writer::Writer;
+pub(crate) use link::{LinkMetrics, Unavailable, check_address};
+pub(crate) use remote::Remote;
+pub(crate) use writer::Writer;

@@ -21,10 +21,7 @@ const COLD_MS: u64 = 10_000;
 
 impl Remote {
     /// The bytes of pieces.
-    pub(in crate::stream) async fn bytes(
-        self: &Arc<Self>,
-        pieces: &[Piece],
-    ) -> Result<Vec<Bytes>, ReadError> {
+    pub(crate) async fn bytes(self: &Arc<Self>, pieces: &[Piece]) -> Result<Vec<Bytes>, ReadError> {
         let mut ranges: Vec<(Arc<str>, u64, u64)> = Vec::new();
         let mut found: HashMap<Arc<str>, HashMap<u64, Bytes>> = HashMap::new();
         for piece in pieces {
@@ -70,7 +67,7 @@ impl Remote {
     }
 
     /// Bytes of long payloads that are held for readers of their parts.
-    pub(in crate::stream) fn long_bytes(&self) -> u64 {
+    pub(crate) fn long_bytes(&self) -> u64 {
         self.long.held()
     }
 

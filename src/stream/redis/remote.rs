@@ -32,22 +32,22 @@ const SILENCE_MS: u64 = 5000;
 
 /// The streams in Redis.
 #[derive(Debug)]
-pub struct Remote {
-    pub(super) link: Link,
+pub(crate) struct Remote {
+    pub(crate) link: Link,
     /// This process, among the nodes.
-    pub(super) node: Box<str>,
+    pub(crate) node: Box<str>,
     /// The event that ends an answer whose node has died.
     interrupted: Box<[u8]>,
-    pub(super) ids: Mutex<Nonces>,
+    pub(crate) ids: Mutex<Nonces>,
     streams: OnceLock<Weak<Streams>>,
-    pub(super) fetches: Fetches,
-    pub(super) long: LongPayloads,
+    pub(crate) fetches: Fetches,
+    pub(crate) long: LongPayloads,
     /// Answers that are being written.
-    pub(super) writers: AtomicUsize,
-    pub(super) written: Notify,
-    pub(super) wakes: Wakes,
+    pub(crate) writers: AtomicUsize,
+    pub(crate) written: Notify,
+    pub(crate) wakes: Wakes,
     /// The patterns of subscriptions, as they were known last.
-    pub(super) globs: Mutex<Option<Arc<Globs>>>,
+    pub(crate) globs: Mutex<Option<Arc<Globs>>>,
 }
 
 impl Remote {
@@ -55,7 +55,7 @@ impl Remote {
     ///
     /// # Errors
     /// If the thread cannot be started. That Redis cannot be reached is no error here: it may come.
-    pub fn open(url: &str, interrupted: Vec<u8>, mut ids: Nonces) -> io::Result<Arc<Remote>> {
+    pub(crate) fn open(url: &str, interrupted: Vec<u8>, mut ids: Nonces) -> io::Result<Arc<Remote>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let link = Link::new(url, runtime.handle().clone()).map_err(io::Error::other)?;
         let remote = Remote {
@@ -77,7 +77,7 @@ impl Remote {
     }
 
     /// Begins to serve `streams`. Waits for Redis, but not for long.
-    pub fn start(self: &Arc<Self>, streams: &Arc<Streams>, patience: Duration) {
+    pub(crate) fn start(self: &Arc<Self>, streams: &Arc<Streams>, patience: Duration) {
         let _ = self.streams.set(Arc::downgrade(streams));
         self.keep("the link to Redis", |me| async move { me.link.keep_up(&me, || me.number()).await });
         self.keep("the sweep of Redis", |me| async move { me.beat().await });
@@ -105,36 +105,36 @@ impl Remote {
     }
 
     /// A number that nobody can guess.
-    pub(super) fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         guard(&self.ids).next_u64()
     }
 
     /// Where Redis is, without the password.
-    pub fn place(&self) -> &str {
+    pub(crate) fn place(&self) -> &str {
         &self.link.place
     }
 
     /// Whether Redis can be reached now.
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.link.is_up()
     }
 
     /// The policy by which Redis may evict streams when its memory is full; none if it refuses to grow instead.
-    pub fn evicts(&self) -> Option<Arc<Box<str>>> {
+    pub(crate) fn evicts(&self) -> Option<Arc<Box<str>>> {
         self.link.evicts()
     }
 
     /// That it cannot be reached.
-    pub fn is_away(&self) -> Unavailable {
+    pub(crate) fn is_away(&self) -> Unavailable {
         Unavailable::refused("it cannot be reached")
     }
 
     /// What is counted.
-    pub fn metrics(&self) -> &LinkMetrics {
+    pub(crate) fn metrics(&self) -> &LinkMetrics {
         &self.link.metrics
     }
 
-    pub(super) async fn up(&self) {
+    pub(crate) async fn up(&self) {
         loop {
             let up = self.link.is_up.notified();
             if self.is_up() {
@@ -164,7 +164,7 @@ impl Remote {
     }
 
     /// Waits until the answers that are being written are in Redis, but not for longer than `patience`. Blocks.
-    pub fn close(self: &Arc<Self>, patience: Duration) {
+    pub(crate) fn close(self: &Arc<Self>, patience: Duration) {
         let (me, (done, is_done)) = (Arc::clone(self), std::sync::mpsc::channel());
         self.link.runtime().spawn(async move {
             loop {
@@ -183,11 +183,11 @@ impl Remote {
         }
     }
 
-    pub(super) fn streams(&self) -> Option<Arc<Streams>> {
+    pub(crate) fn streams(&self) -> Option<Arc<Streams>> {
         self.streams.get().and_then(Weak::upgrade)
     }
 
-    pub(super) async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Unavailable>> + Send + 'static,
     ) -> Result<T, Unavailable> {
@@ -196,7 +196,7 @@ impl Remote {
     }
 
     /// What `name` leads to. With `used` it counts as read.
-    pub(in crate::stream) async fn find(
+    pub(crate) async fn find(
         self: &Arc<Self>,
         streams: &Arc<Streams>,
         name: &str,
@@ -213,7 +213,7 @@ impl Remote {
     }
 
     /// Brings all of them up to now.
-    pub(in crate::stream) async fn freshen(
+    pub(crate) async fn freshen(
         self: &Arc<Self>,
         streams: &Arc<Streams>,
         names: Vec<Box<str>>,
@@ -227,7 +227,7 @@ impl Remote {
     }
 
     /// Ends a stream; says whether it was there.
-    pub(in crate::stream) async fn delete(
+    pub(crate) async fn delete(
         self: &Arc<Self>,
         streams: &Arc<Streams>,
         stream: &Arc<Stream>,
@@ -243,7 +243,7 @@ impl Remote {
     }
 
     /// The answer that its maker calls so.
-    pub(in crate::stream) async fn answer(
+    pub(crate) async fn answer(
         self: &Arc<Self>,
         streams: &Arc<Streams>,
         name: &str,
@@ -263,7 +263,7 @@ impl Remote {
 
 impl Remote {
     /// Fetches what is new of a stream that somebody watches.
-    pub(in crate::stream) fn fetch_for(self: &Arc<Self>, stream: &Stream) {
+    pub(crate) fn fetch_for(self: &Arc<Self>, stream: &Stream) {
         if let Some(streams) = self.streams() {
             self.fetch(&streams, &stream.name);
         }
@@ -323,6 +323,6 @@ impl Ears for Remote {
 }
 
 /// What is kept of a stream, as scripts are told.
-pub(super) fn keeps(call: Call, bounds: &Bounds) -> Call {
+pub(crate) fn keeps(call: Call, bounds: &Bounds) -> Call {
     call.number(bounds.keep_bytes).number(bounds.keep_records as u64).number(bounds.keep_ms)
 }

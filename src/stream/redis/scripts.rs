@@ -10,56 +10,56 @@ macro_rules! script {
     };
 }
 
-pub(super) static CREATE: LazyLock<Script> = script!("create.lua");
-pub(super) static APPEND: LazyLock<Script> = script!("append.lua");
-pub(super) static READ: LazyLock<Script> = script!("read.lua");
-pub(super) static DELETE: LazyLock<Script> = script!("delete.lua");
-pub(super) static NAME: LazyLock<Script> = script!("name.lua");
-pub(super) static SWEEP: LazyLock<Script> = script!("sweep.lua");
-pub(super) static LOAD: LazyLock<Script> = script!("load.lua");
-pub(super) static COMMIT: LazyLock<Script> = script!("commit.lua");
-pub(super) static FORGET: LazyLock<Script> = script!("forget.lua");
-pub(super) static DUE: LazyLock<Script> = script!("due.lua");
-pub(super) static GLOBS: LazyLock<Script> = script!("globs.lua");
-pub(super) static SECRET: LazyLock<Script> = script!("secret.lua");
+pub(crate) static CREATE: LazyLock<Script> = script!("create.lua");
+pub(crate) static APPEND: LazyLock<Script> = script!("append.lua");
+pub(crate) static READ: LazyLock<Script> = script!("read.lua");
+pub(crate) static DELETE: LazyLock<Script> = script!("delete.lua");
+pub(crate) static NAME: LazyLock<Script> = script!("name.lua");
+pub(crate) static SWEEP: LazyLock<Script> = script!("sweep.lua");
+pub(crate) static LOAD: LazyLock<Script> = script!("load.lua");
+pub(crate) static COMMIT: LazyLock<Script> = script!("commit.lua");
+pub(crate) static FORGET: LazyLock<Script> = script!("forget.lua");
+pub(crate) static DUE: LazyLock<Script> = script!("due.lua");
+pub(crate) static GLOBS: LazyLock<Script> = script!("globs.lua");
+pub(crate) static SECRET: LazyLock<Script> = script!("secret.lua");
 
 /// A script and what it is given.
 #[derive(Clone)]
-pub(super) struct Call {
+pub(crate) struct Call {
     script: &'static Script,
     args: Vec<Vec<u8>>,
 }
 
 impl Call {
-    pub(super) fn of(script: &'static LazyLock<Script>) -> Call {
+    pub(crate) fn of(script: &'static LazyLock<Script>) -> Call {
         Call { script, args: Vec::new() }
     }
 
-    pub(super) fn bytes(mut self, bytes: &[u8]) -> Call {
+    pub(crate) fn bytes(mut self, bytes: &[u8]) -> Call {
         self.args.push(bytes.to_vec());
         self
     }
 
     /// Nothing is an empty text.
-    pub(super) fn text<'a>(self, text: impl Into<Option<&'a str>>) -> Call {
+    pub(crate) fn text<'a>(self, text: impl Into<Option<&'a str>>) -> Call {
         self.bytes(text.into().unwrap_or_default().as_bytes())
     }
 
-    pub(super) fn number(self, number: u64) -> Call {
+    pub(crate) fn number(self, number: u64) -> Call {
         self.text(&*number.to_string())
     }
 
     /// An epoch, as offsets have it.
-    pub(super) fn epoch(self, epoch: u64) -> Call {
+    pub(crate) fn epoch(self, epoch: u64) -> Call {
         self.text(&*format!("{epoch:016x}"))
     }
 
-    pub(super) fn flag(self, is: bool) -> Call {
+    pub(crate) fn flag(self, is: bool) -> Call {
         self.text(if is { "1" } else { "0" })
     }
 
     /// All of it, for a store in its life `epoch`.
-    pub(super) fn prepare(&self, epoch: &str) -> ScriptInvocation<'_> {
+    pub(crate) fn prepare(&self, epoch: &str) -> ScriptInvocation<'_> {
         let mut invocation = self.script.arg(epoch);
         for arg in &self.args {
             invocation.arg(arg);

@@ -63,7 +63,7 @@ const FILL_STREAMS: usize = 512;
 
 /// What this node has to do for subscriptions.
 #[derive(Debug, Default)]
-pub(super) struct Wakes {
+pub(crate) struct Wakes {
     bell: Notify,
     errands: Mutex<VecDeque<(Errand, Holding)>>,
     /// How many subscriptions there are, and how often one that was full has missed a stream.
@@ -74,7 +74,7 @@ pub(super) struct Wakes {
 
 impl Wakes {
     /// There may be something to look at.
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         self.bell.notify_one();
     }
 }
@@ -84,7 +84,7 @@ impl Remote {
     ///
     /// # Errors
     /// If Redis cannot be asked.
-    pub async fn answer_for(
+    pub(crate) async fn answer_for(
         self: &Arc<Self>,
         id: String,
         question: Question,
@@ -115,7 +115,11 @@ impl Remote {
     ///
     /// # Errors
     /// If Redis cannot be asked.
-    pub async fn delivered(self: &Arc<Self>, errand: Errand, outcome: Delivered) -> Result<(), Unavailable> {
+    pub(crate) async fn delivered(
+        self: &Arc<Self>,
+        errand: Errand,
+        outcome: Delivered,
+    ) -> Result<(), Unavailable> {
         let me = Arc::clone(self);
         let id = Arc::clone(&errand.delivery.id);
         self.run(async move { me.step(&id, &Step::Delivered(errand, outcome), &[]).await.map(drop) }).await
@@ -125,7 +129,7 @@ impl Remote {
     ///
     /// # Errors
     /// If Redis cannot be asked.
-    pub async fn look_at_due(self: &Arc<Self>, at_most: usize) -> Result<Option<u64>, Unavailable> {
+    pub(crate) async fn look_at_due(self: &Arc<Self>, at_most: usize) -> Result<Option<u64>, Unavailable> {
         let me = Arc::clone(self);
         self.run(async move {
             let due = Call::of(&scripts::DUE).number(at_most as u64).number(LOOK_MS);
@@ -151,22 +155,17 @@ impl Remote {
     }
 
     /// Until there may be something to do for subscriptions. For one task.
-    pub async fn called(&self) {
+    pub(crate) async fn called(&self) {
         self.wakes.bell.notified().await;
     }
 
-    /// Calls that task.
-    pub fn call(&self) {
-        self.wakes.ring();
-    }
-
     /// A webhook that this node has to send, and the memory that it takes until then.
-    pub fn next_errand(&self) -> Option<(Errand, Holding)> {
+    pub(crate) fn next_errand(&self) -> Option<(Errand, Holding)> {
         guard(&self.wakes.errands).pop_front()
     }
 
     /// How many subscriptions there are, as far as is known here, and how often one that was full has missed a stream.
-    pub fn subscriptions(&self) -> [u64; 2] {
+    pub(crate) fn subscriptions(&self) -> [u64; 2] {
         self.wakes.totals.each_ref().map(|total| total.load(Ordering::Relaxed))
     }
 
@@ -174,7 +173,7 @@ impl Remote {
     ///
     /// # Errors
     /// If they are not known here and Redis cannot be asked.
-    pub async fn keys(self: &Arc<Self>) -> Result<Arc<Keys>, Unavailable> {
+    pub(crate) async fn keys(self: &Arc<Self>) -> Result<Arc<Keys>, Unavailable> {
         if let Some(keys) = self.known_keys() {
             return Ok(keys);
         }
@@ -182,7 +181,7 @@ impl Remote {
         self.run(async move { me.fetch_keys().await }).await
     }
 
-    pub(super) fn epoch(&self) -> u64 {
+    pub(crate) fn epoch(&self) -> u64 {
         self.streams().map_or(0, |streams| streams.epoch.load(Ordering::Acquire))
     }
 

@@ -34,7 +34,7 @@ const PRODUCER: &str = "\nsedge";
 
 /// The writer of an answer.
 #[derive(Debug)]
-pub struct Writer {
+pub(crate) struct Writer {
     queue: Arc<Queue>,
 }
 
@@ -56,7 +56,7 @@ struct Waiting {
 
 impl Writer {
     /// Writes `stream` from now on; `cut` is how it ends if it cannot be kept whole.
-    pub(in crate::stream) fn new(remote: &Arc<Remote>, stream: &Arc<Stream>, cut: Vec<u8>) -> Writer {
+    pub(crate) fn new(remote: &Arc<Remote>, stream: &Arc<Stream>, cut: Vec<u8>) -> Writer {
         let queue = Arc::new(Queue::default());
         let (remote, stream, theirs) = (Arc::clone(remote), Arc::clone(stream), Arc::clone(&queue));
         remote.writers.fetch_add(1, Ordering::AcqRel);
@@ -67,7 +67,7 @@ impl Writer {
     }
 
     /// Takes whole events, and with `close` the end. Says whether anything is still taken.
-    pub fn append(&self, events: &[u8], close: bool) -> bool {
+    pub(crate) fn append(&self, events: &[u8], close: bool) -> bool {
         let mut waiting = guard(&self.queue.waiting);
         if waiting.stopped || waiting.overflown {
             waiting.close |= close;
@@ -84,7 +84,7 @@ impl Writer {
     }
 
     /// The answer is called `name` by whoever has made it.
-    pub fn name(&self, name: &str) {
+    pub(crate) fn name(&self, name: &str) {
         guard(&self.queue.waiting).name = Some(name.into());
         self.queue.bell.notify_one();
     }

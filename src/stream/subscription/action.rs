@@ -13,7 +13,7 @@ use crate::stream::kind::{Form, Kind};
 /// Nothing that stands behind a [`Action::Store`] may be done, and no answer given, before that is as durable as configured: a
 /// wake that was told and is forgotten would be told again under the same generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Keep a record, to be given to [`super::Subscriptions::restore`] at the next start.
     Store {
         /// The subscription.
@@ -36,37 +36,37 @@ pub enum Action {
 
 /// A webhook to be sent, once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
+pub(crate) struct Delivery {
     /// The subscription.
-    pub id: Arc<str>,
+    pub(crate) id: Arc<str>,
     /// The wake.
-    pub wake_id: String,
+    pub(crate) wake_id: String,
     /// Where to.
-    pub url: String,
+    pub(crate) url: String,
     /// The body, `application/json`; it is signed when it is sent.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     /// An answer that takes longer, in milliseconds, comes too late.
-    pub timeout_ms: u64,
+    pub(crate) timeout_ms: u64,
 }
 
 /// An event to be appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Announcement {
+pub(crate) struct Announcement {
     /// The subscription.
-    pub id: Arc<str>,
+    pub(crate) id: Arc<str>,
     /// The wake.
-    pub wake_id: String,
+    pub(crate) wake_id: String,
     /// The path of the stream; it must be there, nobody makes it.
-    pub stream: String,
+    pub(crate) stream: String,
     /// The name of the key that may append to it.
-    pub key: Option<Box<str>>,
+    pub(crate) key: Option<Box<str>>,
     /// The event, one JSON object.
-    pub event: Vec<u8>,
+    pub(crate) event: Vec<u8>,
 }
 
 impl Announcement {
     /// The event as a stream of this kind takes it: one of JSON a message, any other a line.
-    pub fn messages(&self, kind: &Kind) -> Option<(Bytes, Box<[u32]>)> {
+    pub(crate) fn messages(&self, kind: &Kind) -> Option<(Bytes, Box<[u32]>)> {
         if kind.form == Form::Json {
             return Messages::read(&self.event).ok().map(|Messages { bytes, ends }| (bytes, ends));
         }
@@ -76,7 +76,7 @@ impl Announcement {
 
 /// What came of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivered {
+pub(crate) enum Delivered {
     /// The receiver has done the work.
     Done,
     /// The receiver has taken it, and will call back.
@@ -87,7 +87,7 @@ pub enum Delivered {
 
 impl Delivered {
     /// By the receiver's answer: its status, and its body if that is not too long.
-    pub fn by_answer(status: u16, body: &[u8]) -> Delivered {
+    pub(crate) fn by_answer(status: u16, body: &[u8]) -> Delivered {
         if !(200..300).contains(&status) {
             return Delivered::Failed;
         }

@@ -7,7 +7,7 @@ const LONGEST_MS: UnixMillis = 60_000;
 const JITTER_PERCENT: u64 = 20;
 
 /// How long to wait after so many failures in a row, the last one included. `random` is any number.
-pub(super) fn delay(failures: u32, random: u64) -> UnixMillis {
+pub(crate) fn delay(failures: u32, random: u64) -> UnixMillis {
     let doublings = failures.saturating_sub(1).min(LONGEST_MS.ilog2());
     let base = (FIRST_MS << doublings).min(LONGEST_MS);
     let spread = base * JITTER_PERCENT / 100;

@@ -34,24 +34,24 @@ use crate::stream::kind;
 
 /// A subscription as it is kept, and streams as they were at the same moment.
 #[derive(Debug)]
-pub(in crate::stream) struct Snapshot {
-    pub(in crate::stream) now: UnixMillis,
+pub(crate) struct Snapshot {
+    pub(crate) now: UnixMillis,
     /// Which version of it this is; none if there is no such subscription.
-    pub(in crate::stream) version: Box<str>,
-    pub(in crate::stream) head: Vec<u8>,
+    pub(crate) version: Box<str>,
+    pub(crate) head: Vec<u8>,
     /// The streams that its pattern matches have been found.
-    pub(in crate::stream) filled: bool,
+    pub(crate) filled: bool,
     /// The stream that the event of a wake would go to, by its number, and what it holds.
-    pub(in crate::stream) wake: Option<(Box<str>, kind::Kind)>,
+    pub(crate) wake: Option<(Box<str>, kind::Kind)>,
     /// Its streams by path, and how each is its own.
-    pub(in crate::stream) links: Vec<(Arc<str>, Box<str>)>,
+    pub(crate) links: Vec<(Arc<str>, Box<str>)>,
     /// Those of them that may not be as their links say, and streams that may become its own.
-    pub(in crate::stream) streams: Vec<(Arc<str>, Option<Extent>)>,
+    pub(crate) streams: Vec<(Arc<str>, Option<Extent>)>,
 }
 
 /// What happens to it.
 #[derive(Debug)]
-pub(in crate::stream) enum Step {
+pub(crate) enum Step {
     /// Something is asked of it, with the key of that name.
     Asked(Question, Option<Box<str>>),
     /// It was due.
@@ -67,54 +67,54 @@ pub(in crate::stream) enum Step {
 
 /// A webhook to be sent, and what is done when its receiver says so.
 #[derive(Clone, Debug)]
-pub struct Errand {
+pub(crate) struct Errand {
     /// The webhook.
-    pub delivery: Delivery,
+    pub(crate) delivery: Delivery,
     shown: Tails,
 }
 
 impl Errand {
     /// Bytes of memory that it takes.
-    pub(in crate::stream) fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.delivery.body.len() as u64 + self.shown.len() as u64 * SHOWN_BYTES
     }
 }
 
 /// What is said of a step, once the change is put back.
 #[derive(Debug)]
-pub(in crate::stream) struct Judged {
-    pub(in crate::stream) answer: Result<Reply, Refusal>,
-    pub(in crate::stream) change: Option<Change>,
+pub(crate) struct Judged {
+    pub(crate) answer: Result<Reply, Refusal>,
+    pub(crate) change: Option<Change>,
     /// The pattern whose streams are still to be found.
-    pub(in crate::stream) unfilled: Option<Glob>,
+    pub(crate) unfilled: Option<Glob>,
 }
 
 /// What has become of it.
 #[derive(Debug)]
-pub(in crate::stream) struct Change {
+pub(crate) struct Change {
     /// The version that was judged.
-    pub(in crate::stream) version: Box<str>,
-    pub(in crate::stream) head: Vec<u8>,
-    pub(in crate::stream) idle: bool,
-    pub(in crate::stream) due: Option<UnixMillis>,
-    pub(in crate::stream) filled: bool,
-    pub(in crate::stream) glob: String,
-    pub(in crate::stream) wake_stream: String,
+    pub(crate) version: Box<str>,
+    pub(crate) head: Vec<u8>,
+    pub(crate) idle: bool,
+    pub(crate) due: Option<UnixMillis>,
+    pub(crate) filled: bool,
+    pub(crate) glob: String,
+    pub(crate) wake_stream: String,
     /// The links that have changed; empty is none any more.
-    pub(in crate::stream) links: Vec<(Arc<str>, String)>,
+    pub(crate) links: Vec<(Arc<str>, String)>,
     /// It was looked at, and there was nothing to change.
-    pub(in crate::stream) in_vain: bool,
-    pub(in crate::stream) event: Option<Event>,
-    pub(in crate::stream) errand: Option<Errand>,
+    pub(crate) in_vain: bool,
+    pub(crate) event: Option<Event>,
+    pub(crate) errand: Option<Errand>,
 }
 
 /// The event of a wake, as its stream takes it.
 #[derive(Debug)]
-pub(in crate::stream) struct Event {
+pub(crate) struct Event {
     /// The number of that stream.
-    pub(in crate::stream) stream: Box<str>,
-    pub(in crate::stream) bytes: Bytes,
-    pub(in crate::stream) ends: Box<[u32]>,
+    pub(crate) stream: Box<str>,
+    pub(crate) bytes: Bytes,
+    pub(crate) ends: Box<[u32]>,
 }
 
 /// The streams at that moment.
@@ -157,7 +157,7 @@ impl Source for Known {
 
 impl Step {
     /// The name of the key that it is asked with.
-    pub(in crate::stream) fn key(&self) -> Option<&str> {
+    pub(crate) fn key(&self) -> Option<&str> {
         match self {
             Step::Asked(_, key) => key.as_deref(),
             _ => None,
@@ -168,7 +168,7 @@ impl Step {
     ///
     /// # Errors
     /// If what is kept is not what this version keeps.
-    pub(in crate::stream) fn judge(
+    pub(crate) fn judge(
         &self,
         id: &str,
         snapshot: Snapshot,

@@ -10,11 +10,11 @@ use crate::stream::streams::{Found, Streams};
 
 /// The streams at a time. Whichever is asked for is listened to from then on: it is asked for because a subscription has it.
 #[derive(Clone, Copy, Debug)]
-pub struct Extents<'a> {
+pub(crate) struct Extents<'a> {
     /// The streams.
-    pub streams: &'a Streams,
+    pub(crate) streams: &'a Streams,
     /// Now.
-    pub now: UnixMillis,
+    pub(crate) now: UnixMillis,
 }
 
 impl Source for Extents<'_> {
@@ -37,13 +37,13 @@ impl Source for Extents<'_> {
 
 /// The same where the streams that a pattern matches have been sought before, a part at a time.
 #[derive(Clone, Copy, Debug)]
-pub struct Candidates<'a> {
+pub(crate) struct Candidates<'a> {
     /// The streams.
-    pub extents: Extents<'a>,
+    pub(crate) extents: Extents<'a>,
     /// Those that may match.
-    pub found: &'a [Arc<Stream>],
+    pub(crate) found: &'a [Arc<Stream>],
     /// Those that were made meanwhile.
-    pub made: &'a [Arc<Stream>],
+    pub(crate) made: &'a [Arc<Stream>],
 }
 
 impl Source for Candidates<'_> {

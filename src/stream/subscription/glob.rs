@@ -9,16 +9,16 @@ use std::fmt;
 use super::path::{self, BadPath};
 
 /// The most segments of a pattern: its places, and the end, are bits of one word.
-pub(super) const SEGMENTS_MAX: usize = 32;
+pub(crate) const SEGMENTS_MAX: usize = 32;
 
 /// The most wildcards among them.
-pub(super) const WILDCARDS_MAX: usize = 8;
+pub(crate) const WILDCARDS_MAX: usize = 8;
 
 /// A pattern: `*` stands for one segment, `**` for any number of them, even none; every other segment stands for itself.
 ///
 /// A star inside a segment is refused: the protocol gives it no meaning, and whoever writes `user-*` means something.
 #[derive(Clone, Debug)]
-pub struct Glob {
+pub(crate) struct Glob {
     text: String,
     /// Each literal once, with the places where it stands.
     literals: Box<[(Box<str>, u64)]>,
@@ -32,7 +32,7 @@ pub struct Glob {
 
 /// Why a text is no pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BadGlob {
+pub(crate) enum BadGlob {
     /// It is not a path.
     Path(BadPath),
     /// A segment has a star beside something else.
@@ -79,7 +79,7 @@ impl Glob {
     ///
     /// # Errors
     /// If it is empty, too long, of the reserved namespace, has a star inside a segment, or too many segments or wildcards.
-    pub fn parse(text: &str) -> Result<Glob, BadGlob> {
+    pub(crate) fn parse(text: &str) -> Result<Glob, BadGlob> {
         let text = path::normalize(text).map_err(BadGlob::Path)?;
         let is_wild = |segment: &&str| matches!(*segment, "*" | "**");
         if let Some(segment) = text.split('/').find(|segment| segment.contains('*') && !is_wild(segment)) {
@@ -97,7 +97,7 @@ impl Glob {
     }
 
     /// Reads one that was accepted before, by a version that may have had other bounds.
-    pub(in crate::stream) fn restore(text: &str) -> Option<Glob> {
+    pub(crate) fn restore(text: &str) -> Option<Glob> {
         (text.split('/').count() < u64::BITS as usize).then(|| Glob::compile(text.to_owned()))
     }
 
@@ -120,17 +120,17 @@ impl Glob {
     }
 
     /// As it is written.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
     /// The segment that every path which matches begins with; none if the pattern begins with a wildcard.
-    pub(super) fn first(&self) -> Option<&str> {
+    pub(crate) fn first(&self) -> Option<&str> {
         self.text.split('/').next().filter(|first| !matches!(*first, "*" | "**"))
     }
 
     /// Whether `path` matches.
-    pub fn matches(&self, path: &str) -> bool {
+    pub(crate) fn matches(&self, path: &str) -> bool {
         self.run(path, |_| {})
     }
 

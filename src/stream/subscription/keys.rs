@@ -16,35 +16,35 @@ use super::UnixMillis;
 use super::token::Tokens;
 
 /// The bytes that all keys come from.
-pub const SECRET_BYTES: usize = 64;
+pub(crate) const SECRET_BYTES: usize = 64;
 
 /// What makes the keys. It is written nowhere but into its own file.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret([u8; SECRET_BYTES]);
+pub(crate) struct Secret([u8; SECRET_BYTES]);
 
 impl Secret {
     /// A new one.
     ///
     /// # Errors
     /// If the system has no random bytes.
-    pub fn random() -> Result<Secret, error::Unspecified> {
+    pub(crate) fn random() -> Result<Secret, error::Unspecified> {
         let mut bytes = [0; SECRET_BYTES];
         SystemRandom::new().fill(&mut bytes)?;
         Ok(Secret(bytes))
     }
 
     /// One that was kept.
-    pub fn from_bytes(bytes: [u8; SECRET_BYTES]) -> Secret {
+    pub(crate) fn from_bytes(bytes: [u8; SECRET_BYTES]) -> Secret {
         Secret(bytes)
     }
 
     /// To keep it.
-    pub fn as_bytes(&self) -> &[u8; SECRET_BYTES] {
+    pub(crate) fn as_bytes(&self) -> &[u8; SECRET_BYTES] {
         &self.0
     }
 
     /// What tokens are made with.
-    pub(super) fn tokens(&self) -> Tokens {
+    pub(crate) fn tokens(&self) -> Tokens {
         Tokens::new(hmac::Key::new(hmac::HMAC_SHA256, &self.0[32..]))
     }
 }
@@ -56,7 +56,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Signs webhooks. It has no state: any core may use it.
-pub struct Signer {
+pub(crate) struct Signer {
     pair: Ed25519KeyPair,
     kid: String,
 }
@@ -69,7 +69,7 @@ impl fmt::Debug for Signer {
 
 impl Signer {
     /// Of a server's secret.
-    pub fn new(secret: &Secret) -> Signer {
+    pub(crate) fn new(secret: &Secret) -> Signer {
         // Only a seed of another length is refused.
         let pair = Ed25519KeyPair::from_seed_unchecked(&secret.0[..32]).expect("a seed of 32 bytes");
         let kid = kid(pair.public_key().as_ref());
@@ -77,12 +77,12 @@ impl Signer {
     }
 
     /// The key's id, made from the key itself.
-    pub fn kid(&self) -> &str {
+    pub(crate) fn kid(&self) -> &str {
         &self.kid
     }
 
     /// The public keys, `application/jwk-set+json`.
-    pub fn jwks(&self) -> Vec<u8> {
+    pub(crate) fn jwks(&self) -> Vec<u8> {
         let key = json!({
             "kty": "OKP",
             "crv": "Ed25519",
@@ -95,7 +95,7 @@ impl Signer {
     }
 
     /// The value of `Webhook-Signature` for a body that is sent now.
-    pub fn sign(&self, now: UnixMillis, body: &[u8]) -> String {
+    pub(crate) fn sign(&self, now: UnixMillis, body: &[u8]) -> String {
         let seconds = now / 1000;
         let mut message = format!("{seconds}.").into_bytes();
         message.extend_from_slice(body);
@@ -106,16 +106,16 @@ impl Signer {
 
 /// All keys of a server.
 #[derive(Debug)]
-pub struct Keys {
+pub(crate) struct Keys {
     /// What signs webhooks.
-    pub signer: Signer,
+    pub(crate) signer: Signer,
     /// What makes tokens.
-    pub(super) tokens: Tokens,
+    pub(crate) tokens: Tokens,
 }
 
 impl Keys {
     /// Of a server's secret.
-    pub fn new(secret: &Secret) -> Keys {
+    pub(crate) fn new(secret: &Secret) -> Keys {
         Keys { signer: Signer::new(secret), tokens: secret.tokens() }
     }
 }

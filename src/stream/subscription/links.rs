@@ -18,7 +18,7 @@ use crate::stream::offset::Offset;
 
 /// How a stream came to be one of the subscription's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum How {
+pub(crate) enum How {
     /// A client named it.
     Explicit,
     /// The pattern matches it.
@@ -27,22 +27,22 @@ pub(super) enum How {
 
 /// How far one life of a stream has been processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     /// Which life.
-    pub(super) life: u64,
+    pub(crate) life: u64,
     /// Up to here.
-    pub(super) acked: Offset,
+    pub(crate) acked: Offset,
 }
 
 /// One stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Link {
-    pub(super) explicit: bool,
-    pub(super) glob: bool,
+pub(crate) struct Link {
+    pub(crate) explicit: bool,
+    pub(crate) glob: bool,
     /// None while there is no stream of this name.
-    pub(super) cursor: Option<Cursor>,
+    pub(crate) cursor: Option<Cursor>,
     /// Where it ends, as far as is known; none while there is no such stream.
-    pub(super) tail: Option<Offset>,
+    pub(crate) tail: Option<Offset>,
 }
 
 impl Link {
@@ -63,29 +63,29 @@ impl Link {
 
 /// A stream as a wake shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) path: Arc<str>,
-    pub(super) link: Link,
+pub(crate) struct Seen {
+    pub(crate) path: Arc<str>,
+    pub(crate) link: Link,
 }
 
 impl Seen {
     /// The end that is shown.
-    pub(super) fn tail(&self) -> Option<(Arc<str>, Cursor)> {
+    pub(crate) fn tail(&self) -> Option<(Arc<str>, Cursor)> {
         let (cursor, acked) = (self.link.cursor?, self.link.tail?);
         Some((Arc::clone(&self.path), Cursor { life: cursor.life, acked }))
     }
 
-    pub(super) fn has_pending(&self) -> bool {
+    pub(crate) fn has_pending(&self) -> bool {
         self.link.has_pending()
     }
 }
 
 /// Up to where work is done when a wake is, by path and life of the stream.
-pub(super) type Tails = Vec<(Arc<str>, Cursor)>;
+pub(crate) type Tails = Vec<(Arc<str>, Cursor)>;
 
 /// What became of a stream that was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Look {
+pub(crate) enum Look {
     /// It is still one of the subscription's.
     Stays,
     /// It was there by the pattern alone, and is deleted.
@@ -94,7 +94,7 @@ pub(super) enum Look {
 
 /// All streams of a subscription.
 #[derive(Debug, Default)]
-pub(super) struct Links {
+pub(crate) struct Links {
     all: BTreeMap<Arc<str>, Link>,
     pending: BTreeSet<Arc<str>>,
     /// What has to be stored again.
@@ -107,39 +107,39 @@ pub(super) struct Links {
 }
 
 /// Bytes of memory that a stream costs the subscription.
-pub(super) fn cost(path: &str) -> u64 {
+pub(crate) fn cost(path: &str) -> u64 {
     LINK_OVERHEAD_BYTES + path.len() as u64
 }
 
 impl Links {
     /// Bytes of memory that they take.
-    pub(super) fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.held
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Link)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Link)> {
         self.all.iter()
     }
 
-    pub(super) fn get(&self, path: &str) -> Option<&Link> {
+    pub(crate) fn get(&self, path: &str) -> Option<&Link> {
         self.all.get(path)
     }
 
     /// The path of one of them, as it is kept.
-    pub(super) fn key(&self, path: &str) -> Option<Arc<str>> {
+    pub(crate) fn key(&self, path: &str) -> Option<Arc<str>> {
         self.all.get_key_value(path).map(|(path, _)| Arc::clone(path))
     }
 
     /// The first stream with work after the one that was shown last.
-    pub(super) fn first_pending(&self) -> Option<&Arc<str>> {
+    pub(crate) fn first_pending(&self) -> Option<&Arc<str>> {
         self.in_turn().next()
     }
 
-    pub(super) fn has_pending(&self) -> bool {
+    pub(crate) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
 
@@ -152,7 +152,7 @@ impl Links {
 
     /// Makes a stream one of the subscription's, processed up to `from` of what it is now; a link that is there keeps its
     /// cursor. Says whether it is new, or that there are too many. What it costs is taken from `room`, bytes of memory.
-    pub(super) fn link(
+    pub(crate) fn link(
         &mut self,
         path: &Arc<str>,
         how: How,
@@ -179,7 +179,7 @@ impl Links {
     }
 
     /// Takes the client's word for a stream back; the pattern's stays. Says whether the link is gone.
-    pub(super) fn unlink(&mut self, path: &str) -> bool {
+    pub(crate) fn unlink(&mut self, path: &str) -> bool {
         let Some((path, link)) = self.all.get_key_value(path).filter(|(_, link)| link.explicit) else {
             return false;
         };
@@ -201,7 +201,7 @@ impl Links {
     }
 
     /// Looks at a stream again, as the engine has it.
-    pub(super) fn look(&mut self, path: &Arc<str>, extent: Option<Extent>) -> Look {
+    pub(crate) fn look(&mut self, path: &Arc<str>, extent: Option<Extent>) -> Look {
         let Some(link) = self.all.get_mut(path) else { return Look::Gone };
         let before = link.cursor;
         link.tail = extent.map(|extent| extent.tail);
@@ -234,7 +234,7 @@ impl Links {
     }
 
     /// Whether the cursor of a stream, looked at just now, can move to `offset`.
-    pub(super) fn judge(&self, path: &str, offset: &str) -> Result<(Arc<str>, Cursor), Refusal> {
+    pub(crate) fn judge(&self, path: &str, offset: &str) -> Result<(Arc<str>, Cursor), Refusal> {
         let refused = |why: &str| {
             Err(Refusal::new(
                 Code::InvalidOffset,
@@ -261,7 +261,7 @@ impl Links {
     }
 
     /// Moves a cursor forward within the life of the stream it was looked at in; anything else leaves it where it is.
-    pub(super) fn advance(&mut self, path: &Arc<str>, to: Cursor) {
+    pub(crate) fn advance(&mut self, path: &Arc<str>, to: Cursor) {
         let Some(link) = self.all.get_mut(path) else { return };
         let (Some(cursor), Some(tail)) = (&mut link.cursor, link.tail) else { return };
         let (from, upto) = (cursor.acked.position, to.acked.position);
@@ -273,17 +273,17 @@ impl Links {
     }
 
     /// The last that a wake has shown for its work.
-    pub(super) fn shown(&self) -> Option<&str> {
+    pub(crate) fn shown(&self) -> Option<&str> {
         self.shown.as_deref()
     }
 
     /// The same, as it was stored.
-    pub(super) fn restore_shown(&mut self, shown: Option<&str>) {
+    pub(crate) fn restore_shown(&mut self, shown: Option<&str>) {
         self.shown = shown.map(Into::into);
     }
 
     /// What a wake shows: those with work, in turn, then the others, as many as it has room for.
-    pub(super) fn show(&mut self) -> Vec<Seen> {
+    pub(crate) fn show(&mut self) -> Vec<Seen> {
         let mut shown: Vec<Arc<str>> = self.in_turn().take(WAKE_STREAMS_MAX).cloned().collect();
         if shown.last().is_some() {
             self.shown = shown.last().cloned();
@@ -295,7 +295,7 @@ impl Links {
     }
 
     /// Takes what has to be stored again: each stream, or that it is none any more.
-    pub(super) fn take_changed(&mut self) -> Vec<(Arc<str>, Option<Link>)> {
+    pub(crate) fn take_changed(&mut self) -> Vec<(Arc<str>, Option<Link>)> {
         let changed = std::mem::take(&mut self.changed);
         changed
             .into_iter()
@@ -306,12 +306,12 @@ impl Links {
             .collect()
     }
 
-    pub(super) fn has_changed(&self) -> bool {
+    pub(crate) fn has_changed(&self) -> bool {
         !self.changed.is_empty()
     }
 
     /// Takes up what was stored.
-    pub(super) fn restore(&mut self, path: &str, link: Option<Link>) {
+    pub(crate) fn restore(&mut self, path: &str, link: Option<Link>) {
         match link {
             Some(link) => {
                 if self.all.insert(path.into(), link).is_none() {
@@ -325,7 +325,7 @@ impl Links {
 
 /// Why no more streams are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
+pub(crate) enum Full {
     /// There are as many as one subscription may have.
     Streams,
     /// There is no memory left for them.

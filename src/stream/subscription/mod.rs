@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Without socket, clock and task: time and bodies come in, answers and [`Action`]s go out, the streams are asked through
-//! [`Source`]. Who owns it holds a lock around it, and does what it asks for outside of that lock; or, where many nodes share one,
+//! [`source::Source`]. Who owns it holds a lock around it, and does what it asks for outside of that lock; or, where many nodes share one,
 //! takes a copy of it, and does what it asks for once the copy has become the one that counts.
 //!
 //! What may never happen, and the simulation holds it to:
@@ -78,74 +78,71 @@ mod webhook_url;
 #[cfg(test)]
 mod world;
 
-pub use action::{Action, Announcement, Delivered, Delivery};
-pub use copy::Errand;
-pub(in crate::stream) use copy::{Change, Judged, Snapshot, Step};
-pub use extents::{Candidates, Extents};
-pub use glob::{BadGlob, Glob};
-pub use keys::{Keys, SECRET_BYTES, Secret, Signer};
-pub use path::{BadPath, PATH_BYTES_MAX, RESERVED};
-pub(in crate::stream) use patterns::Patterns;
-pub use progress::WORKER_BYTES_MAX;
-pub use question::Question;
-pub use record::BadRecord;
-pub use refusal::{Code, Refusal};
-pub use registry::{Scene, Subscriptions};
-pub use settings::DESCRIPTION_BYTES_MAX;
-pub use source::{Extent, Source};
-pub use token::TOKEN_TTL_MS;
-pub use view::ROOT;
-pub use webhook_url::{BadWebhookUrl, Local, Reach, URL_BYTES_MAX, WebhookUrl};
+pub(crate) use action::{Action, Announcement, Delivered, Delivery};
+pub(crate) use copy::Errand;
+pub(crate) use copy::{Change, Judged, Snapshot, Step};
+pub(crate) use extents::{Candidates, Extents};
+pub(crate) use glob::Glob;
+pub(crate) use keys::{Keys, SECRET_BYTES, Secret, Signer};
+pub(crate) use path::RESERVED;
+pub(crate) use patterns::Patterns;
+pub(crate) use question::Question;
+pub(crate) use record::BadRecord;
+pub(crate) use refusal::{Code, Refusal};
+pub(crate) use registry::{Scene, Subscriptions};
+pub(crate) use source::Extent;
+pub(crate) use view::ROOT;
+pub(crate) use webhook_url::{Local, WebhookUrl};
 
 use serde_json::Value;
 
 /// Milliseconds since 1970: leases and retries outlive the process, so they cannot be told by its own clock.
-pub type UnixMillis = u64;
+pub(crate) type UnixMillis = u64;
 
 /// The most subscriptions of a server.
-pub const SUBSCRIPTIONS_MAX: usize = 10_000;
+pub(crate) const SUBSCRIPTIONS_MAX: usize = 10_000;
 
 /// The most streams of one subscription.
-pub const STREAMS_MAX: usize = 10_000;
+pub(crate) const STREAMS_MAX: usize = 10_000;
 
 /// The most streams that one wake shows, those with work first; what is left is work for the next one.
-pub const WAKE_STREAMS_MAX: usize = 1_000;
+pub(crate) const WAKE_STREAMS_MAX: usize = 1_000;
 
 /// The longest id of a subscription, in bytes.
-pub const ID_BYTES_MAX: usize = 256;
+pub(crate) const ID_BYTES_MAX: usize = 256;
 
 /// The longest body of a request about a subscription, in bytes.
-pub const BODY_BYTES_MAX: usize = 1 << 20;
+pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// The longest answer of a webhook's receiver that is read, in bytes; one that is longer is taken for an empty one.
-pub const ANSWER_BYTES_MAX: usize = 64 << 10;
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// The shortest lease, in milliseconds.
-pub const LEASE_MIN_MS: u64 = 1_000;
+pub(crate) const LEASE_MIN_MS: u64 = 1_000;
 
 /// The longest lease, in milliseconds.
-pub const LEASE_MAX_MS: u64 = 600_000;
+pub(crate) const LEASE_MAX_MS: u64 = 600_000;
 
 /// The lease of a subscription that does not say how long, in milliseconds.
-pub const LEASE_DEFAULT_MS: u64 = 30_000;
+pub(crate) const LEASE_DEFAULT_MS: u64 = 30_000;
 
 /// What a subscription costs beside its streams and settings, in bytes of memory.
-pub(super) const OVERHEAD_BYTES: u64 = 1536;
+pub(crate) const OVERHEAD_BYTES: u64 = 1536;
 
 /// What a stream of a subscription costs beside its path, in bytes of memory: the link, its places among those with work and
 /// those that are watched.
-pub(super) const LINK_OVERHEAD_BYTES: u64 = 448;
+pub(crate) const LINK_OVERHEAD_BYTES: u64 = 448;
 
 /// What a stream that a webhook has shown costs until the wake is over, in bytes of memory.
-pub(super) const SHOWN_BYTES: u64 = 64;
+pub(crate) const SHOWN_BYTES: u64 = 64;
 
 /// An answer that is no refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub(crate) struct Reply {
     /// The HTTP status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// `application/json`; empty with a 204.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {

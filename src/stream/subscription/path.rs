@@ -3,14 +3,14 @@
 use std::fmt;
 
 /// The longest path, in bytes.
-pub const PATH_BYTES_MAX: usize = 512;
+pub(crate) const PATH_BYTES_MAX: usize = 512;
 
 /// The first segment of paths that are no streams but control them.
-pub const RESERVED: &str = "__ds";
+pub(crate) const RESERVED: &str = "__ds";
 
 /// Why a text is no path of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadPath {
+pub(crate) enum BadPath {
     /// Nothing is left of it without its slashes.
     Empty,
     /// It is longer than [`PATH_BYTES_MAX`].
@@ -42,7 +42,7 @@ impl std::error::Error for BadPath {}
 ///
 /// # Errors
 /// If it cannot be the path of a stream.
-pub(super) fn normalize(text: &str) -> Result<String, BadPath> {
+pub(crate) fn normalize(text: &str) -> Result<String, BadPath> {
     if text.len() > PATH_BYTES_MAX {
         return Err(BadPath::TooLong);
     }
@@ -57,7 +57,7 @@ pub(super) fn normalize(text: &str) -> Result<String, BadPath> {
 }
 
 /// Whether a path is not one of a stream, but of what controls them.
-pub(super) fn is_reserved(path: &str) -> bool {
+pub(crate) fn is_reserved(path: &str) -> bool {
     path.split('/').next() == Some(RESERVED)
 }
 

@@ -10,7 +10,7 @@ use super::glob::Glob;
 
 /// The patterns of all subscriptions.
 #[derive(Debug, Default)]
-pub(in crate::stream) struct Patterns {
+pub(crate) struct Patterns {
     by_first: HashMap<Box<str>, Vec<Pattern>>,
     /// Those that begin with a wildcard.
     wild: Vec<Pattern>,
@@ -24,7 +24,7 @@ struct Pattern {
 
 impl Patterns {
     /// The subscription `id` wants what matches `glob`.
-    pub(in crate::stream) fn add(&mut self, glob: &Glob, id: &Arc<str>) {
+    pub(crate) fn add(&mut self, glob: &Glob, id: &Arc<str>) {
         let all = match glob.first() {
             Some(first) => self.by_first.entry(first.into()).or_default(),
             None => &mut self.wild,
@@ -36,7 +36,7 @@ impl Patterns {
     }
 
     /// It wants it no more.
-    pub(super) fn remove(&mut self, glob: &Glob, id: &str) {
+    pub(crate) fn remove(&mut self, glob: &Glob, id: &str) {
         let first = glob.first();
         let all = match first {
             Some(first) => self.by_first.get_mut(first),
@@ -55,7 +55,7 @@ impl Patterns {
     }
 
     /// The subscriptions that want `path`.
-    pub(in crate::stream) fn matching(&self, path: &str) -> Vec<Arc<str>> {
+    pub(crate) fn matching(&self, path: &str) -> Vec<Arc<str>> {
         let first = path.split('/').next().unwrap_or_default();
         let named = self.by_first.get(first).into_iter().flatten();
         let matching = named.chain(&self.wild).filter(|pattern| pattern.glob.matches(path));
@@ -63,7 +63,7 @@ impl Patterns {
     }
 
     /// Whether there are none.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.wild.is_empty() && self.by_first.is_empty()
     }
 }

@@ -7,17 +7,17 @@ use super::links::Tails;
 
 /// One wake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Wake {
+pub(crate) struct Wake {
     /// No other wake has it.
-    pub(super) id: String,
+    pub(crate) id: String,
     /// Greater than that of every wake before it.
-    pub(super) generation: u64,
+    pub(crate) generation: u64,
 }
 
 /// See the drawing in the room's header.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// There is no work.
     #[default]
     Idle,
@@ -46,7 +46,7 @@ pub(super) enum Phase {
 
 impl Phase {
     /// When something happens by itself.
-    pub(super) fn due(&self) -> Option<UnixMillis> {
+    pub(crate) fn due(&self) -> Option<UnixMillis> {
         match self {
             Phase::Idle | Phase::Offered { .. } => None,
             Phase::Delivering { until, .. } | Phase::Held { until, .. } | Phase::Waiting { until, .. } => {
@@ -56,7 +56,7 @@ impl Phase {
     }
 
     /// The current wake, if any.
-    pub(super) fn wake(&self) -> Option<&Wake> {
+    pub(crate) fn wake(&self) -> Option<&Wake> {
         match self {
             Phase::Idle => None,
             Phase::Offered { wake, .. } | Phase::Delivering { wake, .. } | Phase::Held { wake, .. } => {

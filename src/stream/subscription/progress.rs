@@ -8,21 +8,21 @@ use super::refusal::{Code, Refusal};
 use super::settings::{object, string};
 
 /// The longest name of a worker, in bytes.
-pub const WORKER_BYTES_MAX: usize = 256;
+pub(crate) const WORKER_BYTES_MAX: usize = 256;
 
 /// Which wake is meant, and what was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Progress {
-    pub(super) wake_id: String,
-    pub(super) generation: u64,
+pub(crate) struct Progress {
+    pub(crate) wake_id: String,
+    pub(crate) generation: u64,
     /// Paths, and the offsets up to which they were processed.
-    pub(super) acks: Vec<(String, String)>,
+    pub(crate) acks: Vec<(String, String)>,
     /// The worker is finished.
-    pub(super) done: bool,
+    pub(crate) done: bool,
 }
 
 impl Progress {
-    pub(super) fn parse(body: &[u8]) -> Result<Progress, Refusal> {
+    pub(crate) fn parse(body: &[u8]) -> Result<Progress, Refusal> {
         let body = object(body)?;
         let Some(wake_id) = string(&body, "wake_id")? else {
             return Err(Refusal::field("wake_id", "is missing: send the one that came with the wake"));
@@ -62,7 +62,7 @@ fn acks(body: &Map<String, Value>) -> Result<Vec<(String, String)>, Refusal> {
 }
 
 /// The name of the worker that claims.
-pub(super) fn worker(body: &[u8]) -> Result<String, Refusal> {
+pub(crate) fn worker(body: &[u8]) -> Result<String, Refusal> {
     let body = object(body)?;
     match string(&body, "worker")? {
         None => Err(Refusal::field("worker", "is missing: name who claims, so that others are told")),
@@ -74,7 +74,7 @@ pub(super) fn worker(body: &[u8]) -> Result<String, Refusal> {
 }
 
 /// A request without its token.
-pub(super) fn no_token() -> Refusal {
+pub(crate) fn no_token() -> Refusal {
     Refusal::new(
         Code::TokenInvalid,
         "No token was sent. Send the one that came with the wake, as `Authorization: Bearer TOKEN`.",

@@ -7,7 +7,7 @@ use super::webhook_url::Local;
 
 /// What is asked. Bodies and tokens are as they came.
 #[derive(Clone, Debug)]
-pub enum Question {
+pub(crate) enum Question {
     /// Make it, or confirm that it is so.
     Put {
         /// The configuration.
@@ -52,7 +52,7 @@ pub enum Question {
 
 impl Question {
     /// The pattern whose streams are to be sought, if it makes a subscription that has one.
-    pub fn pattern(&self, id: &str) -> Option<Glob> {
+    pub(crate) fn pattern(&self, id: &str) -> Option<Glob> {
         match self {
             Question::Put { body, local, .. } => Settings::of(id, body, *local).ok()?.glob(),
             _ => None,
@@ -60,12 +60,12 @@ impl Question {
     }
 
     /// Whether the token of a wake goes with it.
-    pub(super) fn has_token(&self) -> bool {
+    pub(crate) fn has_token(&self) -> bool {
         matches!(self, Question::Ack { .. } | Question::Callback { .. } | Question::Release { .. })
     }
 
     /// Streams that it would make the subscription's.
-    pub(in crate::stream) fn names(&self, id: &str) -> Vec<String> {
+    pub(crate) fn names(&self, id: &str) -> Vec<String> {
         match self {
             Question::Put { body, local, .. } => {
                 Settings::of(id, body, *local).map(|settings| settings.streams).unwrap_or_default()

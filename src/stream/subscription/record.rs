@@ -19,7 +19,7 @@ const CHANGES_BYTES_MIN: usize = 64 << 10;
 /// Why a record cannot be taken up.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum BadRecord {
+pub(crate) enum BadRecord {
     /// It is not one that this version writes.
     Json(serde_json::Error),
     /// It says what has changed in a subscription that is not known.
@@ -42,8 +42,8 @@ impl fmt::Display for BadRecord {
 impl std::error::Error for BadRecord {}
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct Record<'a> {
-    pub(super) id: Cow<'a, str>,
+pub(crate) struct Record<'a> {
+    pub(crate) id: Cow<'a, str>,
     life: u64,
     /// In whole records alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,7 +81,7 @@ struct Stream<'a> {
 
 /// How much has been written since the last whole record.
 #[derive(Debug, Default)]
-pub(super) struct Written {
+pub(crate) struct Written {
     whole: usize,
     changes: usize,
 }
@@ -101,7 +101,7 @@ impl Written {
 
 impl Subscription {
     /// What has to be stored, if anything, and whether it is all.
-    pub(super) fn take_record(&mut self) -> Option<(Vec<u8>, bool)> {
+    pub(crate) fn take_record(&mut self) -> Option<(Vec<u8>, bool)> {
         if !std::mem::take(&mut self.changed) && !self.links.has_changed() {
             return None;
         }
@@ -117,7 +117,7 @@ impl Subscription {
     }
 
     /// All of it but its streams.
-    pub(super) fn head(&self) -> Vec<u8> {
+    pub(crate) fn head(&self) -> Vec<u8> {
         self.record(true, Vec::new())
     }
 
@@ -143,12 +143,12 @@ impl Subscription {
 }
 
 impl Record<'_> {
-    pub(super) fn read(bytes: &[u8]) -> Result<Record<'_>, BadRecord> {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Record<'_>, BadRecord> {
         serde_json::from_slice(bytes).map_err(BadRecord::Json)
     }
 
     /// Takes it up, on top of what the records before it made.
-    pub(super) fn apply(self, known: Option<Subscription>, length: usize) -> Result<Subscription, BadRecord> {
+    pub(crate) fn apply(self, known: Option<Subscription>, length: usize) -> Result<Subscription, BadRecord> {
         let is_whole = self.made.is_some();
         let mut subscription = match (self.made, known) {
             (Some(made), _) => {

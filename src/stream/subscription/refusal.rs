@@ -10,7 +10,7 @@ use super::SUBSCRIPTIONS_MAX;
 /// What went wrong, by the protocol's name for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Code {
+pub(crate) enum Code {
     /// The request's body does not say what it has to.
     InvalidRequest,
     /// There is no such subscription, or none any more.
@@ -41,7 +41,7 @@ pub enum Code {
 
 impl Code {
     /// As it stands in the body.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Code::InvalidRequest => "INVALID_REQUEST",
             Code::NotFound => "SUBSCRIPTION_NOT_FOUND",
@@ -61,7 +61,7 @@ impl Code {
     }
 
     /// The HTTP status.
-    pub const fn status(self) -> u16 {
+    pub(crate) const fn status(self) -> u16 {
         match self {
             Code::InvalidRequest | Code::WebhookUrlRejected => 400,
             Code::TokenInvalid | Code::TokenExpired => 401,
@@ -90,36 +90,36 @@ impl Code {
 
 /// One refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// What went wrong.
-    pub code: Code,
+    pub(crate) code: Code,
     /// What happened and what to do.
-    pub message: Cow<'static, str>,
+    pub(crate) message: Cow<'static, str>,
     /// The field of the request that is to blame.
-    pub param: Option<&'static str>,
+    pub(crate) param: Option<&'static str>,
     /// Who holds the lease, and of which generation.
     holder: Option<(String, u64)>,
 }
 
 impl Refusal {
     /// A refusal that no field is to blame for.
-    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Refusal {
+    pub(crate) fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal { code, message: message.into(), param: None, holder: None }
     }
 
     /// A body that does not say what it has to: `param` is the field, `what` goes on from its name.
-    pub fn field(param: &'static str, what: impl fmt::Display) -> Refusal {
+    pub(crate) fn field(param: &'static str, what: impl fmt::Display) -> Refusal {
         let message = format!("`{param}` {what}.");
         Refusal { param: Some(param), ..Refusal::new(Code::InvalidRequest, message) }
     }
 
     #[must_use]
-    pub(super) fn with_code(self, code: Code) -> Refusal {
+    pub(crate) fn with_code(self, code: Code) -> Refusal {
         Refusal { code, ..self }
     }
 
     /// Another worker holds the lease.
-    pub(super) fn already_claimed(holder: &str, generation: u64) -> Refusal {
+    pub(crate) fn already_claimed(holder: &str, generation: u64) -> Refusal {
         let message = format!(
             "The worker `{holder}` holds the lease. Wait for the next wake event: one is written when work is left."
         );
@@ -128,17 +128,17 @@ impl Refusal {
     }
 
     /// No subscription has this id.
-    pub fn not_found() -> Refusal {
+    pub(crate) fn not_found() -> Refusal {
         Refusal::new(Code::NotFound, "There is no subscription with this id. Create it with PUT.")
     }
 
     /// It belongs to another key.
-    pub(in crate::stream) fn of_another_key() -> Refusal {
+    pub(crate) fn of_another_key() -> Refusal {
         Refusal::new(Code::OfAnotherKey, "The subscription belongs to another key. Take another id.")
     }
 
     /// There are as many as there may be.
-    pub(in crate::stream) fn full() -> Refusal {
+    pub(crate) fn full() -> Refusal {
         Refusal::new(
             Code::LimitReached,
             format!("There are {SUBSCRIPTIONS_MAX} subscriptions already. Delete one that is not needed."),
@@ -146,7 +146,7 @@ impl Refusal {
     }
 
     /// The wake is over.
-    pub(super) fn fenced() -> Refusal {
+    pub(crate) fn fenced() -> Refusal {
         Refusal::new(
             Code::Fenced,
             "This wake is not the current one: its lease has ended or its work was finished. Drop what it brought; the work comes again with a newer wake.",
@@ -154,7 +154,7 @@ impl Refusal {
     }
 
     /// The answer's body, `application/json`.
-    pub fn body(&self) -> Vec<u8> {
+    pub(crate) fn body(&self) -> Vec<u8> {
         let mut error = json!({
             "message": self.message,
             "type": self.code.kind(),

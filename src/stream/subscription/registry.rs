@@ -21,20 +21,20 @@ use crate::observe::Nonces;
 
 /// What there is when something is asked: the time, and the streams.
 #[derive(Clone, Copy)]
-pub struct Scene<'a> {
+pub(crate) struct Scene<'a> {
     /// Milliseconds since 1970. It may stand still, and never goes back.
-    pub now: UnixMillis,
+    pub(crate) now: UnixMillis,
     /// The streams.
-    pub source: &'a dyn Source,
+    pub(crate) source: &'a dyn Source,
     /// Bytes of memory that all subscriptions may take.
-    pub memory: u64,
+    pub(crate) memory: u64,
     /// The name of the key that it is asked with, if there is one.
-    pub key: Option<&'a str>,
+    pub(crate) key: Option<&'a str>,
 }
 
 /// All subscriptions of a server.
 #[derive(Debug)]
-pub struct Subscriptions {
+pub(crate) struct Subscriptions {
     all: HashMap<Arc<str>, Subscription>,
     /// Whose a stream is.
     watchers: HashMap<Arc<str>, Vec<Arc<str>>>,
@@ -52,7 +52,7 @@ pub struct Subscriptions {
 
 impl Subscriptions {
     /// None yet.
-    pub fn new(secret: &Secret, ids: Nonces) -> Subscriptions {
+    pub(crate) fn new(secret: &Secret, ids: Nonces) -> Subscriptions {
         Subscriptions {
             all: HashMap::new(),
             watchers: HashMap::new(),
@@ -68,38 +68,38 @@ impl Subscriptions {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
     /// Bytes of memory that they take.
-    pub fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.held
     }
 
     /// The same, counted anew.
     #[cfg(test)]
-    pub(super) fn held_by_each(&self) -> u64 {
+    pub(crate) fn held_by_each(&self) -> u64 {
         self.all.values().map(Subscription::held).sum()
     }
 
     /// How often a stream was left out because a subscription has as many as it may, or there was no memory.
-    pub fn unlinked(&self) -> u64 {
+    pub(crate) fn unlinked(&self) -> u64 {
         self.unlinked
     }
 
     /// What is to be done, since this was asked last.
-    pub fn take_actions(&mut self) -> Vec<Action> {
+    pub(crate) fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
     }
 
     /// When [`Subscriptions::advance`] has something to do.
-    pub fn next_due(&self) -> Option<UnixMillis> {
+    pub(crate) fn next_due(&self) -> Option<UnixMillis> {
         self.due.first().map(|(at, _)| *at)
     }
 
@@ -108,7 +108,7 @@ impl Subscriptions {
     ///
     /// # Errors
     /// If the body is wrong, there is another of that id, or there are too many.
-    pub fn put(
+    pub(crate) fn put(
         &mut self,
         id: &str,
         body: &[u8],
@@ -141,7 +141,12 @@ impl Subscriptions {
     ///
     /// # Errors
     /// If it is refused; see the questions.
-    pub fn answer(&mut self, id: &str, question: &Question, scene: Scene<'_>) -> Result<Reply, Refusal> {
+    pub(crate) fn answer(
+        &mut self,
+        id: &str,
+        question: &Question,
+        scene: Scene<'_>,
+    ) -> Result<Reply, Refusal> {
         if self.all.get(id).is_some_and(|known| !known.answers(question, scene.key)) {
             return Err(Refusal::of_another_key());
         }
@@ -162,14 +167,14 @@ impl Subscriptions {
     ///
     /// # Errors
     /// If there is none of this id.
-    pub fn get(&mut self, id: &str, scene: Scene<'_>) -> Result<Reply, Refusal> {
+    pub(crate) fn get(&mut self, id: &str, scene: Scene<'_>) -> Result<Reply, Refusal> {
         self.step(id, scene, |_, _| ())?;
         let subscription = self.all.get(id).ok_or_else(Refusal::not_found)?;
         Ok(Reply { status: 200, body: view::subscription(subscription, &self.kid) })
     }
 
     /// Deletes a subscription; that there is none is as good. Whatever is under way for it is refused from now on.
-    pub fn delete(&mut self, id: &str) -> Reply {
+    pub(crate) fn delete(&mut self, id: &str) -> Reply {
         if let Some((id, subscription)) = self.all.remove_entry(id) {
             if let Some(at) = subscription.phase.due() {
                 self.due.remove(&(at, Arc::clone(&id)));
@@ -190,7 +195,7 @@ impl Subscriptions {
     ///
     /// # Errors
     /// If there is no such subscription, or the body is wrong, or there would be too many.
-    pub fn add_streams(&mut self, id: &str, body: &[u8], scene: Scene<'_>) -> Result<Reply, Refusal> {
+    pub(crate) fn add_streams(&mut self, id: &str, body: &[u8], scene: Scene<'_>) -> Result<Reply, Refusal> {
         self.step(id, scene, |subscription, turn| subscription.add_streams(body, turn))?
     }
 
@@ -198,7 +203,7 @@ impl Subscriptions {
     ///
     /// # Errors
     /// If there is no such subscription.
-    pub fn remove_stream(&mut self, id: &str, path: &str, scene: Scene<'_>) -> Result<Reply, Refusal> {
+    pub(crate) fn remove_stream(&mut self, id: &str, path: &str, scene: Scene<'_>) -> Result<Reply, Refusal> {
         self.step(id, scene, |subscription, turn| subscription.remove_stream(path, turn))
     }
 
@@ -206,7 +211,7 @@ impl Subscriptions {
     ///
     /// # Errors
     /// If there is nothing to claim, or another worker has it.
-    pub fn claim(&mut self, id: &str, body: &[u8], scene: Scene<'_>) -> Result<Reply, Refusal> {
+    pub(crate) fn claim(&mut self, id: &str, body: &[u8], scene: Scene<'_>) -> Result<Reply, Refusal> {
         self.step(id, scene, |subscription, turn| subscription.claim(body, turn))?
     }
 
@@ -214,7 +219,7 @@ impl Subscriptions {
     ///
     /// # Errors
     /// If it does not hold the current wake, or an offset cannot be acknowledged; no cursor has moved then.
-    pub fn ack(
+    pub(crate) fn ack(
         &mut self,
         id: &str,
         token: Option<&str>,
@@ -228,7 +233,7 @@ impl Subscriptions {
     ///
     /// # Errors
     /// As [`Subscriptions::ack`].
-    pub fn callback(
+    pub(crate) fn callback(
         &mut self,
         id: &str,
         token: Option<&str>,
@@ -242,7 +247,7 @@ impl Subscriptions {
     ///
     /// # Errors
     /// If it does not hold the current wake.
-    pub fn release(
+    pub(crate) fn release(
         &mut self,
         id: &str,
         token: Option<&str>,
@@ -253,7 +258,7 @@ impl Subscriptions {
     }
 
     /// A stream was created. To be said once everyone can find it.
-    pub fn created(&mut self, path: &str, scene: Scene<'_>) {
+    pub(crate) fn created(&mut self, path: &str, scene: Scene<'_>) {
         let found = self.patterns.matching(path).into_iter().filter_map(|id| {
             let key = self.all.get(&id)?.key.as_deref();
             Some((scene.source.extent(path, key)?, id))
@@ -268,7 +273,7 @@ impl Subscriptions {
 
     /// Something was appended to a stream, or it was deleted. To be said once everyone can see it; several changes may be said
     /// at once. False says that no subscription has it.
-    pub fn changed(&mut self, path: &str, scene: Scene<'_>) -> bool {
+    pub(crate) fn changed(&mut self, path: &str, scene: Scene<'_>) -> bool {
         let Some((path, ids)) = self.watchers.get_key_value(path) else { return false };
         let (path, ids) = (Arc::clone(path), ids.clone());
         for id in ids {
@@ -281,17 +286,17 @@ impl Subscriptions {
     }
 
     /// What came of a webhook.
-    pub fn delivered(&mut self, id: &str, wake_id: &str, outcome: Delivered, scene: Scene<'_>) {
+    pub(crate) fn delivered(&mut self, id: &str, wake_id: &str, outcome: Delivered, scene: Scene<'_>) {
         let _ = self.step(id, scene, |subscription, turn| subscription.delivered(wake_id, outcome, turn));
     }
 
     /// Whether the event of a wake is in its stream.
-    pub fn announced(&mut self, id: &str, wake_id: &str, is_there: bool, scene: Scene<'_>) {
+    pub(crate) fn announced(&mut self, id: &str, wake_id: &str, is_there: bool, scene: Scene<'_>) {
         let _ = self.step(id, scene, |subscription, turn| subscription.announced(wake_id, is_there, turn));
     }
 
     /// Does what is due, for so many subscriptions at most. Says whether more is due.
-    pub fn advance(&mut self, scene: Scene<'_>, at_most: usize) -> bool {
+    pub(crate) fn advance(&mut self, scene: Scene<'_>, at_most: usize) -> bool {
         for _ in 0..at_most {
             match self.due.first().cloned() {
                 Some((at, id)) if at <= scene.now => drop(self.step(&id, scene, |_, _| ())),
@@ -302,7 +307,7 @@ impl Subscriptions {
     }
 
     /// Whether there is one of this id.
-    pub fn has(&self, id: &str) -> bool {
+    pub(crate) fn has(&self, id: &str) -> bool {
         self.all.contains_key(id)
     }
 
@@ -310,7 +315,7 @@ impl Subscriptions {
     ///
     /// # Errors
     /// If it is not one that this version has written.
-    pub fn restore(&mut self, record: &[u8]) -> Result<(), BadRecord> {
+    pub(crate) fn restore(&mut self, record: &[u8]) -> Result<(), BadRecord> {
         let length = record.len();
         let record = Record::read(record)?;
         let id: Arc<str> = (&*record.id).into();
@@ -320,7 +325,7 @@ impl Subscriptions {
     }
 
     /// A record of a subscription could not be kept, and what was asked for behind it is not done: the next one says everything.
-    pub fn not_stored(&mut self, id: &str) {
+    pub(crate) fn not_stored(&mut self, id: &str) {
         if let Some(subscription) = self.all.get_mut(id) {
             subscription.written = Written::default();
             subscription.changed = true;
@@ -329,7 +334,7 @@ impl Subscriptions {
 
     /// Goes on with what was restored, once, when the streams are there too. What was being told is told again, under the same
     /// wake.
-    pub fn start(&mut self, scene: Scene<'_>) {
+    pub(crate) fn start(&mut self, scene: Scene<'_>) {
         let ids: Vec<_> = self.all.keys().cloned().collect();
         for id in ids {
             let Some(subscription) = self.all.get_mut(&id) else { continue };

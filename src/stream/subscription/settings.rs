@@ -11,11 +11,11 @@ use super::webhook_url::{self, Local};
 use super::{ID_BYTES_MAX, LEASE_DEFAULT_MS, LEASE_MAX_MS, LEASE_MIN_MS, STREAMS_MAX};
 
 /// The longest description, in bytes.
-pub const DESCRIPTION_BYTES_MAX: usize = 1024;
+pub(crate) const DESCRIPTION_BYTES_MAX: usize = 1024;
 
 /// How a worker is woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// By a request to its URL.
     #[serde(rename = "webhook")]
     Webhook,
@@ -26,21 +26,21 @@ pub(super) enum Kind {
 
 /// The settings, normalized: equal ones are written as the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     #[serde(rename = "type")]
-    pub(super) kind: Kind,
-    pub(super) pattern: Option<String>,
+    pub(crate) kind: Kind,
+    pub(crate) pattern: Option<String>,
     /// In order, none twice.
-    pub(super) streams: Vec<String>,
-    pub(super) webhook: Option<String>,
-    pub(super) wake_stream: Option<String>,
-    pub(super) lease_ttl_ms: u64,
-    pub(super) description: Option<String>,
+    pub(crate) streams: Vec<String>,
+    pub(crate) webhook: Option<String>,
+    pub(crate) wake_stream: Option<String>,
+    pub(crate) lease_ttl_ms: u64,
+    pub(crate) description: Option<String>,
 }
 
 impl Settings {
     /// Reads a PUT.
-    pub(super) fn of(id: &str, body: &[u8], local: Local) -> Result<Settings, Refusal> {
+    pub(crate) fn of(id: &str, body: &[u8], local: Local) -> Result<Settings, Refusal> {
         if id.is_empty() || id.len() > ID_BYTES_MAX || id.chars().any(char::is_control) {
             return Err(Refusal::field(
                 "id",
@@ -51,7 +51,7 @@ impl Settings {
     }
 
     /// Reads the body of a PUT.
-    pub(super) fn parse(body: &[u8], local: Local) -> Result<Settings, Refusal> {
+    pub(crate) fn parse(body: &[u8], local: Local) -> Result<Settings, Refusal> {
         let body = object(body)?;
         let kind = match body.get("type").and_then(Value::as_str) {
             Some("webhook") => Kind::Webhook,
@@ -99,13 +99,13 @@ impl Settings {
     }
 
     /// What two equal configurations have in common.
-    pub(super) fn hash(&self) -> [u8; 32] {
+    pub(crate) fn hash(&self) -> [u8; 32] {
         let bytes = serde_json::to_vec(self).expect("strings and numbers are always JSON");
         digest(&SHA256, &bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
     /// Bytes of memory that they take.
-    pub(super) fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         let streams: usize = self.streams.iter().map(|path| size_of::<String>() + path.len()).sum();
         let texts = [&self.pattern, &self.webhook, &self.wake_stream, &self.description];
         // A pattern is kept as it is written and ready to match, and stands among all patterns as well.
@@ -114,13 +114,13 @@ impl Settings {
     }
 
     /// The pattern, ready to match.
-    pub(super) fn glob(&self) -> Option<Glob> {
+    pub(crate) fn glob(&self) -> Option<Glob> {
         self.pattern.as_deref().and_then(Glob::restore)
     }
 }
 
 /// Reads a body that has to be a JSON object; an empty one is an empty object.
-pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+pub(crate) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
     match body {
         [] => Ok(Map::new()),
         body => serde_json::from_slice(body).map_err(|error| {
@@ -133,7 +133,7 @@ pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
 }
 
 /// Reads a list of paths that is not empty.
-pub(super) fn paths(list: &Value) -> Result<Vec<String>, Refusal> {
+pub(crate) fn paths(list: &Value) -> Result<Vec<String>, Refusal> {
     let Value::Array(list) = list else {
         return Err(Refusal::field("streams", "must be a list of paths"));
     };
@@ -154,7 +154,7 @@ pub(super) fn paths(list: &Value) -> Result<Vec<String>, Refusal> {
 }
 
 /// A string with something in it; null and "" are as good as nothing.
-pub(super) fn string<'a>(
+pub(crate) fn string<'a>(
     body: &'a Map<String, Value>,
     name: &'static str,
 ) -> Result<Option<&'a str>, Refusal> {

@@ -6,17 +6,17 @@ use crate::stream::offset::Offset;
 
 /// How far a stream reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
+pub(crate) struct Extent {
     /// Which stream it is: no other one of this name has the same number, whenever it lived.
-    pub life: u64,
+    pub(crate) life: u64,
     /// Where its own content begins: a fork's where it left its source.
-    pub start: Offset,
+    pub(crate) start: Offset,
     /// Where what everyone can read ends.
-    pub tail: Offset,
+    pub(crate) tail: Offset,
 }
 
 /// The streams.
-pub trait Source {
+pub(crate) trait Source {
     /// The stream at a path, if there is one that the key called `key` may use.
     fn extent(&self, path: &str, key: Option<&str>) -> Option<Extent>;
 

@@ -19,48 +19,48 @@ use crate::observe::Nonces;
 use crate::stream::offset::Offset;
 
 /// What a step needs from outside, and what it asks for.
-pub(super) struct Turn<'a> {
-    pub(super) now: UnixMillis,
-    pub(super) source: &'a dyn Source,
+pub(crate) struct Turn<'a> {
+    pub(crate) now: UnixMillis,
+    pub(crate) source: &'a dyn Source,
     /// The name of the key that it is asked with.
-    pub(super) key: Option<&'a str>,
-    pub(super) tokens: &'a Tokens,
-    pub(super) ids: &'a mut Nonces,
+    pub(crate) key: Option<&'a str>,
+    pub(crate) tokens: &'a Tokens,
+    pub(crate) ids: &'a mut Nonces,
     /// Bytes of memory that subscriptions may still take.
-    pub(super) room: u64,
-    pub(super) actions: Vec<Action>,
+    pub(crate) room: u64,
+    pub(crate) actions: Vec<Action>,
     /// Streams that have become the subscription's (true) or ceased to be (false).
-    pub(super) watched: Vec<(Arc<str>, bool)>,
+    pub(crate) watched: Vec<(Arc<str>, bool)>,
 }
 
 /// A subscription.
 #[derive(Debug)]
-pub(super) struct Subscription {
-    pub(super) id: Arc<str>,
+pub(crate) struct Subscription {
+    pub(crate) id: Arc<str>,
     /// Which life of its id.
-    pub(super) life: u64,
+    pub(crate) life: u64,
     /// The name of the key that made it, whose it is; none is everyone's.
-    pub(super) key: Option<Box<str>>,
-    pub(super) settings: Settings,
-    pub(super) hash: [u8; 32],
-    pub(super) glob: Option<Glob>,
+    pub(crate) key: Option<Box<str>>,
+    pub(crate) settings: Settings,
+    pub(crate) hash: [u8; 32],
+    pub(crate) glob: Option<Glob>,
     /// Where the server is reached, without a slash at the end.
-    pub(super) origin: String,
-    pub(super) created_at: UnixMillis,
-    pub(super) links: Links,
+    pub(crate) origin: String,
+    pub(crate) created_at: UnixMillis,
+    pub(crate) links: Links,
     /// That of the last wake.
-    pub(super) generation: u64,
-    pub(super) phase: Phase,
+    pub(crate) generation: u64,
+    pub(crate) phase: Phase,
     /// Wakes that could not be told, in a row.
-    pub(super) failures: u32,
+    pub(crate) failures: u32,
     /// Something beside the links has to be stored again.
-    pub(super) changed: bool,
-    pub(super) written: Written,
+    pub(crate) changed: bool,
+    pub(crate) written: Written,
 }
 
 impl Subscription {
     /// A new one, with the streams that there are, from their ends on.
-    pub(super) fn create(
+    pub(crate) fn create(
         id: &Arc<str>,
         settings: Settings,
         origin: &str,
@@ -94,7 +94,7 @@ impl Subscription {
     }
 
     /// Bytes of memory that it takes, with what its webhook has shown.
-    pub(super) fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         let shown = match &self.phase {
             Phase::Delivering { tails, .. } => tails.len() as u64 * SHOWN_BYTES,
             _ => 0,
@@ -104,7 +104,7 @@ impl Subscription {
     }
 
     /// Somebody wants to make one, as it is.
-    pub(super) fn confirm(&self, settings: &Settings, kid: &str) -> Result<Reply, Refusal> {
+    pub(crate) fn confirm(&self, settings: &Settings, kid: &str) -> Result<Reply, Refusal> {
         match self.hash == settings.hash() {
             true => Ok(Reply { status: 200, body: view::subscription(self, kid) }),
             false => Err(Refusal::new(
@@ -115,7 +115,7 @@ impl Subscription {
     }
 
     /// Whether it answers what is asked with the key called `key`. A wake's token is worth as much as its own key.
-    pub(super) fn answers(&self, question: &Question, key: Option<&str>) -> bool {
+    pub(crate) fn answers(&self, question: &Question, key: Option<&str>) -> bool {
         self.key.is_none() || self.key.as_deref() == key || question.has_token()
     }
 
@@ -129,7 +129,7 @@ impl Subscription {
     }
 
     /// Links what the pattern matches and is not linked yet.
-    pub(super) fn link_matching(
+    pub(crate) fn link_matching(
         &mut self,
         turn: &mut Turn<'_>,
         from: impl Fn(&Extent) -> Offset,
@@ -144,7 +144,7 @@ impl Subscription {
         result
     }
 
-    pub(super) fn link_by_glob(
+    pub(crate) fn link_by_glob(
         &mut self,
         path: &str,
         extent: Extent,
@@ -164,7 +164,7 @@ impl Subscription {
     }
 
     /// A stream was created: if the pattern matches, all that it holds is work.
-    pub(super) fn discover(&mut self, path: &str, extent: Extent, turn: &mut Turn<'_>) -> Result<(), Full> {
+    pub(crate) fn discover(&mut self, path: &str, extent: Extent, turn: &mut Turn<'_>) -> Result<(), Full> {
         if self.glob.as_ref().is_some_and(|glob| glob.matches(path)) {
             self.link_by_glob(path, extent, |extent| extent.start, turn)?;
             self.settle(turn);
@@ -173,13 +173,13 @@ impl Subscription {
     }
 
     /// Something has happened to one of its streams.
-    pub(super) fn look(&mut self, path: &Arc<str>, extent: Option<Extent>, turn: &mut Turn<'_>) {
+    pub(crate) fn look(&mut self, path: &Arc<str>, extent: Option<Extent>, turn: &mut Turn<'_>) {
         self.note(path, extent, turn);
         self.settle(turn);
     }
 
     /// Looks at one of its streams, without waking anyone yet.
-    pub(super) fn refresh(&mut self, path: &Arc<str>, turn: &mut Turn<'_>) {
+    pub(crate) fn refresh(&mut self, path: &Arc<str>, turn: &mut Turn<'_>) {
         let extent = turn.source.extent(path, self.key.as_deref());
         self.note(path, extent, turn);
     }
@@ -191,7 +191,7 @@ impl Subscription {
     }
 
     /// The body of a POST to its streams.
-    pub(super) fn add_streams(&mut self, body: &[u8], turn: &mut Turn<'_>) -> Result<Reply, Refusal> {
+    pub(crate) fn add_streams(&mut self, body: &[u8], turn: &mut Turn<'_>) -> Result<Reply, Refusal> {
         let body = settings::object(body)?;
         let Some(list) = body.get("streams") else {
             return Err(Refusal::field("streams", "is missing: it is what to add"));
@@ -216,7 +216,7 @@ impl Subscription {
     }
 
     /// A stream is not named any more; that it never was is as good.
-    pub(super) fn remove_stream(&mut self, path: &str, turn: &mut Turn<'_>) -> Reply {
+    pub(crate) fn remove_stream(&mut self, path: &str, turn: &mut Turn<'_>) -> Reply {
         // What cannot be a path was never added.
         if let Ok(path) = path::normalize(path) {
             if self.links.unlink(&path) {
@@ -228,7 +228,7 @@ impl Subscription {
     }
 
     /// Does what is due.
-    pub(super) fn advance(&mut self, turn: &mut Turn<'_>) {
+    pub(crate) fn advance(&mut self, turn: &mut Turn<'_>) {
         if self.phase.due().is_none_or(|due| due > turn.now) {
             return;
         }
@@ -242,7 +242,7 @@ impl Subscription {
     }
 
     /// Goes on after a restart: nobody will hear what becomes of what was being told, so it is told again.
-    pub(super) fn resume(&mut self, turn: &mut Turn<'_>) {
+    pub(crate) fn resume(&mut self, turn: &mut Turn<'_>) {
         match std::mem::take(&mut self.phase) {
             Phase::Delivering { wake, until, called_back: true, .. } => {
                 self.enter(Phase::Held { wake, holder: String::new(), until });
@@ -257,7 +257,7 @@ impl Subscription {
     }
 
     /// A worker wants the wake.
-    pub(super) fn claim(&mut self, body: &[u8], turn: &mut Turn<'_>) -> Result<Reply, Refusal> {
+    pub(crate) fn claim(&mut self, body: &[u8], turn: &mut Turn<'_>) -> Result<Reply, Refusal> {
         let holder = progress::worker(body)?;
         self.must_be(Kind::PullWake)?;
         if self.phase == Phase::Idle {
@@ -286,7 +286,7 @@ impl Subscription {
     }
 
     /// A worker (ack) or a receiver (callback) says how far it is.
-    pub(super) fn progress(
+    pub(crate) fn progress(
         &mut self,
         kind: Kind,
         token: Option<&str>,
@@ -326,7 +326,7 @@ impl Subscription {
     }
 
     /// A worker gives its wake back.
-    pub(super) fn release(
+    pub(crate) fn release(
         &mut self,
         token: Option<&str>,
         body: &[u8],
@@ -376,13 +376,13 @@ impl Subscription {
         }
     }
 
-    pub(super) fn enter(&mut self, phase: Phase) {
+    pub(crate) fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         self.changed = true;
     }
 }
 
-pub(super) fn too_many(full: Full) -> Refusal {
+pub(crate) fn too_many(full: Full) -> Refusal {
     match full {
         Full::Streams => Refusal::new(
             Code::LimitReached,

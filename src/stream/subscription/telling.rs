@@ -11,7 +11,7 @@ use super::{backoff, view};
 
 impl Subscription {
     /// What came of a webhook.
-    pub(super) fn delivered(&mut self, wake_id: &str, outcome: Delivered, turn: &mut Turn<'_>) {
+    pub(crate) fn delivered(&mut self, wake_id: &str, outcome: Delivered, turn: &mut Turn<'_>) {
         let Phase::Delivering { wake, .. } = &self.phase else { return };
         if wake.id != wake_id {
             return;
@@ -37,7 +37,7 @@ impl Subscription {
     }
 
     /// Whether the event of a wake is in the wake stream.
-    pub(super) fn announced(&mut self, wake_id: &str, is_there: bool, turn: &mut Turn<'_>) {
+    pub(crate) fn announced(&mut self, wake_id: &str, is_there: bool, turn: &mut Turn<'_>) {
         let Phase::Offered { wake, announced: false } = &self.phase else { return };
         if wake.id != wake_id {
             return;
@@ -52,7 +52,7 @@ impl Subscription {
     }
 
     /// After anything that may have made work or ended it: nobody is woken for nothing, and work wakes somebody.
-    pub(super) fn settle(&mut self, turn: &mut Turn<'_>) {
+    pub(crate) fn settle(&mut self, turn: &mut Turn<'_>) {
         match (&self.phase, self.links.has_pending()) {
             (Phase::Idle, true) => {
                 self.generation += 1;
@@ -65,7 +65,7 @@ impl Subscription {
     }
 
     /// Tells somebody of a wake.
-    pub(super) fn tell(&mut self, wake: Wake, turn: &mut Turn<'_>) {
+    pub(crate) fn tell(&mut self, wake: Wake, turn: &mut Turn<'_>) {
         match self.settings.kind {
             Kind::Webhook => self.deliver(wake, turn),
             Kind::PullWake => self.announce(wake, turn),
@@ -99,7 +99,7 @@ impl Subscription {
         self.enter(Phase::Offered { wake, announced: false });
     }
 
-    pub(super) fn fail(&mut self, wake: Option<Wake>, turn: &mut Turn<'_>) {
+    pub(crate) fn fail(&mut self, wake: Option<Wake>, turn: &mut Turn<'_>) {
         self.failures = self.failures.saturating_add(1);
         let until = turn.now + backoff::delay(self.failures, turn.ids.next_u64());
         self.enter(Phase::Waiting { wake, until });

@@ -14,7 +14,7 @@ use super::UnixMillis;
 use super::refusal::{Code, Refusal};
 
 /// How long a token is good at most. A lease that is extended beyond it ends with it.
-pub const TOKEN_TTL_MS: UnixMillis = 24 * 3600 * 1000;
+pub(crate) const TOKEN_TTL_MS: UnixMillis = 24 * 3600 * 1000;
 
 /// A longer text is no token of ours. Base64 of an id of [`super::ID_BYTES_MAX`] bytes, each escaped in JSON, with room.
 const TOKEN_BYTES_MAX: usize = 4096;
@@ -24,19 +24,19 @@ const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
 
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Claims {
+pub(crate) struct Claims {
     /// The subscription's id.
-    pub(super) sub: String,
+    pub(crate) sub: String,
     /// Which life of that id: it may have been deleted and made again.
-    pub(super) life: u64,
+    pub(crate) life: u64,
     /// Which wake.
-    pub(super) generation: u64,
+    pub(crate) generation: u64,
     /// Its end, in seconds since 1970.
-    pub(super) exp: u64,
+    pub(crate) exp: u64,
 }
 
 /// Makes and reads tokens.
-pub(super) struct Tokens(hmac::Key);
+pub(crate) struct Tokens(hmac::Key);
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,12 +45,12 @@ impl fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    pub(super) fn new(key: hmac::Key) -> Tokens {
+    pub(crate) fn new(key: hmac::Key) -> Tokens {
         Tokens(key)
     }
 
     /// A token that is good from now on.
-    pub(super) fn mint(&self, id: &str, life: u64, generation: u64, now: UnixMillis) -> String {
+    pub(crate) fn mint(&self, id: &str, life: u64, generation: u64, now: UnixMillis) -> String {
         let claims = Claims { sub: id.to_owned(), life, generation, exp: (now + TOKEN_TTL_MS) / 1000 };
         let claims = serde_json::to_vec(&claims).expect("strings and numbers are always JSON");
         let mut token = format!("{HEADER}.{}", URL_SAFE_NO_PAD.encode(claims));
@@ -61,7 +61,7 @@ impl Tokens {
     }
 
     /// Which generation a token is for, if it is one of this subscription.
-    pub(super) fn check(&self, token: &str, id: &str, life: u64, now: UnixMillis) -> Result<u64, Refusal> {
+    pub(crate) fn check(&self, token: &str, id: &str, life: u64, now: UnixMillis) -> Result<u64, Refusal> {
         let claims = self.read(token).filter(|claims| claims.sub == id && claims.life == life);
         let Some(claims) = claims else {
             return Err(Refusal::new(

@@ -13,13 +13,13 @@ use crate::http::date::rfc3339;
 use crate::stream::offset::Offset;
 
 /// Where subscriptions are, below the server's origin.
-pub const ROOT: &str = "/v1/stream/__ds";
+pub(crate) const ROOT: &str = "/v1/stream/__ds";
 
 /// All but RFC 3986's unreserved characters.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The subscription itself.
-pub(super) fn subscription(it: &Subscription, kid: &str) -> Vec<u8> {
+pub(crate) fn subscription(it: &Subscription, kid: &str) -> Vec<u8> {
     let streams: Vec<Value> = it
         .links
         .iter()
@@ -50,7 +50,7 @@ pub(super) fn subscription(it: &Subscription, kid: &str) -> Vec<u8> {
 }
 
 /// The body of a webhook.
-pub(super) fn wake(it: &Subscription, wake: &Wake, token: &str, seen: &[Seen]) -> Vec<u8> {
+pub(crate) fn wake(it: &Subscription, wake: &Wake, token: &str, seen: &[Seen]) -> Vec<u8> {
     let id = utf8_percent_encode(&it.id, SEGMENT);
     json!({
         "subscription_id": &*it.id,
@@ -65,7 +65,7 @@ pub(super) fn wake(it: &Subscription, wake: &Wake, token: &str, seen: &[Seen]) -
 }
 
 /// The answer to a claim.
-pub(super) fn claim(wake: &Wake, token: &str, seen: &[Seen], lease_ttl_ms: u64) -> Reply {
+pub(crate) fn claim(wake: &Wake, token: &str, seen: &[Seen], lease_ttl_ms: u64) -> Reply {
     Reply::json(
         200,
         &json!({
@@ -79,14 +79,14 @@ pub(super) fn claim(wake: &Wake, token: &str, seen: &[Seen], lease_ttl_ms: u64) 
 }
 
 /// The event that workers read.
-pub(super) fn event(id: &str, stream: &str, generation: u64, now: UnixMillis) -> Vec<u8> {
+pub(crate) fn event(id: &str, stream: &str, generation: u64, now: UnixMillis) -> Vec<u8> {
     json!({ "type": "wake", "subscription_id": id, "stream": stream, "generation": generation, "ts": now })
         .to_string()
         .into_bytes()
 }
 
 /// The answer to an ack or a callback.
-pub(super) fn progress(next_wake: bool) -> Reply {
+pub(crate) fn progress(next_wake: bool) -> Reply {
     Reply::json(200, &json!({ "ok": true, "next_wake": next_wake }))
 }
 

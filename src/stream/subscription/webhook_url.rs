@@ -11,11 +11,11 @@ use super::address;
 use crate::config::{NotAUrl, UpstreamUrl};
 
 /// The longest URL, in bytes.
-pub const URL_BYTES_MAX: usize = 2048;
+pub(crate) const URL_BYTES_MAX: usize = 2048;
 
 /// Whether webhooks on this very machine are allowed, for development.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Local {
+pub(crate) enum Local {
     /// `http://localhost` and `http://127.0.0.x` are.
     Allowed,
     /// None is.
@@ -24,7 +24,7 @@ pub enum Local {
 
 /// Which addresses a URL may lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub(crate) enum Reach {
     /// Those of the public network alone.
     Public,
     /// This machine alone.
@@ -33,7 +33,7 @@ pub enum Reach {
 
 impl Reach {
     /// Whether `address` is one of them.
-    pub fn allows(self, address: IpAddr) -> bool {
+    pub(crate) fn allows(self, address: IpAddr) -> bool {
         match self {
             Reach::Public => address::is_public(address),
             Reach::Loopback => address.to_canonical().is_loopback(),
@@ -43,18 +43,18 @@ impl Reach {
 
 /// A URL that a webhook may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WebhookUrl {
+pub(crate) struct WebhookUrl {
     /// Scheme, host and port.
-    pub origin: UpstreamUrl,
+    pub(crate) origin: UpstreamUrl,
     /// Path and query as they are asked for, from the first slash on.
-    pub target: String,
+    pub(crate) target: String,
     /// Where its host may lead.
-    pub reach: Reach,
+    pub(crate) reach: Reach,
 }
 
 /// Why a text is no such URL. Its text goes on from the field's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BadWebhookUrl {
+pub(crate) enum BadWebhookUrl {
     /// It is not a URL that can be asked.
     NotAUrl(NotAUrl),
     /// It is longer than [`URL_BYTES_MAX`].
@@ -92,7 +92,7 @@ impl WebhookUrl {
     ///
     /// # Errors
     /// If it cannot be asked, or may not.
-    pub fn parse(text: &str, local: Local) -> Result<WebhookUrl, BadWebhookUrl> {
+    pub(crate) fn parse(text: &str, local: Local) -> Result<WebhookUrl, BadWebhookUrl> {
         if text.len() > URL_BYTES_MAX {
             return Err(BadWebhookUrl::TooLong);
         }

@@ -6,20 +6,21 @@ use std::ops::ControlFlow;
 
 use serde_json::Value;
 
+use super::source::Source;
 use super::*;
 use crate::observe::Nonces;
 use crate::stream::offset::Offset;
 
-pub(super) const NOW: UnixMillis = 1_778_324_210_000;
+pub(crate) const NOW: UnixMillis = 1_778_324_210_000;
 
 /// The streams.
 #[derive(Default)]
-pub(super) struct World {
-    pub(super) streams: RefCell<BTreeMap<String, Extent>>,
+pub(crate) struct World {
+    pub(crate) streams: RefCell<BTreeMap<String, Extent>>,
     lives: Cell<u64>,
-    pub(super) now: Cell<UnixMillis>,
+    pub(crate) now: Cell<UnixMillis>,
     /// Bytes that subscriptions may take.
-    pub(super) memory: Cell<u64>,
+    pub(crate) memory: Cell<u64>,
 }
 
 impl Source for World {
@@ -42,54 +43,54 @@ impl Source for World {
 }
 
 impl World {
-    pub(super) fn new() -> World {
+    pub(crate) fn new() -> World {
         World { now: Cell::new(NOW), memory: Cell::new(u64::MAX), ..World::default() }
     }
 
-    pub(super) fn scene(&self) -> Scene<'_> {
+    pub(crate) fn scene(&self) -> Scene<'_> {
         Scene { now: self.now.get(), source: self, key: None, memory: self.memory.get() }
     }
 
-    pub(super) fn pass(&self, ms: UnixMillis) {
+    pub(crate) fn pass(&self, ms: UnixMillis) {
         self.now.set(self.now.get() + ms);
     }
 
     /// Makes a stream that holds so much.
-    pub(super) fn create(&self, path: &str, bytes: u64) {
+    pub(crate) fn create(&self, path: &str, bytes: u64) {
         self.lives.set(self.lives.get() + 1);
         let life = self.lives.get();
         let at = |position| Offset { epoch: life, position };
         self.streams.borrow_mut().insert(path.into(), Extent { life, start: at(0), tail: at(bytes) });
     }
 
-    pub(super) fn append(&self, path: &str, bytes: u64) -> bool {
+    pub(crate) fn append(&self, path: &str, bytes: u64) -> bool {
         let mut streams = self.streams.borrow_mut();
         streams.get_mut(path).map(|extent| extent.tail.position += bytes).is_some()
     }
 
-    pub(super) fn delete(&self, path: &str) -> bool {
+    pub(crate) fn delete(&self, path: &str) -> bool {
         self.streams.borrow_mut().remove(path).is_some()
     }
 
-    pub(super) fn tail(&self, path: &str) -> String {
+    pub(crate) fn tail(&self, path: &str) -> String {
         self.extent(path, None).map_or_else(|| "-1".into(), |extent| extent.tail.to_string())
     }
 }
 
 /// Subscriptions in a world, whose records are kept.
-pub(super) struct Server {
-    pub(super) world: World,
+pub(crate) struct Server {
+    pub(crate) world: World,
     secret: Secret,
-    pub(super) subscriptions: Subscriptions,
-    pub(super) records: Vec<Vec<u8>>,
-    pub(super) deliveries: Vec<Delivery>,
-    pub(super) announcements: Vec<Announcement>,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) records: Vec<Vec<u8>>,
+    pub(crate) deliveries: Vec<Delivery>,
+    pub(crate) announcements: Vec<Announcement>,
 }
 
-pub(super) type Answer = Result<Value, Code>;
+pub(crate) type Answer = Result<Value, Code>;
 
 impl Server {
-    pub(super) fn new() -> Server {
+    pub(crate) fn new() -> Server {
         let secret = Secret::from_bytes([7; SECRET_BYTES]);
         Server {
             world: World::new(),
@@ -102,7 +103,7 @@ impl Server {
     }
 
     /// Ends and begins again, with what was kept.
-    pub(super) fn restart(&mut self, seed: u8) {
+    pub(crate) fn restart(&mut self, seed: u8) {
         self.deliveries.clear();
         self.announcements.clear();
         self.subscriptions = Subscriptions::new(&self.secret, Nonces::from_seed([seed; 32]));
@@ -114,13 +115,13 @@ impl Server {
     }
 
     /// Does what is asked for: keeps records, and takes the rest down.
-    pub(super) fn obey(&mut self) {
+    pub(crate) fn obey(&mut self) {
         for action in self.subscriptions.take_actions() {
             self.obey_one(action);
         }
     }
 
-    pub(super) fn obey_one(&mut self, action: Action) {
+    pub(crate) fn obey_one(&mut self, action: Action) {
         match action {
             Action::Store { id, record, whole } => {
                 if whole {
@@ -139,7 +140,7 @@ impl Server {
         self.records.retain(|record| !record.starts_with(begins.as_bytes()));
     }
 
-    pub(super) fn put(&mut self, id: &str, body: &Value) -> (u16, Value) {
+    pub(crate) fn put(&mut self, id: &str, body: &Value) -> (u16, Value) {
         let body = body.to_string();
         let scene = self.world.scene();
         let reply = self.subscriptions.put(id, body.as_bytes(), "http://edge.example", Local::Allowed, scene);
@@ -151,28 +152,28 @@ impl Server {
         result
     }
 
-    pub(super) fn get(&mut self, id: &str) -> Value {
+    pub(crate) fn get(&mut self, id: &str) -> Value {
         let reply = self.subscriptions.get(id, self.world.scene());
         self.obey();
         reply.map_or(Value::Null, |reply| json(&reply.body))
     }
 
     /// The cursor of one stream.
-    pub(super) fn acked(&mut self, id: &str, path: &str) -> Option<String> {
+    pub(crate) fn acked(&mut self, id: &str, path: &str) -> Option<String> {
         let body = self.get(id);
         let mut streams = body["streams"].as_array().into_iter().flatten();
         streams.find(|stream| stream["path"] == path)?["acked_offset"].as_str().map(str::to_owned)
     }
 
     /// What a subscription is asked by its own doors.
-    pub(super) fn ask(&mut self, id: &str, verb: &str, token: Option<&str>, body: &Value) -> Answer {
+    pub(crate) fn ask(&mut self, id: &str, verb: &str, token: Option<&str>, body: &Value) -> Answer {
         let reply = self.ask_only(id, verb, token, body);
         self.obey();
         reply
     }
 
     /// The same, and nothing is done yet of what it asks for.
-    pub(super) fn ask_only(&mut self, id: &str, verb: &str, token: Option<&str>, body: &Value) -> Answer {
+    pub(crate) fn ask_only(&mut self, id: &str, verb: &str, token: Option<&str>, body: &Value) -> Answer {
         let (scene, body) = (self.world.scene(), body.to_string().into_bytes());
         let subscriptions = &mut self.subscriptions;
         let reply = match verb {
@@ -186,59 +187,59 @@ impl Server {
         reply.map(|reply| json(&reply.body)).map_err(|refusal| refusal.code)
     }
 
-    pub(super) fn create(&mut self, path: &str, bytes: u64) {
+    pub(crate) fn create(&mut self, path: &str, bytes: u64) {
         self.world.create(path, bytes);
         self.subscriptions.created(path, self.world.scene());
         self.obey();
     }
 
-    pub(super) fn append(&mut self, path: &str, bytes: u64) {
+    pub(crate) fn append(&mut self, path: &str, bytes: u64) {
         assert!(self.world.append(path, bytes), "{path} is there");
         self.subscriptions.changed(path, self.world.scene());
         self.obey();
     }
 
-    pub(super) fn delete(&mut self, path: &str) {
+    pub(crate) fn delete(&mut self, path: &str) {
         self.world.delete(path);
         self.subscriptions.changed(path, self.world.scene());
         self.obey();
     }
 
-    pub(super) fn pass(&mut self, ms: UnixMillis) {
+    pub(crate) fn pass(&mut self, ms: UnixMillis) {
         self.world.pass(ms);
         self.subscriptions.advance(self.world.scene(), usize::MAX);
         self.obey();
     }
 
     /// The only webhook that is to be sent, and its body.
-    pub(super) fn delivery(&mut self) -> (Delivery, Value) {
+    pub(crate) fn delivery(&mut self) -> (Delivery, Value) {
         let delivery = self.deliveries.pop().expect("a webhook is to be sent");
         assert!(self.deliveries.is_empty(), "one alone");
         let body = json(&delivery.body);
         (delivery, body)
     }
 
-    pub(super) fn delivered(&mut self, delivery: &Delivery, outcome: Delivered) {
+    pub(crate) fn delivered(&mut self, delivery: &Delivery, outcome: Delivered) {
         self.subscriptions.delivered(&delivery.id, &delivery.wake_id, outcome, self.world.scene());
         self.obey();
     }
 
     /// The only event that is to be appended, as it is; it is there now.
-    pub(super) fn announcement(&mut self) -> Value {
+    pub(crate) fn announcement(&mut self) -> Value {
         let announcement = self.announcements.pop().expect("an event is to be appended");
         assert!(self.announcements.is_empty(), "one alone");
         self.announced(&announcement, true);
         json(&announcement.event)
     }
 
-    pub(super) fn announced(&mut self, announcement: &Announcement, is_there: bool) {
+    pub(crate) fn announced(&mut self, announcement: &Announcement, is_there: bool) {
         let Announcement { id, wake_id, .. } = announcement;
         self.subscriptions.announced(id, wake_id, is_there, self.world.scene());
         self.obey();
     }
 }
 
-pub(super) fn json(body: &[u8]) -> Value {
+pub(crate) fn json(body: &[u8]) -> Value {
     match body {
         [] => Value::Null,
         body => serde_json::from_slice(body).expect("answers are JSON"),

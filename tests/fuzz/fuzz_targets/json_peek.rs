@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sedge::openai::{Peek, PeekState, Subject};
+use sedge::testing::openai::{Peek, PeekState, Subject};
 use serde_json::{Map, Value};
 
 fuzz_target!(|data: &[u8]| {

@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sedge::sse::{HEARTBEAT, Scanner};
+use sedge::testing::sse::{HEARTBEAT, Scanner};
 
 fuzz_target!(|data: &[u8]| {
     let Some((&size, body)) = data.split_first() else { return };

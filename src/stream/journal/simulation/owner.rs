@@ -36,9 +36,9 @@ struct Entry {
 
 /// The owner outlives every crash: it is what the journal is measured by.
 #[derive(Debug)]
-pub(super) struct Owner {
-    pub(super) disk: Simulated,
-    pub(super) settings: Settings,
+pub(crate) struct Owner {
+    pub(crate) disk: Simulated,
+    pub(crate) settings: Settings,
     entries: Vec<Entry>,
     at: HashMap<Location, usize>,
     /// Entries before this one were there when the journal was last opened, and thus synced.
@@ -46,13 +46,13 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    pub(super) fn new(seed: u64, fsync: Fsync) -> Self {
+    pub(crate) fn new(seed: u64, fsync: Fsync) -> Self {
         let settings = Settings { fsync, segment_bytes: SEGMENT_BYTES };
         Self { disk: Simulated::new(seed), settings, entries: Vec::new(), at: HashMap::new(), synced: 0 }
     }
 
     /// Whether these are the bytes that were appended there.
-    pub(super) fn knows(&self, location: Location, body: &[u8]) -> Result<(), String> {
+    pub(crate) fn knows(&self, location: Location, body: &[u8]) -> Result<(), String> {
         let entry = self.at.get(&location).map(|at| &self.entries[*at]);
         match entry {
             Some(entry) if entry.body == body => Ok(()),
@@ -62,7 +62,7 @@ impl Owner {
     }
 
     /// Opens the journal and compares; `None` if the disk did not let it.
-    pub(super) fn start(&mut self, seed: u64) -> Option<Life> {
+    pub(crate) fn start(&mut self, seed: u64) -> Option<Life> {
         let mut given = Vec::new();
         let opened = Journal::open_on(self.disk.clone(), &self.settings, seed, |location, body| {
             given.push(location);
@@ -180,13 +180,13 @@ impl Owner {
     }
 
     /// Number of the last segment in which a record was acknowledged as synced.
-    pub(super) fn last_synced_segment(&self) -> Option<u32> {
+    pub(crate) fn last_synced_segment(&self) -> Option<u32> {
         let durable = self.entries.iter().filter(|entry| entry.state == State::Durable);
         durable.map(|entry| entry.location.position.segment()).max()
     }
 
     /// Tries to open the journal without one of its segments: that it is missing must be said, and nothing changed.
-    pub(super) fn is_missed(&self, name: &str) {
+    pub(crate) fn is_missed(&self, name: &str) {
         let content = self.disk.take_away(name);
         let before = self.disk.files();
         let error =
@@ -204,13 +204,13 @@ impl Owner {
     }
 
     /// The process or the machine stops.
-    pub(super) fn crash(&mut self, dice: &mut Dice) {
+    pub(crate) fn crash(&mut self, dice: &mut Dice) {
         if dice.chance(60) {
             self.lose_power();
         }
     }
 
-    pub(super) fn lose_power(&mut self) {
+    pub(crate) fn lose_power(&mut self) {
         self.disk.lose_power();
         if self.settings.fsync != Fsync::Always {
             // What was acknowledged without a sync may be lost.
@@ -225,24 +225,24 @@ impl Owner {
 
 /// The time between a start and the next crash.
 #[derive(Debug)]
-pub(super) struct Life {
-    pub(super) journal: Journal<Simulated>,
+pub(crate) struct Life {
+    pub(crate) journal: Journal<Simulated>,
     writer: Writer<Simulated>,
     /// Durable puts that nobody has killed.
     alive: Vec<usize>,
     waiting: Vec<(usize, Ticket)>,
-    pub(super) was_cut: bool,
+    pub(crate) was_cut: bool,
     /// How many writes found no room.
-    pub(super) lacks: u64,
+    pub(crate) lacks: u64,
     /// How many appends were refused for that.
-    pub(super) refused: u64,
+    pub(crate) refused: u64,
     /// The last segment, and where in it the last batch begins.
-    pub(super) last_batch: (String, usize),
+    pub(crate) last_batch: (String, usize),
 }
 
 impl Life {
     /// Does this and that until the disk fails.
-    pub(super) fn live(&mut self, owner: &mut Owner, dice: &mut Dice, steps: usize) {
+    pub(crate) fn live(&mut self, owner: &mut Owner, dice: &mut Dice, steps: usize) {
         for _ in 0..steps {
             match dice.below(100) {
                 0..55 => self.put(owner, dice),
@@ -256,31 +256,31 @@ impl Life {
     }
 
     /// Turns until nothing is left to do.
-    pub(super) fn drain(&mut self, owner: &mut Owner) {
+    pub(crate) fn drain(&mut self, owner: &mut Owner) {
         for _ in 0..100 {
             assert!(self.turn(owner, &mut Dice::new(0)), "a disk without faults");
         }
         assert!(self.waiting.is_empty());
     }
 
-    pub(super) fn stopped(&self) -> Option<Failure> {
+    pub(crate) fn stopped(&self) -> Option<Failure> {
         self.journal.failure().cloned()
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.writer.is_full()
     }
 
-    pub(super) fn removed(&self) -> u64 {
+    pub(crate) fn removed(&self) -> u64 {
         self.journal.stats().removed_segments.get()
     }
 
-    pub(super) fn copied(&self) -> u64 {
+    pub(crate) fn copied(&self) -> u64 {
         self.journal.stats().copied_bytes.get()
     }
 
     /// Right bytes or an error, and an error only where there is damage.
-    pub(super) fn read_everything(&self, owner: &Owner) {
+    pub(crate) fn read_everything(&self, owner: &Owner) {
         for &at in &self.alive {
             self.read_one(owner, at);
         }

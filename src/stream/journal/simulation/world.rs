@@ -16,14 +16,14 @@ const SECTOR_BYTES: usize = 512;
 
 /// SplitMix64: the same seed, the same story.
 #[derive(Debug)]
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) const fn roll(&mut self) -> u64 {
+    pub(crate) const fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -32,18 +32,18 @@ impl Dice {
     }
 
     /// Below `bound`, which is not 0.
-    pub(super) const fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) const fn below(&mut self, bound: u64) -> u64 {
         self.roll() % bound
     }
 
-    pub(super) const fn chance(&mut self, percent: u64) -> bool {
+    pub(crate) const fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 }
 
 /// Which calls fail, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Every call from this one on: the machine is gone.
     Dead { from: u64 },
     /// This write or sync alone, with this error of the system.
@@ -81,17 +81,17 @@ struct World {
 
 /// The simulated disk; clones are the same one.
 #[derive(Clone, Debug)]
-pub(super) struct Simulated(Arc<Mutex<World>>);
+pub(crate) struct Simulated(Arc<Mutex<World>>);
 
 /// A file of it.
 #[derive(Debug)]
-pub(super) struct Handle {
+pub(crate) struct Handle {
     world: Simulated,
     content: usize,
 }
 
 impl Simulated {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(World {
             dice: Dice::new(seed),
             contents: Vec::new(),
@@ -109,27 +109,27 @@ impl Simulated {
     }
 
     /// From now on; calls are counted from here.
-    pub(super) fn plan(&self, fault: Option<Fault>) {
+    pub(crate) fn plan(&self, fault: Option<Fault>) {
         let mut world = self.world();
         world.fault = fault;
         world.calls = 0;
         world.struck = false;
     }
 
-    pub(super) fn calls(&self) -> u64 {
+    pub(crate) fn calls(&self) -> u64 {
         self.world().calls
     }
 
-    pub(super) fn is_damaged(&self) -> bool {
+    pub(crate) fn is_damaged(&self) -> bool {
         self.world().damaged
     }
 
-    pub(super) fn has_struck(&self) -> bool {
+    pub(crate) fn has_struck(&self) -> bool {
         self.world().struck
     }
 
     /// The power is gone and comes back.
-    pub(super) fn lose_power(&self) {
+    pub(crate) fn lose_power(&self) {
         let world = &mut *self.world();
         let percent = [0, 30, 60, 100][world.dice.below(4) as usize];
         for content in &mut world.contents {
@@ -149,14 +149,14 @@ impl Simulated {
     }
 
     /// Names and lengths of the segments, in order.
-    pub(super) fn files(&self) -> Vec<(String, usize)> {
+    pub(crate) fn files(&self) -> Vec<(String, usize)> {
         let world = self.world();
         let segments = world.names.iter().filter(|(name, _)| name.ends_with(".segment"));
         segments.map(|(name, content)| (name.clone(), world.contents[*content].now.len())).collect()
     }
 
     /// Damages what is durable.
-    pub(super) fn change(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn change(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let world = &mut *self.world();
         world.damaged = true;
         let content = &mut world.contents[world.names[name]];
@@ -166,13 +166,13 @@ impl Simulated {
     }
 
     /// A file is lost; [`Simulated::put_back`] takes what this gives.
-    pub(super) fn take_away(&self, name: &str) -> usize {
+    pub(crate) fn take_away(&self, name: &str) -> usize {
         let world = &mut *self.world();
         world.durable_names.remove(name);
         world.names.remove(name).expect("a file of that name")
     }
 
-    pub(super) fn put_back(&self, name: &str, content: usize) {
+    pub(crate) fn put_back(&self, name: &str, content: usize) {
         let world = &mut *self.world();
         world.durable_names.insert(name.to_owned(), content);
         world.names.insert(name.to_owned(), content);

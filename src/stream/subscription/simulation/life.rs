@@ -6,55 +6,56 @@ use serde_json::{Value, json};
 
 use super::super::world::{self, Server};
 use super::{Dice, IDS, PATHS, settings};
-use crate::stream::subscription::{Delivered, Delivery, Source, UnixMillis};
+use crate::stream::subscription::source::Source;
+use crate::stream::subscription::{Delivered, Delivery, UnixMillis};
 
 /// A wake as a worker or a receiver knows it; nobody forgets any.
 #[derive(Clone)]
-pub(super) struct Known {
-    pub(super) id: &'static str,
-    pub(super) wake: Value,
-    pub(super) token: String,
+pub(crate) struct Known {
+    pub(crate) id: &'static str,
+    pub(crate) wake: Value,
+    pub(crate) token: String,
     /// The lease ends then, unless it is extended.
-    pub(super) until: UnixMillis,
-    pub(super) over: bool,
+    pub(crate) until: UnixMillis,
+    pub(crate) over: bool,
 }
 
 /// News of a stream that have not arrived.
-pub(super) enum News {
+pub(crate) enum News {
     Created(&'static str),
     Changed(&'static str),
 }
 
-pub(super) struct Life {
-    pub(super) dice: Dice,
-    pub(super) server: Server,
-    pub(super) known: Vec<Known>,
+pub(crate) struct Life {
+    pub(crate) dice: Dice,
+    pub(crate) server: Server,
+    pub(crate) known: Vec<Known>,
     /// Webhooks that have arrived and are not answered yet.
-    pub(super) unanswered: Vec<Delivery>,
-    pub(super) news: Vec<News>,
+    pub(crate) unanswered: Vec<Delivery>,
+    pub(crate) news: Vec<News>,
     /// Pull-wake subscriptions of which there is an event that no worker has followed yet.
-    pub(super) events: Vec<&'static str>,
+    pub(crate) events: Vec<&'static str>,
     /// By subscription: its greatest generation, and whose each is.
-    pub(super) generations: HashMap<&'static str, BTreeMap<u64, String>>,
-    pub(super) claimed: BTreeSet<String>,
+    pub(crate) generations: HashMap<&'static str, BTreeMap<u64, String>>,
+    pub(crate) claimed: BTreeSet<String>,
     /// By subscription and life of a stream: how far its cursor was.
-    pub(super) cursors: BTreeMap<(String, String), String>,
-    pub(super) counts: Counts,
-    pub(super) restarts: u8,
+    pub(crate) cursors: BTreeMap<(String, String), String>,
+    pub(crate) counts: Counts,
+    pub(crate) restarts: u8,
 }
 
 /// That something happens at all.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) done: u32,
-    pub(super) fenced: u32,
-    pub(super) expired: u32,
-    pub(super) failed: u32,
-    pub(super) restarts: u32,
+pub(crate) struct Counts {
+    pub(crate) done: u32,
+    pub(crate) fenced: u32,
+    pub(crate) expired: u32,
+    pub(crate) failed: u32,
+    pub(crate) restarts: u32,
 }
 
 impl Life {
-    pub(super) fn new(seed: u64) -> Life {
+    pub(crate) fn new(seed: u64) -> Life {
         Life {
             dice: Dice(seed),
             server: Server::new(),
@@ -70,11 +71,11 @@ impl Life {
         }
     }
 
-    pub(super) fn now(&self) -> UnixMillis {
+    pub(crate) fn now(&self) -> UnixMillis {
         self.server.world.now.get()
     }
 
-    pub(super) fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         match self.dice.below(100) {
             0..25 => self.publish(),
             25..45 => self.hear(),
@@ -92,14 +93,14 @@ impl Life {
         self.watch(false);
     }
 
-    pub(super) fn create(&mut self) -> u16 {
+    pub(crate) fn create(&mut self) -> u16 {
         let id = self.dice.pick(&IDS);
         let (status, _) = self.server.put(id, &settings(id));
         assert!(matches!(status, 200 | 201), "{id}: {status}");
         status
     }
 
-    pub(super) fn delete(&mut self) {
+    pub(crate) fn delete(&mut self) {
         let id = self.dice.pick(&IDS);
         self.server.subscriptions.delete(id);
         self.server.obey();
@@ -111,7 +112,7 @@ impl Life {
         self.server.announcements.retain(|announcement| &*announcement.id != id);
     }
 
-    pub(super) fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         let path = self.dice.pick(&PATHS);
         let world = &self.server.world;
         let there = world.extent(path, None).is_some();
@@ -134,7 +135,7 @@ impl Life {
     }
 
     /// Some news arrive, in any order, some twice.
-    pub(super) fn hear(&mut self) {
+    pub(crate) fn hear(&mut self) {
         let Some(news) = self.dice.draw(&mut self.news) else { return };
         let scene = self.server.world.scene();
         match news {
@@ -148,7 +149,7 @@ impl Life {
     }
 
     /// A webhook that is under way arrives, or does not, and its answer arrives, or does not.
-    pub(super) fn deliver(&mut self) {
+    pub(crate) fn deliver(&mut self) {
         let Some(delivery) = self.dice.draw(&mut self.server.deliveries) else { return };
         let wake = world::json(&delivery.body);
         let id = IDS.into_iter().find(|id| **id == *delivery.id).expect("one of ours");
@@ -172,7 +173,7 @@ impl Life {
     }
 
     /// A receiver that has taken its time answers.
-    pub(super) fn answer(&mut self) {
+    pub(crate) fn answer(&mut self) {
         let Some(delivery) = self.dice.draw(&mut self.unanswered) else { return };
         let outcome =
             self.dice.pick(&[Delivered::Done, Delivered::Done, Delivered::Accepted, Delivered::Failed]);
@@ -180,7 +181,7 @@ impl Life {
         self.watch(outcome == Delivered::Done);
     }
 
-    pub(super) fn append_event(&mut self) {
+    pub(crate) fn append_event(&mut self) {
         let Some(announcement) = self.dice.draw(&mut self.server.announcements) else { return };
         let is_there = self.dice.chance(80);
         if is_there {
@@ -197,7 +198,7 @@ impl Life {
         }
     }
 
-    pub(super) fn claim(&mut self) {
+    pub(crate) fn claim(&mut self) {
         let id = "pull";
         if !self.events.contains(&id) && self.dice.chance(90) {
             return;
@@ -221,7 +222,7 @@ impl Life {
     }
 
     /// Somebody who has, or had, a wake says how far it is.
-    pub(super) fn progress(&mut self) {
+    pub(crate) fn progress(&mut self) {
         if self.known.is_empty() {
             return;
         }
@@ -270,7 +271,7 @@ impl Life {
         self.judge(at, verb, &body, &answer, is_its_own, before);
     }
 
-    pub(super) fn wait(&mut self) {
+    pub(crate) fn wait(&mut self) {
         let ms = match (self.dice.below(4), self.server.subscriptions.next_due()) {
             (0, Some(due)) => (due - self.now()).saturating_sub(1),
             (1 | 2, Some(due)) => due - self.now(),
@@ -284,7 +285,7 @@ impl Life {
         }
     }
 
-    pub(super) fn member(&mut self) {
+    pub(crate) fn member(&mut self) {
         let (id, path) = (self.dice.pick(&IDS), self.dice.pick(&PATHS[..4]));
         if self.dice.chance(50) {
             let _ = self.server.ask(id, "streams", None, &json!({ "streams": [path] }));
@@ -295,7 +296,7 @@ impl Life {
     }
 
     /// The process ends: of what it has asked for, some has been done, and nobody had an answer for the rest.
-    pub(super) fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         let actions = self.server.subscriptions.take_actions();
         let kept = self.dice.below(actions.len() + 1);
         for action in actions.into_iter().take(kept) {

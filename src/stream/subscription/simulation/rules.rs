@@ -10,7 +10,7 @@ use super::{IDS, settings};
 use crate::stream::subscription::{Code, Delivered, Glob};
 
 impl Life {
-    pub(super) fn judge(
+    pub(crate) fn judge(
         &mut self,
         at: usize,
         verb: &str,
@@ -55,12 +55,12 @@ impl Life {
     }
 
     /// Whether a wake was told more than once, with a token each time.
-    pub(super) fn same_wake(&self, at: usize) -> bool {
+    pub(crate) fn same_wake(&self, at: usize) -> bool {
         self.known.iter().filter(|known| known.wake["wake_id"] == self.known[at].wake["wake_id"]).count() > 1
     }
 
     /// Cursors by subscription and life of a stream. Looking at them does what is due, which moves none.
-    pub(super) fn all_cursors(&mut self) -> BTreeMap<(String, String), String> {
+    pub(crate) fn all_cursors(&mut self) -> BTreeMap<(String, String), String> {
         let mut all = BTreeMap::new();
         for id in IDS {
             let body = self.server.get(id);
@@ -76,7 +76,7 @@ impl Life {
     }
 
     /// A wake is seen for the first time, or again.
-    pub(super) fn meet(&mut self, id: &'static str, wake: &Value) {
+    pub(crate) fn meet(&mut self, id: &'static str, wake: &Value) {
         let generation = wake["generation"].as_u64().expect("a generation");
         let wake_id = wake["wake_id"].as_str().expect("an id");
         let known = self.generations.entry(id).or_default();
@@ -87,7 +87,7 @@ impl Life {
     }
 
     /// What must never happen, whatever the step: a cursor moves that had no right to, or backwards.
-    pub(super) fn watch(&mut self, may_move: bool) {
+    pub(crate) fn watch(&mut self, may_move: bool) {
         // One that was taken away and named again is another one.
         let now = self.all_cursors();
         for (stream, acked) in &now {
@@ -100,7 +100,7 @@ impl Life {
     }
 
     /// What must happen: when everyone does their work, all of it is done, and then there is silence.
-    pub(super) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         for _ in 0..1000 {
             while !self.news.is_empty() {
                 self.hear();
@@ -138,7 +138,7 @@ impl Life {
         panic!("there is no end to it");
     }
 
-    pub(super) fn nothing_is_left(&mut self) {
+    pub(crate) fn nothing_is_left(&mut self) {
         for id in IDS {
             let body = self.server.get(id);
             for stream in body["streams"].as_array().into_iter().flatten() {
