@@ -10,24 +10,21 @@ use std::hint::black_box;
 use std::rc::Rc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-
+use sedge::testing::admission::meters::Meters;
 use sedge::testing::cli::{self, Command};
 use sedge::testing::config;
-use sedge::testing::guard::meters::Meters;
-use sedge::testing::http::body::BodyDecoder;
-use sedge::testing::http::chunked::ChunkDecoder;
-use sedge::testing::http::request::{self, HeadScanner, RequestBody};
-use sedge::testing::http::response;
-use sedge::testing::observe::{Ids, Registry};
+use sedge::testing::http1::body::BodyDecoder;
+use sedge::testing::http1::chunked::ChunkDecoder;
+use sedge::testing::http1::request::{self, HeadScanner, RequestBody};
+use sedge::testing::http1::response;
 use sedge::testing::openai::{Peek, Sideband};
-use sedge::testing::relay::framing::{self, HEAD_ROOM, TAIL_ROOM};
-use sedge::testing::relay::request::Request;
-use sedge::testing::relay::sending::Left;
-use sedge::testing::relay::settings::Settings;
-use sedge::testing::shard::block::{BLOCK_BYTES, Pool};
-use sedge::testing::shard::wheel::{TICK_MS, Timed, Timer, Wheel};
+use sedge::testing::relay::rechunk::{self, HEAD_ROOM, TAIL_ROOM};
+use sedge::testing::relay::{Left, Request, Settings};
+use sedge::testing::routing::Healths;
+use sedge::testing::runtime::block::{BLOCK_BYTES, Pool};
+use sedge::testing::runtime::wheel::{TICK_MS, Timed, Timer, Wheel};
 use sedge::testing::sse::{Scanner, write_event};
-use sedge::testing::upstream::health::Healths;
+use sedge::testing::telemetry::{Ids, Registry};
 
 /// Timers of a core with as many streams.
 const TIMERS: u64 = 10_000;
@@ -144,8 +141,8 @@ fn framing(c: &mut Criterion) {
                 let read = HEAD_ROOM..HEAD_ROOM + wire.len();
                 block[read.clone()].copy_from_slice(&wire);
                 let mut decoder = BodyDecoder::Chunked(ChunkDecoder::default());
-                let segment = framing::decode(&mut decoder, &mut block, read).expect("chunks");
-                black_box(framing::chunk(&mut block, segment.payload, false))
+                let segment = rechunk::decode(&mut decoder, &mut block, read).expect("chunks");
+                black_box(rechunk::chunk(&mut block, segment.payload, false))
             });
         });
         group.finish();

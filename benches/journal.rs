@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use sedge::testing::stream::journal::{Fsync, Journal, Settings, Wait};
+use sedge::testing::streams::journal::{Fsync, Journal, Settings, Wait};
 
 const RECORD_BYTES: usize = 256;
 

@@ -1,45 +1,44 @@
-//! sedge, an edge for streams of tokens. The map of the house, from the top down; arrows run downwards only.
+//! sedge, an edge for streams of tokens. The map of the house, from the top down.
 //!
-//! | room | what lives there | may use |
-//! | --- | --- | --- |
-//! | `main.rs`, [`cli`], [`config`] | the command line; what a user may set, checked before anything starts | everything |
-//! | [`import`] | a configuration of LiteLLM's, made into one of ours | `guard` |
-//! | [`load`] | the load test: a client of any such API | `upstream` and below |
-//! | [`front`] | a client connection's life: head in, key checked, handed on; keep-alive, drain; batches; durable streams | everything below |
-//! | [`relay`] | one request to an upstream and back: the pump, heartbeats, honest endings; the tee into a durable stream | `upstream` and below |
-//! | [`upstream`] | choice of upstream, breakers and limits, dialing, the per-core pool | `shard`, `net`, the core |
-//! | [`page`], [`simulator`] | what people look at; the upstream that answers when none is configured | `shard`, the core, `observe` |
-//! | [`shard`] | one per core: runtime, listener, buffer pool, timer wheel, clock | `net` |
-//! | [`net`] | sockets, TLS, every `unsafe` system call | nothing |
-//! | [`guard`] | client keys, the operators' token, limits and seats, trusted proxies | `observe`, the core |
-//! | [`observe`] | counters, histograms, access log, trace ids | nothing |
-//! | [`http`] | HTTP/1.1 heads and body framing as state machines | nothing |
-//! | [`stream`] | durable streams: logs, who reads them, what is kept on disk, who is woken | `observe`, the core |
-//! | [`sse`] | event boundaries, events written | nothing |
-//! | [`openai`] | `model` and `stream` of a request, the side band of a response, errors in each API's dialect | `http`, `sse` |
+//! | room | what it owns |
+//! | --- | --- |
+//! | [`cli`], [`serve`] | the command line; the process: cores, signals, reload, handover |
+//! | [`config`] | what a user may set, checked before anything starts |
+//! | [`edge`] | accepting, a connection's life: head in, key checked, handed on; keep-alive, drain |
+//! | [`edge::endpoints`] | what a request can be for, apart from a relay |
+//! | [`relay`] | one request to an upstream and its response back: `plan`, `attempt`, `pump`, `finish` |
+//! | [`routing`] | which upstream: policies, breakers, limits on concurrency, what is learnt |
+//! | [`admission`] | client keys, the operators' token, rates, connection slots, trusted proxies, hosts and origins |
+//! | [`subscriptions`] | durable cursors that wake workers, and the task that wakes them |
+//! | [`streams`] | durable streams: the rules, where they are kept, who is told |
+//! | [`downstream`] | a client's connection: what is read, what is written, its time limits |
+//! | [`upstream`] | the client of upstreams: dialing, TLS, pools, heads, probes |
+//! | [`telemetry`] | counters, histograms, Prometheus, access log, trace ids |
+//! | [`runtime`] | one per core: executor, buffer pool, timer wheel, clock, random names; [`runtime::net`] has the sockets and every `unsafe` system call |
+//! | [`proto`] | HTTP/1.1, SSE, JSON, the APIs: pure, no socket and no clock |
+//! | [`simulator`], [`load`], [`import`], [`pages`] | the built-in upstream; the load test; other gateways' configurations; what people look at |
+//! | [`testing`] | what benchmarks and fuzz targets drive directly |
 
-mod tell;
-
+pub(crate) mod admission;
 pub(crate) mod cli;
 pub(crate) mod config;
-pub(crate) mod front;
-pub(crate) mod guard;
-pub(crate) mod http;
+pub(crate) mod downstream;
+pub(crate) mod edge;
 pub(crate) mod import;
 pub(crate) mod load;
-pub(crate) mod net;
-pub(crate) mod observe;
-pub(crate) mod openai;
-pub(crate) mod page;
+pub(crate) mod pages;
+pub(crate) mod proto;
 pub(crate) mod relay;
+pub(crate) mod routing;
+pub(crate) mod runtime;
 pub(crate) mod serve;
-pub(crate) mod shard;
 pub(crate) mod simulator;
-pub(crate) mod sse;
-pub(crate) mod stream;
+pub(crate) mod streams;
+pub(crate) mod subscriptions;
+pub(crate) mod telemetry;
+pub(crate) mod tell;
+pub mod testing;
 pub(crate) mod upstream;
 
-pub mod testing;
-
-pub use cli::run::main;
-pub use net::allocator::Allocator;
+pub use crate::cli::run::main;
+pub use crate::runtime::net::allocator::Allocator;

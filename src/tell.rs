@@ -5,7 +5,7 @@
 #[macro_export]
 macro_rules! tell {
     ($($words:tt)*) => {{
-        use ::std::io::Write as _;
+        use std::io::Write as _;
         // There is nowhere left to complain to.
         let _ = ::std::writeln!(::std::io::stderr().lock(), $($words)*);
     }};

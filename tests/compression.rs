@@ -7,7 +7,7 @@ mod support;
 
 use decode::{Reader, whole};
 use rustix::process::Signal;
-use sedge::testing::http::coding::Coding;
+use sedge::testing::http1::coding::Coding;
 use support::streams::{append_with, close, create, path, read_all, request};
 use support::{Body, Edge, End, Head, Wire, get};
 

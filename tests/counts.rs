@@ -15,7 +15,6 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-
 use support::streams::{Events, append, create, path};
 use support::{
     Edge, LAST_CHUNK, SSE_HEAD, Upstream, Wire, answer, callgrind, chunk, crowd, edge, post, relayed,

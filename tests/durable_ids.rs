@@ -137,7 +137,7 @@ fn ending_the_stream_before_the_head_stops_the_upstream() {
 #[test]
 fn ids_are_checked_and_belong_to_their_key() {
     let key = |name: &str| {
-        let hash = sedge::testing::guard::sha256_hex(format!("sk-{name}").as_bytes());
+        let hash = sedge::testing::admission::sha256_hex(format!("sk-{name}").as_bytes());
         format!("[[key]]\nname = \"{name}\"\nsha256 = \"{hash}\"\n\n")
     };
     let edge = Edge::configured(&(key("one") + &key("other")));

@@ -11,8 +11,8 @@ use decode::{Reader, whole};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use sedge::testing::http::coding::Coding;
-use sedge::testing::stream::encode::{ENCODER_BYTES_MAX, Encoder, End, OVERHEAD_BYTES};
+use sedge::testing::http1::coding::Coding;
+use sedge::testing::streams::encode::{ENCODER_BYTES_MAX, Encoder, End, OVERHEAD_BYTES};
 
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);

@@ -15,7 +15,7 @@ fn with_keys(upstream: &Upstream, streams: &str) -> Edge {
     let key = |name: &str| {
         format!(
             "[[key]]\nname = \"{name}\"\nsha256 = \"{}\"\n\n",
-            sedge::testing::guard::sha256_hex(name.as_bytes())
+            sedge::testing::admission::sha256_hex(name.as_bytes())
         )
     };
     Edge::configured(&format!(
@@ -306,7 +306,7 @@ fn shapes() -> Vec<(&'static str, String, Vec<String>, String, u16)> {
 
 /// Something to tell names apart by.
 fn shapes_key(text: &str) -> String {
-    sedge::testing::guard::sha256_hex(text.as_bytes())
+    sedge::testing::admission::sha256_hex(text.as_bytes())
 }
 
 /// Each of them on a connection with the one before, so that whatever is left of one would be taken for the next.

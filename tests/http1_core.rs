@@ -9,8 +9,8 @@ mod base64;
 
 use std::collections::BTreeMap;
 
-use sedge::testing::http::body::BodyDecoder;
-use sedge::testing::http::request::{self, HeadScanner};
+use sedge::testing::http1::body::BodyDecoder;
+use sedge::testing::http1::request::{self, HeadScanner};
 
 /// Cases up to this size are cut in two at every offset, longer ones at [`SPREAD`] offsets.
 const CUT_EVERYWHERE_BYTES: usize = 2048;

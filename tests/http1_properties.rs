@@ -3,12 +3,12 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use sedge::testing::http::chunked::{
+use sedge::testing::http1::chunked::{
     ChunkDecoder, ChunkError, LAST_CHUNK, SIZE_LINE_BYTES, payloads, size_line,
 };
-use sedge::testing::http::fields::write_field;
-use sedge::testing::http::request::{self, HeadScanner, RequestBody};
-use sedge::testing::http::response::{self, ResponseBody, find_head_end};
+use sedge::testing::http1::fields::write_field;
+use sedge::testing::http1::request::{self, HeadScanner, RequestBody};
+use sedge::testing::http1::response::{self, ResponseBody, find_head_end};
 
 proptest! {
     #[test]

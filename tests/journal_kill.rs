@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
-use sedge::testing::stream::journal::{Fsync, Journal, Location, Opened, SEGMENT_BYTES_MIN, Settings};
+use sedge::testing::streams::journal::{Fsync, Journal, Location, Opened, SEGMENT_BYTES_MIN, Settings};
 
 const ROUNDS: u64 = 6;
 const PRODUCERS: usize = 16;
@@ -222,7 +222,7 @@ fn child() {
 /// Gives up the older records of a producer that has enough of them.
 async fn give_up(
     journal: &Journal,
-    waiters: &sedge::testing::stream::journal::Waiters,
+    waiters: &sedge::testing::streams::journal::Waiters,
     producer: usize,
     told: &RefCell<Told>,
 ) {

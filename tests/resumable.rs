@@ -201,7 +201,7 @@ fn a_signed_address_needs_no_key() {
 }
 
 fn sha256(text: &str) -> String {
-    sedge::testing::guard::sha256_hex(text.as_bytes())
+    sedge::testing::admission::sha256_hex(text.as_bytes())
 }
 
 #[test]

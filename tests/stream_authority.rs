@@ -5,8 +5,9 @@
 
 mod support;
 
-use rustix::process::Signal;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::process::Signal;
 use support::streams::{Events, path, request};
 use support::{Edge, End, SSE_HEAD, STREAM_BODY, Upstream, chunk, error_code, get, post};
 
@@ -15,7 +16,7 @@ const ONE: &str = "Authorization: Bearer sk-one";
 const SOURCE: &str = "Accept: text/event-stream";
 
 fn key(name: &str) -> String {
-    let hash = sedge::testing::guard::sha256_hex(format!("sk-{name}").as_bytes());
+    let hash = sedge::testing::admission::sha256_hex(format!("sk-{name}").as_bytes());
     format!("[[key]]\nname = \"{name}\"\nsha256 = \"{hash}\"\n\n")
 }
 

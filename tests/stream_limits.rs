@@ -11,7 +11,7 @@ use support::{Edge, LAST_CHUNK, SSE_HEAD, STREAM_BODY, Upstream, chunk, error_co
 const TEXT: &str = "Content-Type: text/plain";
 
 fn key(name: &str, limits: &str) -> String {
-    let hash = sedge::testing::guard::sha256_hex(format!("sk-{name}").as_bytes());
+    let hash = sedge::testing::admission::sha256_hex(format!("sk-{name}").as_bytes());
     format!("[[key]]\nname = \"{name}\"\nsha256 = \"{hash}\"\nlimits = {{ {limits} }}\n\n")
 }
 

@@ -17,7 +17,7 @@ const TEXT: &str = "Content-Type: text/plain";
 
 fn keys(more: &str) -> String {
     let key = |name: &str| {
-        let hash = sedge::testing::guard::sha256_hex(format!("sk-{name}").as_bytes());
+        let hash = sedge::testing::admission::sha256_hex(format!("sk-{name}").as_bytes());
         format!("[[key]]\nname = \"{name}\"\nsha256 = \"{hash}\"\n\n")
     };
     format!("{more}\n{}{}", key("one"), key("other"))

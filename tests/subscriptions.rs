@@ -10,7 +10,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use rustix::process::Signal;
 use serde_json::json;
-
 use support::edge::scratch;
 use support::subscriptions::{
     CONTROL, append, ask, bearer, create, json, progress, pull, show, subscribe, subscription, to, webhook,

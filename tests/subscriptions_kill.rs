@@ -9,7 +9,6 @@ use std::thread;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-
 use support::edge::scratch;
 use support::{Edge, Upstream, answer, get, wait_while_it_goes_on};
 

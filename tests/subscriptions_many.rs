@@ -8,7 +8,6 @@
 mod support;
 
 use rustix::process::Signal;
-
 use support::edge::scratch;
 use support::subscriptions::{create, subscribe, to, webhook};
 use support::{Edge, Upstream, Wire, answer, get};

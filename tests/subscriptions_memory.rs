@@ -6,7 +6,6 @@
 mod support;
 
 use serde_json::{Value, json};
-
 use support::streams::request;
 use support::subscriptions::{ask, create, pull, subscribe, subscription, to, webhook};
 use support::{Edge, Upstream};

@@ -6,7 +6,6 @@
 mod support;
 
 use serde_json::{Value, json};
-
 use support::redis::Redis;
 use support::streams::request;
 use support::subscriptions::{ask, create, pull, show, subscribe, subscription, to, webhook};

@@ -7,7 +7,6 @@ use std::thread;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-
 use support::redis::Redis;
 use support::subscriptions::{
     CONTROL, append, ask, bearer, create, json, progress, pull, show, subscribe, subscription, to, webhook,

@@ -17,7 +17,6 @@ use std::thread;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-
 use support::chaos::mix;
 use support::redis::Redis;
 use support::subscriptions::{bearer, create, progress, subscribe, subscription};

@@ -12,7 +12,6 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
-
 use support::edge::binary;
 use support::streams::{directory, path, remove, request};
 use support::{Edge, Wire, get, wait_until};

@@ -1,6 +1,7 @@
 //! Addresses to listen at.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 
 use super::document::Value;
 

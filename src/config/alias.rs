@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 
 use super::document::Value;
-use crate::openai::MAX_MODEL_BYTES;
+use crate::proto::openai::MAX_MODEL_BYTES;
 
 /// A model's other name, or a pattern of such names.
 #[derive(Clone, Debug, PartialEq, Eq)]

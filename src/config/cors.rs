@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::document::{Table, Value};
+use super::document::Table;
+use super::document::Value;
 use super::units::duration;
-use crate::http::fields::is_token;
+use crate::proto::http1::fields::is_token;
 
 /// How long a browser may remember what it was told, if nothing else is said.
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(600);
@@ -134,9 +135,10 @@ fn field_name(value: &Value<'_>) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Place, loaded};
     use super::*;
     use crate::cli::ServeArgs;
+    use crate::config::tests::Place;
+    use crate::config::tests::loaded;
 
     #[test]
     fn it_is_off_unless_set() {

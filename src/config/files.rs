@@ -1,7 +1,8 @@
 //! The files that a configuration names.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::io::Read;
 use std::path::Path;
 
 /// The longest file that is read as text: far more than anyone writes by hand, and no pipe or device can fill memory.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::document::Value;
-use crate::openai::MAX_MODEL_BYTES;
+use crate::proto::openai::MAX_MODEL_BYTES;
 
 /// A pattern in which each `*` stands for any text, even none; all else stands for itself, and case matters.
 #[derive(Clone, Debug, PartialEq, Eq)]

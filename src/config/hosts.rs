@@ -44,8 +44,9 @@ fn is_address(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Place, loaded};
     use crate::cli::ServeArgs;
+    use crate::config::tests::Place;
+    use crate::config::tests::loaded;
 
     #[test]
     fn names_are_read() {

@@ -1,6 +1,7 @@
 //! How much of anything is accepted or held.
 
-use super::document::{Table, Value};
+use super::document::Table;
+use super::document::Value;
 use super::units::size;
 
 /// The highest number of connections that can be asked for: more than one process can have.

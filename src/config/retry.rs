@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::document::{Table, Value};
-use super::units::{duration, size};
+use super::document::Table;
+use super::document::Value;
+use super::units::duration;
+use super::units::size;
 
 /// The most times that a request may be sent.
 const ATTEMPTS_MAX: u64 = 10;

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use super::document::{Table, Value};
-use super::secret::{Secret, secret};
-use super::units::{duration, size};
-use crate::stream::journal::Fsync;
-use crate::stream::redis::check_address;
-use crate::stream::subscription::Glob;
-use crate::stream::{APPEND_BYTES_MAX, Bounds};
+use super::document::Table;
+use super::document::Value;
+use super::secret::Secret;
+use super::secret::secret;
+use super::units::duration;
+use super::units::size;
+use crate::streams::APPEND_BYTES_MAX;
+use crate::streams::Bounds;
+use crate::streams::store::journal::Fsync;
+use crate::streams::store::redis::check_address;
+use crate::subscriptions::Glob;
 
 /// Less, and hardly anything could be kept.
 const MEMORY_MIN_BYTES: u64 = 1 << 20;

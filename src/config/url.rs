@@ -1,7 +1,9 @@
 //! Where an upstream is.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
 
 /// The longest URL of an upstream.
 const URL_MAX_BYTES: usize = 2048;

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::toml::{inline, string, strings};
+use super::toml::inline;
+use super::toml::string;
+use super::toml::strings;
 
 /// A deployment: somewhere that a model can be asked.
 pub(crate) struct Deployment {

@@ -2,11 +2,15 @@
 
 use std::path::Path;
 
-use super::gateway::{Deployment, Gateway, Group, Upstream};
+use super::Imported;
+use super::Remark;
+use super::gateway::Deployment;
+use super::gateway::Gateway;
+use super::gateway::Group;
+use super::gateway::Upstream;
 use super::provider;
 use super::yaml::Node;
-use super::{Imported, Remark};
-use crate::guard;
+use crate::admission;
 
 #[derive(Default)]
 struct Import {
@@ -176,7 +180,7 @@ impl Import {
         for (name, node) in section.members() {
             match (name.as_str(), node.text().map(|text| reference(&text))) {
                 ("master_key", Some(Err(key))) => {
-                    self.gateway.master_key = Some(guard::sha256_hex(key.as_bytes()));
+                    self.gateway.master_key = Some(admission::sha256_hex(key.as_bytes()));
                     self.remark(&node, "carried over as its SHA-256; it opens the door and administers nothing");
                 }
                 ("master_key", Some(Ok(variable))) => self.remark(

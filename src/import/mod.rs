@@ -5,17 +5,20 @@
 //! - a secret in the output: a key in clear text becomes a reference to the environment, a master key its SHA-256,
 //!   and a URL loses its user information and its query.
 
-mod expansion;
-mod gateway;
-mod litellm;
-mod provider;
-mod toml;
-mod yaml;
+pub(crate) mod expansion;
+pub(crate) mod gateway;
+pub(crate) mod litellm;
+pub(crate) mod provider;
+pub(crate) mod toml;
+pub(crate) mod yaml;
 
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
 
 /// The longest file that is read.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;

@@ -1,6 +1,9 @@
 //! A YAML document as the import walks it: every value knows its line and its path, and is either used or named.
 
-use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
+use saphyr::LoadableYamlNode;
+use saphyr::MarkedYaml;
+use saphyr::Scalar;
+use saphyr::YamlData;
 
 /// A value in its place.
 #[derive(Clone)]

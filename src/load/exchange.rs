@@ -1,13 +1,16 @@
 //! One request over one connection: sent and read at the same time, since a server may answer, and close, before it has
 //! read it all.
 
-use std::task::{Context, Poll, ready};
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
 
-use super::answer::{Answer, Brought};
+use super::answer::Answer;
+use super::answer::Brought;
 use super::failure::Failure;
 use super::worker::Worker;
-use crate::net::stream::Stream;
-use crate::shard::clock::Micros;
+use crate::runtime::clock::Micros;
+use crate::runtime::net::stream::Stream;
 
 /// How a request went, and its connection if it can carry another.
 pub(crate) type Over = (Result<(), Failure>, Option<Stream>);

@@ -12,7 +12,7 @@
 
 use serde::Serialize;
 
-use crate::shard::clock::Micros;
+use crate::runtime::clock::Micros;
 
 /// The least share of proportional growth.
 const GROWTH_SHARE: f64 = 0.1;

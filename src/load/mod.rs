@@ -28,14 +28,14 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod answer;
-mod exchange;
+pub(crate) mod exchange;
 pub(crate) mod failure;
 pub(crate) mod knee;
 pub(crate) mod plot;
-mod progress;
+pub(crate) mod progress;
 pub(crate) mod report;
 pub(crate) mod request;
-mod run;
+pub(crate) mod run;
 pub(crate) mod table;
 pub(crate) mod tally;
 pub(crate) mod verify;
@@ -44,9 +44,9 @@ pub(crate) mod worker;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use run::run;
-
-use crate::config::{Secret, UpstreamUrl};
+pub(crate) use self::run::run;
+use crate::config::Secret;
+use crate::config::UpstreamUrl;
 
 /// Steps of one test at most.
 pub(crate) const STEPS_MAX: usize = 64;

@@ -1,10 +1,12 @@
 //! The line that moves while a step runs: on a terminal alone, and gone when the step is over.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
+use std::io::Write;
 use std::sync::Arc;
 
-use super::worker::{Live, Window};
-use crate::shard::clock::Micros;
+use super::worker::Live;
+use super::worker::Window;
+use crate::runtime::clock::Micros;
 
 /// Back to the line's start, and away with what stands there.
 const CLEAR: &str = "\r\x1b[2K";

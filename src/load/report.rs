@@ -5,16 +5,21 @@
 //! mean.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
+use std::io::Write;
 
 use serde::Serialize;
 
-use super::knee::{Knee, Point, knee};
+use super::Load;
+use super::LoadArgs;
+use super::knee::Knee;
+use super::knee::Point;
+use super::knee::knee;
 use super::request::Request;
-use super::tally::{Summary, Tally};
-use super::{Load, LoadArgs};
+use super::tally::Summary;
+use super::tally::Tally;
 use crate::config::UpstreamUrl;
-use crate::shard::clock::Micros;
+use crate::runtime::clock::Micros;
 
 /// A test, from its arguments to its knee.
 #[derive(Clone, Debug, Serialize)]

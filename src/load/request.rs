@@ -5,9 +5,11 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{Content, LoadArgs};
+use super::Content;
+use super::LoadArgs;
 use crate::config::UpstreamUrl;
-use crate::http::fields::{write_field, write_number};
+use crate::proto::http1::fields::write_field;
+use crate::proto::http1::fields::write_number;
 
 /// The longest body that is sent.
 pub(crate) const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -153,7 +155,7 @@ mod tests {
         args.headers = vec![("x-sim-events".into(), "3".into()), ("accept".into(), "*/*".into())];
         let request = Request::new(&args, "h:1").unwrap();
         let end = request.wire.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
-        let head = crate::http::request::parse(&request.wire[..end]).unwrap();
+        let head = crate::proto::http1::request::parse(&request.wire[..end]).unwrap();
         assert_eq!(head.field("host"), Some(&b"h:1"[..]));
         assert_eq!(head.field("authorization"), Some(&b"Bearer sk-1"[..]));
         assert_eq!(head.field("x-sim-events"), Some(&b"3"[..]));

@@ -5,28 +5,46 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Builder;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::signal::unix::Signal;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
 
+use super::Load;
+use super::LoadArgs;
+use super::plot;
 use super::progress::Progress;
-use super::report::{Report, Step};
+use super::report::Report;
+use super::report::Step;
 use super::request::Request;
+use super::table;
 use super::tally::Tally;
-use super::worker::{self, Live, Pace, Plan, Window};
-use super::{Load, LoadArgs, plot, table};
-use crate::config::{Breaking, Quota, Upstream};
-use crate::net::{cpu, process, tls};
-use crate::observe::LabelId;
-use crate::shard::clock::{Clock, Micros};
-use crate::upstream::health::Healths;
+use super::worker::Live;
+use super::worker::Pace;
+use super::worker::Plan;
+use super::worker::Window;
+use super::worker::{self};
+use crate::config::Breaking;
+use crate::config::Quota;
+use crate::config::Upstream;
+use crate::routing::health::Healths;
+use crate::runtime::clock::Clock;
+use crate::runtime::clock::Micros;
+use crate::runtime::net::cpu;
+use crate::runtime::net::process;
+use crate::runtime::net::tls;
+use crate::telemetry::LabelId;
 use crate::upstream::target::Target;
 
 /// How often the progress line is written anew.

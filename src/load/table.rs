@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use super::knee::Because;
-use super::report::{Report, Step};
+use super::report::Report;
+use super::report::Step;
 use super::tally::Summary;
-use crate::shard::clock::Micros;
+use crate::runtime::clock::Micros;
 
 /// What is tested, and the heads of the columns.
 pub(crate) fn header(report: &Report) -> String {
@@ -110,7 +111,8 @@ pub(crate) fn short(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::report::examples::{report, step};
+    use crate::load::report::examples::report;
+    use crate::load::report::examples::step;
 
     #[test]
     fn numbers_have_three_digits() {

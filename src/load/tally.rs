@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::failure::{Failure, Kind};
-use crate::shard::clock::Micros;
+use super::failure::Failure;
+use super::failure::Kind;
+use crate::runtime::clock::Micros;
 
 /// The longest time that is told apart; longer ones count as this.
 const LONGEST_US: u64 = 3_600_000_000;

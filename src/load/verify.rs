@@ -6,9 +6,10 @@
 use memchr::memchr2;
 use serde::de::IgnoredAny;
 
-use super::failure::{Failure, Kind};
-use crate::openai::is_error;
-use crate::sse::Scanner;
+use super::failure::Failure;
+use super::failure::Kind;
+use crate::proto::openai::is_error;
+use crate::proto::sse::Scanner;
 
 /// The longest line of a stream, and the most data of one event.
 pub(crate) const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;

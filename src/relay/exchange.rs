@@ -9,30 +9,36 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::answer::{self, Learnt};
-use super::ask::{Answered, Stop};
-use super::client::Client;
-use super::core::Core;
-use super::decides::Decides;
-use super::download::{Download, Ending, Framing, Look};
-use super::durable_id;
-use super::ledger::Ledger;
-use super::refusal::Failure;
+use super::context::Core;
+use super::finish::durable_id;
+use super::finish::error_response::Failure;
+use super::pump::Download;
+use super::pump::Ending;
+use super::pump::Framing;
+use super::pump::Look;
+use super::pump::recorder::Tee;
 use super::request::Request;
+use super::request::body::Upload;
+use super::request::body_scan::Decides;
+use super::request_record::Ledger;
+use super::response_head::Learnt;
+use super::response_head::{self};
 use super::settings::Settings;
-use super::tee::Tee;
-use super::upload::Upload;
-use super::writing::Beat;
 use crate::config::Route;
-use crate::http::body::BodyDecoder;
-use crate::http::response::ResponseHead;
-use crate::net::stream::Stream;
-use crate::observe::{CoreMetrics, Gauge};
-use crate::openai::ApiError;
-use crate::shard::block::Block;
-use crate::shard::clock::Micros;
-use crate::stream::journal::Ticket;
-use crate::upstream::call::Call;
+use crate::downstream::connection::Client;
+use crate::downstream::outbox::Beat;
+use crate::proto::http1::body::BodyDecoder;
+use crate::proto::http1::response::ResponseHead;
+use crate::proto::openai::ApiError;
+use crate::routing::call::Call;
+use crate::runtime::block::Block;
+use crate::runtime::clock::Micros;
+use crate::runtime::net::stream::Stream;
+use crate::streams::store::journal::Ticket;
+use crate::telemetry::CoreMetrics;
+use crate::telemetry::Gauge;
+use crate::upstream::client::Answered;
+use crate::upstream::client::Stop;
 
 /// What becomes of the client's connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -227,14 +233,14 @@ impl Exchange<'_> {
         self.ledger.first_byte = Some(began);
         let Answered { mut block, start, checked, rest, .. } = answered;
         let head = checked.over(&block[start..rest.start]);
-        let mut learnt = answer::learn(&head);
+        let mut learnt = response_head::learn(&head);
         self.tell_tighter(&head, &mut learnt);
         if self.early.is_some() && (head.status != 200 || !learnt.events) {
             let what = format!("The upstream answered {} instead of a stream.", head.status);
             return Err(ApiError::new(502, "upstream_error", what).into());
         }
-        let framing = self.early.unwrap_or_else(|| answer::framing(&head.body, &learnt, self.request));
-        let keep = answer::keeps(self.request, framing, &core);
+        let framing = self.early.unwrap_or_else(|| response_head::framing(&head.body, &learnt, self.request));
+        let keep = response_head::keeps(self.request, framing, &core);
         let mut download = self.download((call, stream), &head, &learnt, framing, began);
         if let Some(kept) = kept.take() {
             match is_keepable(&head) {
@@ -244,7 +250,7 @@ impl Exchange<'_> {
         }
         let out = match self.early {
             Some(_) => Vec::new(),
-            None => answer::relayed(&head, &learnt, self.request, framing, keep, &core),
+            None => response_head::relayed(&head, &learnt, self.request, framing, keep, &core),
         };
         self.ledger.status = head.status;
         let reusable = head.keep_alive;
@@ -308,7 +314,7 @@ impl Exchange<'_> {
 
     /// Writes to the client and waits until it is written.
     pub(crate) async fn write(&self, bytes: Vec<u8>) -> Result<(), Stop> {
-        super::writing::write_all(self.client, &self.core.shard, &bytes).await
+        crate::downstream::outbox::write_all(self.client, &self.core.shard, &bytes).await
     }
 }
 
@@ -388,7 +394,7 @@ fn join(core: &Core, mut block: Block, head: &[u8], body: Range<usize>) -> Piece
 
 /// Whether an answer is one that a stream can keep: events, and not compressed.
 fn is_keepable(head: &ResponseHead<'_>) -> bool {
-    let learnt = answer::learn(head);
+    let learnt = response_head::learn(head);
     head.status == 200 && learnt.events && !learnt.encoded
 }
 

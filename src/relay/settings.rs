@@ -2,20 +2,27 @@
 //! all, and swapped in one step on a reload; a request keeps the settings it began with.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::OnceLock;
 
-use rustls::{ClientConfig, ServerConfig};
+use rustls::ClientConfig;
+use rustls::ServerConfig;
 
-use super::decides::Decides;
-use crate::config::{Balance, Config, Route, Upstream};
-use crate::guard::holder::Holder;
-use crate::guard::meter::{Limited, Scope};
-use crate::guard::meters::Meters;
-use crate::net::tls;
-use crate::observe::{LabelId, Registry};
-use crate::stream::subscription::Local;
-use crate::upstream::affinity;
-use crate::upstream::health::Healths;
+use super::request::body_scan::Decides;
+use crate::admission::api_key::Holder;
+use crate::admission::meter::Limited;
+use crate::admission::meter::Scope;
+use crate::admission::meters::Meters;
+use crate::config::Balance;
+use crate::config::Config;
+use crate::config::Route;
+use crate::config::Upstream;
+use crate::routing::affinity;
+use crate::routing::health::Healths;
+use crate::runtime::net::tls;
+use crate::subscriptions::Local;
+use crate::telemetry::LabelId;
+use crate::telemetry::Registry;
 use crate::upstream::target::Target;
 
 /// What a configuration amounts to.

@@ -5,9 +5,11 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
+use rustix::time::clock_gettime;
 
 /// It serves.
 pub(crate) const READY: &str = "READY=1";

@@ -5,15 +5,17 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{Access, access};
+use rustix::fs::Access;
+use rustix::fs::access;
 
-use crate::config::{AccessLog, Config};
-use crate::guard::meters::Meters;
-use crate::net::tls;
-use crate::observe::Registry;
+use crate::admission::meters::Meters;
+use crate::config::AccessLog;
+use crate::config::Config;
 use crate::relay::settings::Settings;
-use crate::stream::journal;
-use crate::upstream::health::Healths;
+use crate::routing::health::Healths;
+use crate::runtime::net::tls;
+use crate::streams::store::journal;
+use crate::telemetry::Registry;
 
 /// What would keep `config` from being served, a sentence each: certificates, keys, directories and files.
 pub(crate) fn check(config: &Config) -> Vec<String> {

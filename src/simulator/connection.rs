@@ -3,22 +3,31 @@
 //! A client that leaves while an answer pauses ends it within moments: whatever stands before a model must see its
 //! cancellations arrive.
 
-use std::io::{self, Write};
+use std::io;
+use std::io::Write;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
+use tokio::time::sleep_until;
 
-use super::answer::{Answer, Asked, Script, answer};
+use super::answer::Answer;
+use super::answer::Asked;
+use super::answer::Script;
+use super::answer::answer;
 use super::knobs::Knobs;
 use super::text::name;
-use crate::http::body::BodyDecoder;
-use crate::http::date::imf_fixdate;
-use crate::http::request::{self, HeadScanner, RequestHead};
-use crate::http::{Reject, Version};
-use crate::openai::ApiError;
-use crate::shard::clock::unix_millis;
+use crate::proto::http1::Reject;
+use crate::proto::http1::Version;
+use crate::proto::http1::body::BodyDecoder;
+use crate::proto::http1::date::imf_fixdate;
+use crate::proto::http1::request::HeadScanner;
+use crate::proto::http1::request::RequestHead;
+use crate::proto::http1::request::{self};
+use crate::proto::openai::ApiError;
+use crate::runtime::clock::unix_millis;
 
 /// JSON bodies that are taken in.
 const JSON_BYTES_MAX: usize = 64 * 1024 * 1024;

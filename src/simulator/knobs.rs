@@ -1,7 +1,7 @@
 //! What a request's `x-sim-` fields ask for.
 
-use crate::http::request::RequestHead;
-use crate::openai::ApiError;
+use crate::proto::http1::request::RequestHead;
+use crate::proto::openai::ApiError;
 
 /// Content chunks at most.
 pub(crate) const EVENTS_MAX: u64 = 1_000_000;
@@ -82,7 +82,7 @@ fn number(value: &[u8], max: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::request::parse;
+    use crate::proto::http1::request::parse;
 
     fn read(fields: &str) -> Result<Knobs, ApiError> {
         let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");

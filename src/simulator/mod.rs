@@ -15,27 +15,28 @@
 //! | `schema` | what it has to say if that is to fit a JSON schema |
 
 pub(crate) mod answer;
-mod chat;
+pub(crate) mod chat;
 pub(crate) mod connection;
-mod frame;
+pub(crate) mod frame;
 pub(crate) mod knobs;
-mod others;
-mod responses;
-mod schema;
-pub(crate) mod text;
-
+pub(crate) mod others;
+pub(crate) mod responses;
+pub(crate) mod schema;
 #[cfg(test)]
 mod tests;
+pub(crate) mod text;
 
 use std::io;
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
 
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::Builder;
+use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 
-use crate::net::listener::Bound;
-use crate::net::{cpu, process};
+use crate::runtime::net::cpu;
+use crate::runtime::net::listener::Bound;
+use crate::runtime::net::process;
 use crate::tell;
 
 /// A running simulator; dropping it ends it.
@@ -77,7 +78,8 @@ impl Simulator {
         tell!("sedge {} simulator listening on http://{}", env!("CARGO_PKG_VERSION"), simulator.addr());
         let runtime = Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
+            use tokio::signal::unix::SignalKind;
+            use tokio::signal::unix::signal;
             let (mut terminate, mut interrupt) =
                 (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
             tokio::select! {

@@ -2,13 +2,23 @@
 
 use std::fmt::Write;
 
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::json;
 
-use super::answer::{Answer, CREATED, Script, data, fits, json, model};
-use super::frame::{Frame, MARK};
+use super::answer::Answer;
+use super::answer::CREATED;
+use super::answer::Script;
+use super::answer::data;
+use super::answer::fits;
+use super::answer::json;
+use super::answer::model;
+use super::frame::Frame;
+use super::frame::MARK;
 use super::knobs::Knobs;
-use super::text::{Text, count, name};
-use crate::openai::ApiError;
+use super::text::Text;
+use super::text::count;
+use super::text::name;
+use crate::proto::openai::ApiError;
 
 /// Dimensions of an embedding when none are asked for, as OpenAI's small model has them.
 const DIMENSIONS: u64 = 1536;

@@ -2,15 +2,24 @@
 
 use std::io::Write;
 
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::json;
 
-use super::answer::{Answer, CREATED, Script, fits, json, model};
+use super::answer::Answer;
+use super::answer::CREATED;
+use super::answer::Script;
+use super::answer::fits;
+use super::answer::json;
+use super::answer::model;
 use super::chat::content;
-use super::frame::{Frame, MARK};
+use super::frame::Frame;
+use super::frame::MARK;
 use super::knobs::Knobs;
 use super::schema::pieces_of;
-use super::text::{Text, count, name};
-use crate::openai::ApiError;
+use super::text::Text;
+use super::text::count;
+use super::text::name;
+use crate::proto::openai::ApiError;
 
 /// Events before the first piece of text, and so its sequence number.
 const OPENING_EVENTS: u64 = 4;

@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 
-use crate::shard::clock::Millis;
+use crate::runtime::clock::Millis;
 
 /// Most addresses of a name that are used.
 pub(crate) const ADDRESSES_MAX: usize = 64;

@@ -1,10 +1,14 @@
 //! The last list of models that an upstream gave, over all cores and reloads.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
-use crate::observe::SharedCounter;
-use crate::shard::clock::Millis;
+use crate::runtime::clock::Millis;
+use crate::telemetry::SharedCounter;
 
 /// The longest list that is kept.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;

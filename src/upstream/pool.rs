@@ -9,17 +9,19 @@
 //! the upstream keeps it: what its `Keep-Alive` said, what it was seen to do ([`Life`]), or what was configured, whichever is
 //! shortest.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::Context;
+use std::task::Waker;
 
 use rustc_hash::FxHashMap;
 
 use super::addresses::Addresses;
 use super::target::Target;
-use crate::net::stream::Stream;
-use crate::shard::clock::Millis;
+use crate::runtime::clock::Millis;
+use crate::runtime::net::stream::Stream;
 
 /// How much less time a connection is kept than its upstream said that it keeps it: the request must still reach it.
 const KEEP_ALIVE_MARGIN_MS: Millis = 1000;

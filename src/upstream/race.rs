@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use crate::shard::clock::Millis;
+use crate::runtime::clock::Millis;
 
 /// Time between the start of one attempt and that of the next beside it (RFC 8305, 8: "Connection Attempt Delay").
 pub(crate) const ATTEMPT_DELAY_MS: Millis = 250;
@@ -88,7 +88,9 @@ mod tests {
         Refuses(Millis),
         Silent,
     }
-    use Answer::{Accepts, Refuses, Silent};
+    use Answer::Accepts;
+    use Answer::Refuses;
+    use Answer::Silent;
 
     fn address(number: usize) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], number as u16))

@@ -13,14 +13,17 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 
 use super::addresses::Addresses;
 use super::dial::DialError;
-use crate::shard::clock::Millis;
+use crate::runtime::clock::Millis;
 
 /// How long looked-up addresses are used without another look-up.
 const FRESH_MS: Millis = 10_000;

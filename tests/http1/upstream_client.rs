@@ -4,13 +4,13 @@
 
 use std::rc::Rc;
 
-use sedge::testing::http::body::BodyDecoder;
-use sedge::testing::http::chunked::{self, ChunkDecoder};
+use sedge::testing::http1::body::BodyDecoder;
+use sedge::testing::http1::chunked::{self, ChunkDecoder};
 use sedge::testing::openai::{FirstContent, Sideband};
-use sedge::testing::relay::framing::{self, HEAD_ROOM, TAIL_ROOM};
-use sedge::testing::relay::head_reader::{HEAD_SLACK, HeadReader};
-use sedge::testing::shard::block::Pool;
+use sedge::testing::relay::rechunk::{self, HEAD_ROOM, TAIL_ROOM};
+use sedge::testing::runtime::block::Pool;
 use sedge::testing::sse::Scanner;
+use sedge::testing::upstream::{HEAD_SLACK, HeadReader};
 
 /// What a response came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Reading {
                 assert!(read.start >= HEAD_SLACK && read.rest.end <= read.block.len() - TAIL_ROOM);
                 let head = read.checked.over(&read.block[read.start..read.rest.start]);
                 self.response.status = head.status;
-                let field = |field: &sedge::testing::http::fields::Field<'_>| {
+                let field = |field: &sedge::testing::http1::fields::Field<'_>| {
                     (field.name.to_owned(), field.value.to_vec())
                 };
                 self.response.fields = head.fields.iter().map(field).collect();
@@ -132,13 +132,13 @@ impl Reading {
             return;
         }
         let end = read.end;
-        match framing::decode(decoder, block, read) {
+        match rechunk::decode(decoder, block, read) {
             Err(error) => self.response.error = Some(error.message()),
             Ok(segment) => {
                 self.response.ended = segment.ended;
                 self.response.surplus += end - segment.consumed;
                 self.look(&block[segment.payload.clone()]);
-                let out = framing::chunk(block, segment.payload, segment.ended);
+                let out = rechunk::chunk(block, segment.payload, segment.ended);
                 self.response.reframed.extend_from_slice(&block[out]);
             }
         }

@@ -8,7 +8,7 @@ use brotlic::decode::{BrotliDecoder, DecoderInfo};
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZFlush};
 use ruzstd::decoding::StreamingDecoder;
-use sedge::testing::http::coding::Coding;
+use sedge::testing::http1::coding::Coding;
 
 /// Decodes what came so far, whatever is still to come.
 pub enum Reader {

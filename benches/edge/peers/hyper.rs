@@ -4,8 +4,7 @@ use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use http_body_util::Either;
-use http_body_util::Empty;
+use http_body_util::{Either, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use hyper::service::service_fn;

@@ -1,8 +1,10 @@
 //! What is said of keys and other secrets that are wrong, of which nothing is ever repeated.
 
-use super::{assert_problem_like, problems};
+use super::assert_problem_like;
+use super::problems;
 use crate::cli::ServeArgs;
-use crate::config::tests::{Place, UPSTREAM};
+use crate::config::tests::Place;
+use crate::config::tests::UPSTREAM;
 
 #[test]
 fn a_secret_is_looked_up_and_never_repeated() {

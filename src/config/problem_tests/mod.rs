@@ -1,9 +1,9 @@
 //! What is said of a file that is wrong: each kind of problem, with its exact line. Here what may be wrong with any file; by what
 //! it is wrong about: `routes`, `upstreams`, `keys`.
 
-mod keys;
-mod routes;
-mod upstreams;
+pub(crate) mod keys;
+pub(crate) mod routes;
+pub(crate) mod upstreams;
 
 use std::path::Path;
 
@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::file;
-use super::tests::{Place, UPSTREAM};
+use super::tests::Place;
+use super::tests::UPSTREAM;
 use crate::cli::ServeArgs;
 
 fn problems(text: &str) -> String {

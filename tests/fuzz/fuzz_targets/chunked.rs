@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sedge::testing::http::chunked::{ChunkDecoder, ChunkError, payloads};
+use sedge::testing::http1::chunked::{ChunkDecoder, ChunkError, payloads};
 
 #[path = "../../http1/naive_chunks.rs"]
 mod naive;

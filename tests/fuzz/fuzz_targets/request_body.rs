@@ -4,8 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sedge::testing::http::body::BodyDecoder;
-use sedge::testing::http::request::{self, HeadScanner};
+use sedge::testing::http1::body::BodyDecoder;
+use sedge::testing::http1::request::{self, HeadScanner};
 
 fuzz_target!(|data: &[u8]| {
     let Some((&size, bytes)) = data.split_first() else { return };

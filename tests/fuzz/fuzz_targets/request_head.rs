@@ -4,8 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sedge::testing::http::Version;
-use sedge::testing::http::request::{self, HeadScanner, RequestHead};
+use sedge::testing::http1::Version;
+use sedge::testing::http1::request::{self, HeadScanner, RequestHead};
 
 fuzz_target!(|data: &[u8]| {
     let Some((&cut, bytes)) = data.split_first() else { return };

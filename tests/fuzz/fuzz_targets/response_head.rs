@@ -4,9 +4,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sedge::testing::http::Version;
-use sedge::testing::http::body::BodyDecoder;
-use sedge::testing::http::response::{self, find_head_end};
+use sedge::testing::http1::Version;
+use sedge::testing::http1::body::BodyDecoder;
+use sedge::testing::http1::response::{self, find_head_end};
 
 fuzz_target!(|data: &[u8]| {
     let Some((&choice, bytes)) = data.split_first() else { return };
