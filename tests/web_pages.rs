@@ -37,6 +37,7 @@ fn request(method: &str, path: &str, host: &str, fields: &[&str]) -> Vec<u8> {
 fn ask(edge: &Edge, method: &str, path: &str, host: &str, fields: &[&str]) -> (u16, Option<String>) {
     let (head, body) = edge.ask(&request(method, path, host, fields));
     let body = body.bytes();
+    assert!(head.start.splitn(3, ' ').nth(2).is_some_and(|reason| !reason.is_empty()), "{}", head.start);
     (head.status(), (head.status() >= 400 && !body.is_empty()).then(|| error_code(&body)))
 }
 
