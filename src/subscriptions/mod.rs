@@ -33,7 +33,7 @@
 //! | file | what lives there |
 //! | --- | --- |
 //! | `registry.rs` | all of them: by id, by stream, by time |
-//! | `subscription.rs`, `telling.rs`, `phase.rs` | one of them: the machine above |
+//! | `subscription.rs`, `notification.rs`, `phase.rs` | one of them: the machine above |
 //! | `patterns.rs` | which of them want a new stream |
 //! | `links.rs` | its streams, cursors, and which have work |
 //! | `settings.rs`, `progress.rs`, `path.rs`, `glob.rs` | what clients and workers say, read and checked |

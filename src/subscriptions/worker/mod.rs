@@ -16,7 +16,7 @@
 //! | --- | --- |
 //! | `mod.rs` | the lock, and what goes in and out of it |
 //! | `task.rs` | orders carried out, leases that end |
-//! | `shared.rs` | orders carried out where subscriptions are in Redis; `stream/redis/subscriptions.rs` has the rest |
+//! | `shared.rs` | orders carried out where subscriptions are in Redis; `streams/store/redis/subscriptions.rs` has the rest |
 //! | `seek.rs` | the streams of a new subscription's pattern, looked for a part at a time |
 //! | `webhook.rs` | one webhook sent |
 //! | `metrics.rs` | what is counted |

@@ -20,15 +20,14 @@
 //! | `access.rs`, `limits.rs` | which key may use which stream, and how much of them |
 //! | `write.rs` | making, appending, closing, deleting |
 //! | `read.rs` | positions, metadata, what there is |
-//! | `live.rs`, `several.rs`, `merged.rs` | what is yet to come: of one stream, of many on one connection |
+//! | `live.rs`, `multi_stream.rs`, `merged.rs` | what is yet to come: of one stream, of many on one connection |
 //! | `awaited.rs` | a stream that is not there yet |
 //! | `frames.rs` | frames of one stream, made step by step |
-//! | `following.rs` | the task of whoever follows events |
-//! | `place.rs` | where a reader of many is |
-//! | `coded.rs` | which answers are compressed, and how they are written |
-//! | `signed.rs` | addresses that need no key |
-//! | `cursor.rs` | what keeps caches from serving one answer for ever |
-//! | `control.rs`, `subscriptions.rs` | the reserved paths: who is woken by streams |
+//! | `event_reader.rs` | the task of whoever follows events |
+//! | `multi_cursor.rs` | where a reader of many is |
+//! | `compression.rs` | which answers are compressed, and how they are written |
+//! | `signed_url.rs` | addresses that need no key |
+//! | `cache_cursor.rs` | what keeps caches from serving one answer for ever |
 //! | `reply.rs` | an answer on its way |
 
 pub(crate) mod access;
