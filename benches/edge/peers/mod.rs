@@ -175,7 +175,8 @@ fn sedge(site: &Site<'_>, args: &[String]) -> Peer {
     for name in ["SEDGE_LISTEN", "SEDGE_CONFIG", "OPENAI_BASE_URL", "OPENAI_API_KEY"] {
         command.env_remove(name);
     }
-    command.args(["--listen", "127.0.0.1:0", "--admin", "off", "--workers", "1"]).args(args);
+    // The scenes ask for a host of their own, as clients of a server with a name do.
+    command.args(["--listen", "127.0.0.1:0", "--admin", "off", "--workers", "1", "--open"]).args(args);
     if let Some(certificate) = site.tls {
         command.arg("--tls-cert").arg(&certificate.chain).arg("--tls-key").arg(&certificate.key);
     }
