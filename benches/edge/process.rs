@@ -1,8 +1,9 @@
 //! What the kernel knows of a process: the time it was given, the memory it holds, the system calls it made.
 
+use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::{fs, io};
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};

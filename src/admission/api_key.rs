@@ -3,11 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::meter::Limited;
-use super::meter::Scope;
+use super::meter::{Limited, Scope};
 use super::meters::Meters;
-use crate::config::ClientKey;
-use crate::config::Glob;
+use crate::config::{ClientKey, Glob};
 
 /// The holder of a key.
 pub(crate) struct Holder {

@@ -11,8 +11,7 @@
 
 use std::net::IpAddr;
 
-use crate::config::Config;
-use crate::config::Cors;
+use crate::config::{Config, Cors};
 use crate::proto::http1::request::RequestHead;
 use crate::proto::openai::ApiError;
 

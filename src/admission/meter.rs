@@ -7,13 +7,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::rate::Arrivals;
-use super::rate::Nanos;
-use super::rate::Rate;
-use super::rate::Standing;
+use super::rate::{Arrivals, Nanos, Rate, Standing};
 use crate::config::Quota;
 
 /// How soon to come again for a seat: nobody knows when one will be free.

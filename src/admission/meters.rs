@@ -1,15 +1,9 @@
 //! Everything that has limits, by its name; and what is told of it to whoever scrapes.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::meter::Limit;
-use super::meter::Limited;
-use super::meter::Meter;
-use super::meter::Scope;
+use super::meter::{Limit, Limited, Meter, Scope};
 use super::rate::Nanos;
 use crate::config::Quota;
 use crate::telemetry::Page;

@@ -17,12 +17,10 @@ pub(crate) mod request_limits;
 pub(crate) mod reservation;
 pub(crate) mod trusted_proxies;
 
-use ring::digest::SHA256;
-use ring::digest::digest;
+use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
 
-use crate::config::ClientKey;
-use crate::config::Secret;
+use crate::config::{ClientKey, Secret};
 use crate::proto::openai::ApiError;
 
 /// The key that a request presents, by its index: the one in `authorization`, or, if there is no such field, `api_key`.

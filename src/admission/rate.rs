@@ -12,8 +12,7 @@
 //! Costs are rounded down, each by less than a nanosecond: rounded up, the last of a minute's worth would not fit. What that
 //! lets in beside is `limit / 60,000,000,000` of a unit for each that comes.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Nanoseconds of the monotonic clock.
 pub(crate) type Nanos = u64;

@@ -1,8 +1,7 @@
 //! The fields that tell a client how much of its rates is left, as OpenAI's API sends them; and how they are brought together with
 //! those of an upstream. Of two limits the tighter one is told: it is the one that the next request meets.
 
-use super::rate::Nanos;
-use super::rate::Standing;
+use super::rate::{Nanos, Standing};
 use crate::proto::http1::fields::write_field;
 use crate::proto::http1::response::ResponseHead;
 

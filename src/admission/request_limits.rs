@@ -4,12 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::api_key::Holder;
-use super::meter::Exhausted;
-use super::meter::Limit;
-use super::meter::Limited;
+use super::meter::{Exhausted, Limit, Limited};
 use super::rate::Nanos;
-use super::reservation::Pass;
-use super::reservation::refusal;
+use super::reservation::{Pass, refusal};
 use crate::proto::openai::ApiError;
 
 /// A request's limits.

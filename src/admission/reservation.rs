@@ -14,14 +14,9 @@
 
 use std::sync::Arc;
 
-use super::meter::Exhausted;
-use super::meter::Limit;
-use super::meter::Limited;
-use super::meter::Taken;
-use super::rate::Nanos;
-use super::rate::Standing;
-use super::rate_fields::Standings;
-use super::rate_fields::{self};
+use super::meter::{Exhausted, Limit, Limited, Taken};
+use super::rate::{Nanos, Standing};
+use super::rate_fields::{self, Standings};
 use crate::config::Quota;
 use crate::proto::http1::fields::write_number;
 use crate::proto::openai::ApiError;

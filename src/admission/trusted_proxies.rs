@@ -3,8 +3,7 @@
 //! Each proxy appends the address that it was asked from, so the list is to be trusted from its end, and only as far as the
 //! addresses in it are proxies of ours: the last one that is not is the client, whatever stands before it.
 
-use std::net::IpAddr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::config::Network;
 use crate::proto::http1::fields::Field;

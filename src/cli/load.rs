@@ -5,25 +5,10 @@ use std::time::Duration;
 
 use lexopt::Parser;
 
-use super::CliError;
-use super::Command;
-use super::Owned;
-use super::fault;
-use super::path;
-use super::text;
-use super::told;
-use crate::config::Env;
-use crate::config::Secret;
-use crate::config::UpstreamUrl;
-use crate::config::did_you_mean;
-use crate::config::parse_duration;
-use crate::load::Content;
-use crate::load::LOAD_MAX;
-use crate::load::Load;
-use crate::load::LoadArgs;
-use crate::load::STEPS_MAX;
-use crate::load::THREADS_MAX;
+use super::{CliError, Command, Owned, fault, path, text, told};
+use crate::config::{Env, Secret, UpstreamUrl, did_you_mean, parse_duration};
 use crate::load::request::parse_header;
+use crate::load::{Content, LOAD_MAX, Load, LoadArgs, STEPS_MAX, THREADS_MAX};
 
 const STEPS: [u32; 4] = [50, 100, 200, 400];
 const DURATION: Duration = Duration::from_secs(10);

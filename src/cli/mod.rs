@@ -7,20 +7,14 @@ mod tests;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::Ipv4Addr;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use lexopt::Arg;
-use lexopt::Parser;
+use lexopt::{Arg, Parser};
 
-use crate::config::Env;
-use crate::config::ServerTls;
-use crate::config::UpstreamUrl;
-use crate::config::WORKERS_MAX;
-use crate::config::did_you_mean;
-use crate::config::parse_address;
-use crate::config::parse_address_or_off;
+use crate::config::{
+    Env, ServerTls, UpstreamUrl, WORKERS_MAX, did_you_mean, parse_address, parse_address_or_off,
+};
 use crate::import::ImportArgs;
 use crate::load::LoadArgs;
 

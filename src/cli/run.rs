@@ -1,23 +1,16 @@
 //! Commands at work: each command line is handed to the room that does what it says.
 
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
-use super::Command;
-use super::HELP;
-use super::ServeArgs;
-use crate::cli::{self};
-use crate::config::Config;
-use crate::config::{self};
-use crate::import;
-use crate::load;
+use super::{Command, HELP, ServeArgs};
+use crate::cli;
+use crate::config::{self, Config};
 use crate::runtime::net::inherit::Inherited;
 use crate::runtime::net::process;
-use crate::serve;
 use crate::simulator::Simulator;
-use crate::tell;
+use crate::{import, load, serve, tell};
 
 /// A bad command line or configuration.
 const USAGE: u8 = 2;

@@ -1,7 +1,6 @@
 //! Addresses to listen at.
 
-use std::net::Ipv4Addr;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::document::Value;
 

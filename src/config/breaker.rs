@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::document::Table;
-use super::document::Value;
+use super::document::{Table, Value};
 use super::units::duration;
 
 /// The longest window: what is counted is kept by the second, for a minute.

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::document::Table;
-use super::document::Value;
+use super::document::{Table, Value};
 use super::units::duration;
 use crate::proto::http1::fields::is_token;
 
@@ -137,8 +136,7 @@ fn field_name(value: &Value<'_>) -> Result<String, String> {
 mod tests {
     use super::*;
     use crate::cli::ServeArgs;
-    use crate::config::tests::Place;
-    use crate::config::tests::loaded;
+    use crate::config::tests::{Place, loaded};
 
     #[test]
     fn it_is_off_unless_set() {

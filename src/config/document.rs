@@ -3,21 +3,16 @@
 //! A [`Table`] is asked for its keys one by one. What was asked for is what it may hold: [`Table::finish`] reports the rest,
 //! so there is no list of keys beside the code that reads them.
 
-use std::cell::Cell;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::RangeInclusive;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
-use toml::de::DeTable;
-use toml::de::DeValue;
+use toml::de::{DeTable, DeValue};
 
-use super::Env;
-use super::did_you_mean;
-use super::error::Origin;
-use super::error::Problem;
+use super::error::{Origin, Problem};
 use super::file::outside;
+use super::{Env, did_you_mean};
 
 /// Variables are replaced nowhere: which secrets a file asks for must be seen in it.
 const NO_VARIABLES: &str = "has ${...} in it, and variables are not replaced here; write the value out. Keys and tokens are written \"env:NAME\"; \

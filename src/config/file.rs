@@ -1,40 +1,25 @@
 //! The configuration file as a whole: its tables, and what may stand outside of them.
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::AccessLog;
-use super::Env;
-use super::ServerTls;
-use super::address::address;
-use super::address::address_or_off;
+use super::address::{address, address_or_off};
 use super::cors::Cors;
-use super::did_you_mean;
-use super::document::Document;
-use super::document::Table;
-use super::document::Value;
-use super::error::Origin;
-use super::error::Problem;
-use super::files::check_parent;
-use super::files::check_readable;
+use super::document::{Document, Table, Value};
+use super::error::{Origin, Problem};
+use super::files::{check_parent, check_readable};
 use super::hosts::host;
-use super::keys::ClientKey;
-use super::keys::{self};
+use super::keys::{self, ClientKey};
 use super::limits::Limits;
-use super::network::Network;
-use super::network::network;
-use super::route::Names;
-use super::route::Route;
-use super::route::Surroundings;
-use super::secret::Secret;
-use super::secret::secret;
+use super::network::{Network, network};
+use super::route::{Names, Route, Surroundings};
+use super::secret::{Secret, secret};
 use super::streams::Streams;
 use super::timeouts::Timeouts;
 use super::units::duration;
-use super::upstream::Upstream;
-use super::upstream::unused_name;
+use super::upstream::{Upstream, unused_name};
+use super::{AccessLog, Env, ServerTls, did_you_mean};
 
 /// The most workers that can be asked for: more than any machine has cores.
 pub(crate) const WORKERS_MAX: u64 = 4096;

@@ -45,8 +45,7 @@ fn is_address(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::cli::ServeArgs;
-    use crate::config::tests::Place;
-    use crate::config::tests::loaded;
+    use crate::config::tests::{Place, loaded};
 
     #[test]
     fn names_are_read() {

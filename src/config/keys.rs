@@ -3,13 +3,10 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::document::Table;
-use super::document::Value;
-use super::error::Origin;
-use super::error::Problem;
+use super::document::{Table, Value};
+use super::error::{Origin, Problem};
 use super::files::read_text;
-use super::glob::Glob;
-use super::glob::models;
+use super::glob::{Glob, models};
 use super::quota::Quota;
 use super::upstream::NAME_MAX_BYTES;
 

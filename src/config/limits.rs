@@ -1,7 +1,6 @@
 //! How much of anything is accepted or held.
 
-use super::document::Table;
-use super::document::Value;
+use super::document::{Table, Value};
 use super::units::size;
 
 /// The highest number of connections that can be asked for: more than one process can have.

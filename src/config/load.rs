@@ -1,27 +1,15 @@
 //! Sources brought together: the command line before the environment, that before the file, that before the defaults.
 
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::AccessLog;
-use super::Config;
-use super::Env;
-use super::Route;
-use super::Secret;
-use super::Upstream;
-use super::UpstreamUrl;
 use super::address::parse_address;
-use super::error::ConfigErrors;
-use super::error::Origin;
-use super::error::Problem;
-use super::file::FileSettings;
-use super::file::{self};
-use super::files::check_readable;
-use super::files::read_text;
+use super::error::{ConfigErrors, Origin, Problem};
+use super::file::{self, FileSettings};
+use super::files::{check_readable, read_text};
+use super::{AccessLog, Config, Env, Route, Secret, Upstream, UpstreamUrl};
 use crate::cli::ServeArgs;
 
 /// The file that is read if no other is named and it is there.

@@ -3,14 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::Config;
-use super::Member;
-use super::Secret;
-use super::UpstreamUrl;
-use super::describe_unreloadable;
-use super::keep_unreloadable;
-use super::tests::Place;
-use super::tests::loaded;
+use super::tests::{Place, loaded};
+use super::{Config, Member, Secret, UpstreamUrl, describe_unreloadable, keep_unreloadable};
 use crate::cli::ServeArgs;
 
 const TWO_ROUTES: &str = r#"

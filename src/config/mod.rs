@@ -56,10 +56,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use self::address::parse_address;
-pub(crate) use self::address::parse_address_or_off;
-pub(crate) use self::balance::Balance;
-pub(crate) use self::balance::Member;
+pub(crate) use self::address::{parse_address, parse_address_or_off};
+pub(crate) use self::balance::{Balance, Member};
 pub use self::breaker::Breaker;
 pub(crate) use self::breaker::Breaking;
 pub(crate) use self::concurrency::Concurrency;
@@ -74,19 +72,15 @@ pub(crate) use self::nearest::did_you_mean;
 pub(crate) use self::network::Network;
 pub(crate) use self::probe::Probe;
 pub(crate) use self::quota::Quota;
-pub(crate) use self::reload::describe_unreloadable;
-pub(crate) use self::reload::keep_unreloadable;
-pub(crate) use self::retry::HedgeAfter;
-pub(crate) use self::retry::Retry;
+pub(crate) use self::reload::{describe_unreloadable, keep_unreloadable};
+pub(crate) use self::retry::{HedgeAfter, Retry};
 pub(crate) use self::route::Route;
 pub(crate) use self::secret::Secret;
-pub(crate) use self::streams::Compress;
-pub(crate) use self::streams::Streams;
+pub(crate) use self::streams::{Compress, Streams};
 pub use self::timeouts::Timeouts;
 pub(crate) use self::units::parse_duration;
 pub(crate) use self::upstream::Upstream;
-pub(crate) use self::url::NotAUrl;
-pub(crate) use self::url::UpstreamUrl;
+pub(crate) use self::url::{NotAUrl, UpstreamUrl};
 
 /// The environment: a variable's value by its name. A variable that is set to nothing counts as not set.
 pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::document::Table;
-use super::document::Value;
+use super::document::{Table, Value};
 use super::units::duration;
 
 /// More often than this, a probe is a load of its own.

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use super::document::Table;
-use super::document::Value;
-use super::units::duration;
-use super::units::size;
+use super::document::{Table, Value};
+use super::units::{duration, size};
 
 /// The most times that a request may be sent.
 const ATTEMPTS_MAX: u64 = 10;

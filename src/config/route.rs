@@ -3,23 +3,15 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::alias::Alias;
-use super::alias::aliases;
-use super::balance::Balance;
-use super::balance::Member;
-use super::balance::balance;
+use super::alias::{Alias, aliases};
+use super::balance::{Balance, Member, balance};
 use super::did_you_mean;
-use super::document::Table;
-use super::document::Value;
-use super::glob::Glob;
-use super::glob::is_regex;
-use super::glob::models;
+use super::document::{Table, Value};
+use super::glob::{Glob, is_regex, models};
 use super::quota::Quota;
-use super::retry::HedgeAfter;
-use super::retry::Retry;
+use super::retry::{HedgeAfter, Retry};
 use super::timeouts::Timeouts;
-use super::units::duration;
-use super::units::size;
+use super::units::{duration, size};
 use super::upstream::NAME_MAX_BYTES;
 use crate::proto::openai::MAX_MODEL_BYTES;
 

@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
-use super::document::Table;
-use super::document::Value;
-use super::secret::Secret;
-use super::secret::secret;
-use super::units::duration;
-use super::units::size;
-use crate::streams::APPEND_BYTES_MAX;
-use crate::streams::Bounds;
+use super::document::{Table, Value};
+use super::secret::{Secret, secret};
+use super::units::{duration, size};
 use crate::streams::store::journal::Fsync;
 use crate::streams::store::redis::check_address;
+use crate::streams::{APPEND_BYTES_MAX, Bounds};
 use crate::subscriptions::Glob;
 
 /// Less, and hardly anything could be kept.

@@ -2,18 +2,12 @@
 
 use std::ffi::OsString;
 use std::net::IpAddr;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::AccessLog;
-use super::Config;
-use super::Glob;
-use super::Member;
-use super::load::check_in;
-use super::load::load_in;
+use super::load::{check_in, load_in};
+use super::{AccessLog, Config, Glob, Member};
 use crate::cli::ServeArgs;
 
 /// A directory of its own, with a `sedge.toml` in it.

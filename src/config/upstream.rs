@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use super::breaker::Breaking;
 use super::concurrency::Concurrency;
-use super::document::Table;
-use super::document::Value;
+use super::document::{Table, Value};
 use super::probe::Probe;
 use super::quota::Quota;
-use super::secret::Secret;
-use super::secret::secret;
+use super::secret::{Secret, secret};
 use super::units::duration;
 use super::url::UpstreamUrl;
 

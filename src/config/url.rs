@@ -1,9 +1,7 @@
 //! Where an upstream is.
 
 use std::fmt;
-use std::net::IpAddr;
-use std::net::Ipv6Addr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// The longest URL of an upstream.
 const URL_MAX_BYTES: usize = 2048;

@@ -14,31 +14,20 @@
 //! Every connection has one of these for as long as it is open, so what is rare is boxed, and what can be told from something
 //! else is not kept: with the counts of its `Rc` it is 256 bytes, a class of the allocator's.
 
-use std::cell::Cell;
-use std::cell::RefCell;
-use std::cell::RefMut;
+use std::cell::{Cell, RefCell, RefMut};
 use std::io;
-use std::rc::Rc;
-use std::rc::Weak;
-use std::task::Context;
-use std::task::Poll;
-use std::task::Waker;
-use std::task::ready;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::task::coop::has_budget_remaining;
 
-use super::deadlines::Deadlines;
-use super::deadlines::Due;
-use super::deadlines::Timeout;
-use super::outbox::Beat;
-use super::outbox::Unbeaten;
-use super::outbox::Unwritten;
+use super::deadlines::{Deadlines, Due, Timeout};
+use super::outbox::{Beat, Unbeaten, Unwritten};
 use super::read_buffer::Inbound;
 use crate::runtime::Shard;
 use crate::runtime::clock::Millis;
 use crate::runtime::net::stream::Stream;
-use crate::runtime::wheel::Timed;
-use crate::runtime::wheel::Timer;
+use crate::runtime::wheel::{Timed, Timer};
 
 /// The connection.
 pub(crate) struct Client {

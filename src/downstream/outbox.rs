@@ -6,15 +6,11 @@
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
-use std::task::Context;
-use std::task::Poll;
-use std::task::Waker;
-use std::task::ready;
+use std::task::{Context, Poll, Waker, ready};
 
 use super::connection::Client;
 use crate::runtime::Shard;
-use crate::runtime::block::Block;
-use crate::runtime::block::Span;
+use crate::runtime::block::{Block, Span};
 use crate::upstream::client::Stop;
 
 /// A lone comment line as a chunk of its own; see [`crate::proto::sse::HEARTBEAT`].

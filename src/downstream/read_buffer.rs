@@ -6,13 +6,9 @@
 
 use std::ops::Range;
 
-use crate::relay::pump::rechunk::HEAD_ROOM;
-use crate::relay::pump::rechunk::TAIL_ROOM;
+use crate::relay::pump::rechunk::{HEAD_ROOM, TAIL_ROOM};
 use crate::runtime::Shard;
-use crate::runtime::block::BLOCK_BYTES;
-use crate::runtime::block::BULK_BYTES;
-use crate::runtime::block::Block;
-use crate::runtime::block::Span;
+use crate::runtime::block::{BLOCK_BYTES, BULK_BYTES, Block, Span};
 
 /// A head that has stopped in its middle is kept in so many bytes, or a multiple of it.
 const PARKED_STEP_BYTES: usize = 256;

@@ -5,9 +5,7 @@
 //! carries no key, so it is answered before keys are looked at, and no upstream hears of it.
 
 use crate::config::Cors;
-use crate::proto::http1::fields::is_token;
-use crate::proto::http1::fields::write_field;
-use crate::proto::http1::fields::write_number;
+use crate::proto::http1::fields::{is_token, write_field, write_number};
 use crate::proto::http1::request::RequestHead;
 
 /// The fields of an answer that a page may read beside the few that every page may: what SDKs and clients of streams look at.

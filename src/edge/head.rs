@@ -3,18 +3,13 @@
 
 use std::net::IpAddr;
 
-use super::Door;
-use super::cors;
-use super::endpoints::builtin;
-use super::endpoints::streams;
-use super::path;
-use crate::admission::hosts::Listener;
-use crate::admission::hosts::{self};
+use super::endpoints::{builtin, streams};
+use super::{Door, cors, path};
+use crate::admission::hosts::{self, Listener};
 use crate::admission::trusted_proxies;
 use crate::config::Config;
 use crate::proto::http1::Reject;
-use crate::proto::http1::request::RequestHead;
-use crate::proto::http1::request::{self};
+use crate::proto::http1::request::{self, RequestHead};
 use crate::proto::openai::ApiError;
 use crate::relay::context::Core;
 use crate::relay::request::Request;

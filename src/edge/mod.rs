@@ -13,26 +13,19 @@ pub(crate) mod request_body;
 
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 
-use tokio::net::TcpListener;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::admission::connection_slots::Seat;
 use crate::downstream::connection::Client;
-use crate::relay::context::Arrival;
-use crate::relay::context::Core;
-use crate::relay::context::Present;
-use crate::relay::exchange::After;
-use crate::relay::exchange::millis;
+use crate::relay::context::{Arrival, Core, Present};
+use crate::relay::exchange::{After, millis};
 use crate::runtime::catch_panic::kept_up;
 use crate::runtime::clock::Millis;
 use crate::runtime::net::listener::Bound;

@@ -7,23 +7,19 @@ use std::rc::Rc;
 use crate::downstream::connection::Client;
 use crate::downstream::deadlines::Timeout;
 use crate::downstream::outbox::write_all;
-use crate::proto::http1::request::CONTINUE;
-use crate::proto::http1::request::RequestBody;
+use crate::proto::http1::request::{CONTINUE, RequestBody};
 use crate::proto::openai::ApiError;
 use crate::relay::context::Core;
-use crate::relay::exchange::After;
-use crate::relay::exchange::millis;
+use crate::relay::exchange::{After, millis};
 use crate::relay::pump::Framing;
 use crate::relay::request::Request;
-use crate::relay::request::body::Upload;
-use crate::relay::request::body::UploadError;
+use crate::relay::request::body::{Upload, UploadError};
 use crate::relay::request::body_scan::Decides;
 use crate::relay::request_record::Ledger;
 use crate::relay::response_head;
 use crate::runtime::block::Block;
 use crate::telemetry::Outcome;
-use crate::upstream::client::Stop;
-use crate::upstream::client::receive_more;
+use crate::upstream::client::{Stop, receive_more};
 
 /// Why a request is not answered as it was meant.
 pub(crate) enum Failure {

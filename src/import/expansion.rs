@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 
-use saphyr_parser::Event;
-use saphyr_parser::Parser;
+use saphyr_parser::{Event, Parser};
 
 /// The most values that a text may become: far more than any gateway's configuration has.
 const VALUES_MAX: u64 = 200_000;

@@ -3,9 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::toml::inline;
-use super::toml::string;
-use super::toml::strings;
+use super::toml::{inline, string, strings};
 
 /// A deployment: somewhere that a model can be asked.
 pub(crate) struct Deployment {

@@ -2,14 +2,9 @@
 
 use std::path::Path;
 
-use super::Imported;
-use super::Remark;
-use super::gateway::Deployment;
-use super::gateway::Gateway;
-use super::gateway::Group;
-use super::gateway::Upstream;
-use super::provider;
+use super::gateway::{Deployment, Gateway, Group, Upstream};
 use super::yaml::Node;
+use super::{Imported, Remark, provider};
 use crate::admission;
 
 #[derive(Default)]

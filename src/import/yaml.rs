@@ -1,9 +1,6 @@
 //! A YAML document as the import walks it: every value knows its line and its path, and is either used or named.
 
-use saphyr::LoadableYamlNode;
-use saphyr::MarkedYaml;
-use saphyr::Scalar;
-use saphyr::YamlData;
+use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 
 /// A value in its place.
 #[derive(Clone)]

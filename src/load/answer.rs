@@ -8,14 +8,10 @@
 //! The first fault is the one that counts. After one that leaves the framing intact (a status, an error event, an event that
 //! is not JSON) the body is read on to its end, so that the connection can be kept as any client would keep it.
 
-use super::failure::Failure;
-use super::failure::Kind;
-use super::verify::StreamCheck;
-use super::verify::WHOLE_BYTES_MAX;
-use super::verify::check_json;
+use super::failure::{Failure, Kind};
+use super::verify::{StreamCheck, WHOLE_BYTES_MAX, check_json};
 use crate::proto::http1::body::BodyDecoder;
-use crate::proto::http1::response::ResponseBody;
-use crate::proto::http1::response::{self};
+use crate::proto::http1::response::{self, ResponseBody};
 
 /// Interim heads before the final one.
 const INTERIM_MAX: u32 = 16;

@@ -1,12 +1,9 @@
 //! One request over one connection: sent and read at the same time, since a server may answer, and close, before it has
 //! read it all.
 
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 
-use super::answer::Answer;
-use super::answer::Brought;
+use super::answer::{Answer, Brought};
 use super::failure::Failure;
 use super::worker::Worker;
 use crate::runtime::clock::Micros;

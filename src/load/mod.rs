@@ -45,8 +45,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use self::run::run;
-use crate::config::Secret;
-use crate::config::UpstreamUrl;
+use crate::config::{Secret, UpstreamUrl};
 
 /// Steps of one test at most.
 pub(crate) const STEPS_MAX: usize = 64;

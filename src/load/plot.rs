@@ -7,8 +7,7 @@
 use std::fmt::Write as _;
 
 use super::knee::Because;
-use super::report::Report;
-use super::report::Step;
+use super::report::{Report, Step};
 use super::table::short;
 
 const WIDTH: f64 = 760.0;
@@ -228,8 +227,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::report::examples::report;
-    use crate::load::report::examples::step;
+    use crate::load::report::examples::{report, step};
 
     /// Every tag that is opened is closed, in order, and no `&` or `<` stands for itself.
     fn assert_well_formed(svg: &str) {

@@ -1,11 +1,9 @@
 //! The line that moves while a step runs: on a terminal alone, and gone when the step is over.
 
-use std::io::IsTerminal;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
-use super::worker::Live;
-use super::worker::Window;
+use super::worker::{Live, Window};
 use crate::runtime::clock::Micros;
 
 /// Back to the line's start, and away with what stands there.

@@ -10,14 +10,10 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::Load;
-use super::LoadArgs;
-use super::knee::Knee;
-use super::knee::Point;
-use super::knee::knee;
+use super::knee::{Knee, Point, knee};
 use super::request::Request;
-use super::tally::Summary;
-use super::tally::Tally;
+use super::tally::{Summary, Tally};
+use super::{Load, LoadArgs};
 use crate::config::UpstreamUrl;
 use crate::runtime::clock::Micros;
 

@@ -5,11 +5,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::Content;
-use super::LoadArgs;
+use super::{Content, LoadArgs};
 use crate::config::UpstreamUrl;
-use crate::proto::http1::fields::write_field;
-use crate::proto::http1::fields::write_number;
+use crate::proto::http1::fields::{write_field, write_number};
 
 /// The longest body that is sent.
 pub(crate) const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;

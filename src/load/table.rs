@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 
 use super::knee::Because;
-use super::report::Report;
-use super::report::Step;
+use super::report::{Report, Step};
 use super::tally::Summary;
 use crate::runtime::clock::Micros;
 
@@ -111,8 +110,7 @@ pub(crate) fn short(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::report::examples::report;
-    use crate::load::report::examples::step;
+    use crate::load::report::examples::{report, step};
 
     #[test]
     fn numbers_have_three_digits() {

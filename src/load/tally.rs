@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::failure::Failure;
-use super::failure::Kind;
+use super::failure::{Failure, Kind};
 use crate::runtime::clock::Micros;
 
 /// The longest time that is told apart; longer ones count as this.

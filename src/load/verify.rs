@@ -6,8 +6,7 @@
 use memchr::memchr2;
 use serde::de::IgnoredAny;
 
-use super::failure::Failure;
-use super::failure::Kind;
+use super::failure::{Failure, Kind};
 use crate::proto::openai::is_error;
 use crate::proto::sse::Scanner;
 

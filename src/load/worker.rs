@@ -1,38 +1,26 @@
 //! A thread's share of a step: its users, or its part of the schedule, on a runtime of its own. Threads share nothing that
 //! changes but a few counters for the progress line, each its own.
 
-use std::cell::Cell;
-use std::cell::RefCell;
-use std::cell::RefMut;
+use std::cell::{Cell, RefCell, RefMut};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::runtime::Builder;
-use tokio::runtime::LocalOptions;
-use tokio::sync::Notify;
-use tokio::sync::watch;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Notify, watch};
 
-use super::exchange::Exchange;
-use super::exchange::Over;
-use super::failure::Failure;
-use super::failure::Kind;
+use super::exchange::{Exchange, Over};
+use super::failure::{Failure, Kind};
 use super::tally::Tally;
-use crate::runtime::clock::Clock;
-use crate::runtime::clock::Micros;
-use crate::runtime::clock::Millis;
+use crate::runtime::clock::{Clock, Micros, Millis};
 use crate::runtime::net::stream::Stream;
 use crate::runtime::net::ticker::Ticker;
-use crate::upstream::dial::Dialer;
-use crate::upstream::dial::Time;
-use crate::upstream::dial::Tried;
-use crate::upstream::dial::dial;
+use crate::upstream::dial::{Dialer, Time, Tried, dial};
 use crate::upstream::resolver::Resolver;
 use crate::upstream::target::Target;
 

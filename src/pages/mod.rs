@@ -14,8 +14,7 @@
 
 use std::sync::LazyLock;
 
-use ring::digest::SHA256;
-use ring::digest::digest;
+use ring::digest::{SHA256, digest};
 
 /// The value of `Content-Type` for every page.
 pub(crate) const CONTENT_TYPE: &str = "text/html; charset=utf-8";

@@ -14,8 +14,7 @@
 //! both give the data to the exception. Our own code for the error is where each has a place for one: `code`; Anthropic's
 //! `details.error_code`; Google's `reason`.
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::error::ApiError;
 

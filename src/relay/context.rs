@@ -4,56 +4,37 @@
 //! Each looks at both when it has something to do anyway, on its tick or at the start of a request; nobody is woken. Only a
 //! connection that another core has accepted wakes the one that gets it.
 
-use std::cell::Cell;
-use std::cell::RefCell;
-use std::net::SocketAddr;
-use std::net::TcpStream;
-use std::rc::Rc;
-use std::rc::Weak;
-use std::sync::Arc;
-use std::sync::Weak as Trace;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::cell::{Cell, RefCell};
+use std::net::{SocketAddr, TcpStream};
+use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak as Trace};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use arc_swap::Cache;
-use rustc_hash::FxHashMap;
-use rustc_hash::FxHashSet;
+use arc_swap::{ArcSwap, Cache};
+use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 use tokio::sync::Notify;
 
 use super::attempt::hedge::Recent;
 use super::attempt::retry_budget::Budget;
-use super::request::memory_share::Share;
-use super::request::memory_share::Shares;
+use super::request::memory_share::{Share, Shares};
 use super::settings::Settings;
-use crate::admission::connection_slots::Seat;
-use crate::admission::connection_slots::Seats;
+use crate::admission::connection_slots::{Seat, Seats};
 use crate::admission::meters::Meters;
 use crate::downstream::connection::Client;
 use crate::downstream::deadlines::Timeout;
 use crate::proto::http1::date::imf_fixdate;
 use crate::routing::health::Healths;
 use crate::runtime::Shard;
-use crate::runtime::clock::Millis;
-use crate::runtime::clock::unix_millis;
+use crate::runtime::clock::{Millis, unix_millis};
 use crate::runtime::executor::RESOLVER_THREADS_MAX;
 use crate::runtime::inbox::Inbox;
-use crate::runtime::wheel::Timed;
-use crate::runtime::wheel::Timer;
-use crate::streams::Hub;
-use crate::streams::Streams;
+use crate::runtime::wheel::{Timed, Timer};
+use crate::streams::{Hub, Streams};
 use crate::subscriptions::worker::Desk;
-use crate::telemetry::AccessLog;
-use crate::telemetry::CoreMetrics;
-use crate::telemetry::Ids;
-use crate::telemetry::LabelId;
-use crate::telemetry::Nonces;
-use crate::telemetry::Registry;
-use crate::upstream::dial::Dialer;
-use crate::upstream::dial::Tried;
+use crate::telemetry::{AccessLog, CoreMetrics, Ids, LabelId, Nonces, Registry};
+use crate::upstream::dial::{Dialer, Tried};
 use crate::upstream::pool::Pool;
 use crate::upstream::resolver::Resolver;
 

@@ -12,17 +12,13 @@ use std::time::Duration;
 use super::context::Core;
 use super::finish::durable_id;
 use super::finish::error_response::Failure;
-use super::pump::Download;
-use super::pump::Ending;
-use super::pump::Framing;
-use super::pump::Look;
 use super::pump::recorder::Tee;
+use super::pump::{Download, Ending, Framing, Look};
 use super::request::Request;
 use super::request::body::Upload;
 use super::request::body_scan::Decides;
 use super::request_record::Ledger;
-use super::response_head::Learnt;
-use super::response_head::{self};
+use super::response_head::{self, Learnt};
 use super::settings::Settings;
 use crate::config::Route;
 use crate::downstream::connection::Client;
@@ -35,10 +31,8 @@ use crate::runtime::block::Block;
 use crate::runtime::clock::Micros;
 use crate::runtime::net::stream::Stream;
 use crate::streams::store::journal::Ticket;
-use crate::telemetry::CoreMetrics;
-use crate::telemetry::Gauge;
-use crate::upstream::client::Answered;
-use crate::upstream::client::Stop;
+use crate::telemetry::{CoreMetrics, Gauge};
+use crate::upstream::client::{Answered, Stop};
 
 /// What becomes of the client's connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

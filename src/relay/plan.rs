@@ -4,24 +4,18 @@
 use std::borrow::Cow;
 use std::num::NonZeroU32;
 
-use super::exchange::Exchange;
-use super::exchange::millis;
+use super::exchange::{Exchange, millis};
 use super::finish::error_response::Failure;
 use super::request::body::WHOLE_BYTES;
 use super::request::media_type::MediaType;
 use super::request::model_name;
 use super::request::outbound_headers::Left;
 use super::settings::Settings;
-use crate::config::Route;
-use crate::config::Timeouts;
-use crate::proto::http1::request::CONTINUE;
-use crate::proto::http1::request::RequestBody;
-use crate::proto::openai::ApiError;
-use crate::proto::openai::MAX_MODEL_BYTES;
-use crate::proto::openai::PeekState;
+use crate::config::{Route, Timeouts};
+use crate::proto::http1::request::{CONTINUE, RequestBody};
+use crate::proto::openai::{ApiError, MAX_MODEL_BYTES, PeekState};
 use crate::runtime::clock::Millis;
-use crate::upstream::client::Stop;
-use crate::upstream::client::receive_more;
+use crate::upstream::client::{Stop, receive_more};
 
 /// A JSON body of unknown length is held up to here, so that it can be sent with its length.
 const HELD_BYTES: u64 = 64 * 1024;

@@ -8,14 +8,9 @@ use super::pump::Download;
 use super::request::Request;
 use super::request::replay_buffer::LetGo;
 use crate::downstream::deadlines::Timeout;
-use crate::proto::openai::FinishReason;
-use crate::proto::openai::Usage;
-use crate::runtime::clock::Micros;
-use crate::runtime::clock::unix_millis;
-use crate::telemetry::Degraded;
-use crate::telemetry::LabelId;
-use crate::telemetry::Outcome;
-use crate::telemetry::Record;
+use crate::proto::openai::{FinishReason, Usage};
+use crate::runtime::clock::{Micros, unix_millis};
+use crate::telemetry::{Degraded, LabelId, Outcome, Record};
 
 /// Beyond so many bytes no more addresses are noted: the log cuts them.
 const CONNECT_ERRORS_BYTES_MAX: usize = 1024;

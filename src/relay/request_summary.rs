@@ -7,8 +7,7 @@ use super::request::Request;
 use super::request_record::Ledger;
 use crate::admission::request_limits::Account;
 use crate::runtime::clock::Micros;
-use crate::telemetry::Outcome;
-use crate::telemetry::TraceContext;
+use crate::telemetry::{Outcome, TraceContext};
 
 const _: () = assert!(size_of::<Memo>() <= 96, "it fits a class of the allocator's");
 

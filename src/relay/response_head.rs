@@ -3,18 +3,12 @@
 use super::context::Core;
 use super::pump::Framing;
 use super::request::Request;
-use super::request::media_type::essence;
-use super::request::media_type::is_json;
-use crate::admission::rate_fields::Replaced;
-use crate::admission::rate_fields::{self};
+use super::request::media_type::{essence, is_json};
+use crate::admission::rate_fields::{self, Replaced};
 use crate::proto::http1::Version;
-use crate::proto::http1::fields::Lines;
-use crate::proto::http1::fields::write_field;
-use crate::proto::http1::fields::write_number;
-use crate::proto::http1::response::ResponseBody;
-use crate::proto::http1::response::ResponseHead;
-use crate::proto::openai::Api;
-use crate::proto::openai::ApiError;
+use crate::proto::http1::fields::{Lines, write_field, write_number};
+use crate::proto::http1::response::{ResponseBody, ResponseHead};
+use crate::proto::openai::{Api, ApiError};
 
 /// What a stream needs so that nothing between here and the client holds it back or stores it.
 const CACHE_CONTROL: (&str, &[u8]) = ("Cache-Control", b"no-cache, no-transform");

@@ -2,27 +2,20 @@
 //! all, and swapped in one step on a reload; a request keeps the settings it began with.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use rustls::ClientConfig;
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
 
 use super::request::body_scan::Decides;
 use crate::admission::api_key::Holder;
-use crate::admission::meter::Limited;
-use crate::admission::meter::Scope;
+use crate::admission::meter::{Limited, Scope};
 use crate::admission::meters::Meters;
-use crate::config::Balance;
-use crate::config::Config;
-use crate::config::Route;
-use crate::config::Upstream;
+use crate::config::{Balance, Config, Route, Upstream};
 use crate::routing::affinity;
 use crate::routing::health::Healths;
 use crate::runtime::net::tls;
 use crate::subscriptions::Local;
-use crate::telemetry::LabelId;
-use crate::telemetry::Registry;
+use crate::telemetry::{LabelId, Registry};
 use crate::upstream::target::Target;
 
 /// What a configuration amounts to.

@@ -29,11 +29,8 @@ use super::affinity;
 use super::breaker::Permit;
 use super::call::Call;
 use super::concurrency_limiter::Place;
-use crate::config::Balance;
-use crate::config::Member;
-use crate::config::Route;
-use crate::runtime::clock::Micros;
-use crate::runtime::clock::Millis;
+use crate::config::{Balance, Member, Route};
+use crate::runtime::clock::{Micros, Millis};
 use crate::upstream::target::Target;
 
 /// What a request in flight counts where no answer has ever been seen, in microseconds: more than any answer takes.

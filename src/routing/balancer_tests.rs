@@ -6,28 +6,18 @@ pub(crate) mod timing;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::task::Context;
-use std::task::Poll;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Breaker;
-use crate::config::Breaking;
-use crate::config::Concurrency;
-use crate::config::Timeouts;
-use crate::config::Upstream;
-use crate::config::UpstreamUrl;
+use crate::config::{Breaker, Breaking, Concurrency, Timeouts, Upstream, UpstreamUrl};
 use crate::routing::breaker::State;
 use crate::routing::call::Verdict;
-use crate::routing::concurrency_limiter::Place;
-use crate::routing::concurrency_limiter::Shed;
-use crate::routing::health::Healths;
-use crate::routing::health::Opened;
-use crate::telemetry::Ids;
-use crate::telemetry::LabelId;
+use crate::routing::concurrency_limiter::{Place, Shed};
+use crate::routing::health::{Healths, Opened};
+use crate::telemetry::{Ids, LabelId};
 
 const MS: Micros = 1000;
 const SECOND: Micros = 1_000_000;

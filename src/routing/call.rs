@@ -12,8 +12,7 @@ use super::balancer::Asked;
 use super::breaker::Permit;
 use super::window::Counts;
 use crate::config::Breaker as Rules;
-use crate::runtime::clock::Micros;
-use crate::runtime::clock::Millis;
+use crate::runtime::clock::{Micros, Millis};
 use crate::upstream::target::Target;
 
 /// How long an attempt that failed counts as having taken at least: who refuses at once is not the fastest.

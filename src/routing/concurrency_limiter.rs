@@ -5,23 +5,14 @@
 //! Whoever holds a place gives it back exactly once: a [`Call`](super::call::Call) when it is dropped, a [`Place`] that was granted
 //! and not taken likewise.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
-use std::task::Context;
-use std::task::Poll;
-use std::task::Waker;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use super::aimd::Aimd;
-use super::fair_queue::Queue;
-use super::fair_queue::Ticket;
-use super::fair_queue::Turn;
+use super::fair_queue::{Queue, Ticket, Turn};
 use crate::config::Concurrency as Rules;
-use crate::runtime::clock::Micros;
-use crate::runtime::clock::Millis;
+use crate::runtime::clock::{Micros, Millis};
 use crate::telemetry::SharedCounter;
 use crate::upstream::target::Target;
 

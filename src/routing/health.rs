@@ -13,26 +13,16 @@
 //! counting at that very moment, and the seconds at the window's two ends, which are counted whole or not at all.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::breaker::Breaker;
-use super::breaker::Permit;
-use super::breaker::State;
+use super::breaker::{Breaker, Permit, State};
 use super::concurrency_limiter::Turnstile;
 use super::latency::Latency;
-use super::window::Counts;
-use super::window::Window;
+use super::window::{Counts, Window};
 use crate::config::Breaker as Rules;
-use crate::runtime::clock::Micros;
-use crate::runtime::clock::Millis;
-use crate::telemetry::Gauge;
-use crate::telemetry::SharedCounter;
+use crate::runtime::clock::{Micros, Millis};
+use crate::telemetry::{Gauge, SharedCounter};
 use crate::upstream::models::Models;
 
 const SECOND_US: Micros = 1_000_000;

@@ -3,8 +3,7 @@
 //! from the first slow answer on, and who recovers is trusted little by little. While nothing is heard it fades, so that
 //! nobody is avoided for ever on the word of one bad answer.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::runtime::clock::Micros;
 

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::breaker::State;
 use super::concurrency_limiter::Shed;
-use super::health::Health;
-use super::health::Opened;
+use super::health::{Health, Opened};
 use crate::runtime::clock::Millis;
 use crate::telemetry::Page;
 use crate::upstream::target::Target;

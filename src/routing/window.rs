@@ -9,8 +9,7 @@
 //! A second's place is taken over by the one that comes [`SECONDS`] later; the second in the word tells whose it is (it comes
 //! again after 48 days). Counts that are full are halved together, which leaves their ratio.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Seconds that are kept; more than the longest window.
 const SECONDS: usize = 64;

@@ -3,11 +3,8 @@
 //! A block is held only while bytes are in flight; a stream that waits for its next token holds none. Blocks are zeroed
 //! once, when they are made, and never again: a reader sees only what it has itself just read.
 
-use std::cell::Cell;
-use std::cell::RefCell;
-use std::ops::Deref;
-use std::ops::DerefMut;
-use std::ops::Range;
+use std::cell::{Cell, RefCell};
+use std::ops::{Deref, DerefMut, Range};
 use std::rc::Rc;
 
 /// Bytes in a block.

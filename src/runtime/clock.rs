@@ -4,11 +4,9 @@
 //! reads the coarse value instead.
 
 use std::cell::Cell;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::time::ClockId;
-use rustix::time::clock_gettime;
+use rustix::time::{ClockId, clock_gettime};
 
 /// Milliseconds of the monotonic clock.
 pub(crate) type Millis = u64;

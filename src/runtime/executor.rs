@@ -10,8 +10,7 @@ use std::rc::Rc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::runtime::Builder;
-use tokio::runtime::LocalOptions;
+use tokio::runtime::{Builder, LocalOptions};
 
 use super::Shard;
 use super::block::Pool;

@@ -3,9 +3,7 @@
 //! What may never happen: that something is put in and nobody looks any more. So it is closed, under its lock, by the core that
 //! stops looking, and whoever comes later keeps what it has.
 
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 

@@ -13,12 +13,9 @@ pub(crate) mod net;
 pub(crate) mod random;
 pub(crate) mod wheel;
 
-use std::cell::Cell;
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::rc::Weak;
-use std::task::Poll;
-use std::task::Waker;
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::task::{Poll, Waker};
 
 /// What every task of a core reaches for.
 pub(crate) struct Shard {

@@ -6,8 +6,7 @@
 use std::fmt;
 use std::io;
 
-use rustix::rand::GetRandomFlags;
-use rustix::rand::getrandom;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 /// Bytes that are fetched at once: getrandom(2) returns up to 256 whole and uninterrupted.
 const BLOCK_BYTES: usize = 256;

@@ -7,12 +7,9 @@
 //!
 //! An entry fires on the first tick at or after its time, so up to [`TICK_MS`] late and never early.
 
-use std::cell::Cell;
-use std::cell::RefCell;
-use std::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
-use std::rc::Rc;
-use std::rc::Weak;
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::{Rc, Weak};
 
 use slab::Slab;
 

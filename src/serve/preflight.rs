@@ -5,12 +5,10 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::Access;
-use rustix::fs::access;
+use rustix::fs::{Access, access};
 
 use crate::admission::meters::Meters;
-use crate::config::AccessLog;
-use crate::config::Config;
+use crate::config::{AccessLog, Config};
 use crate::relay::settings::Settings;
 use crate::routing::health::Healths;
 use crate::runtime::net::tls;

@@ -5,19 +5,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::runtime::Builder;
-use tokio::runtime::Runtime;
-use tokio::signal::unix::Signal;
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::notify;
-use super::pause;
-use super::successor::Estate;
-use super::successor::NoSuccessor;
-use crate::config::Config;
-use crate::config::{self};
+use super::successor::{Estate, NoSuccessor};
+use super::{notify, pause};
+use crate::config::{self, Config};
 use crate::relay::context::Shared;
 use crate::relay::settings::Settings;
 use crate::telemetry::LogWriter;

@@ -13,18 +13,15 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::Child;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 
-use crate::runtime::net::inherit::OF_SYSTEMD;
-use crate::runtime::net::inherit::VARIABLE;
+use crate::runtime::net::inherit::{OF_SYSTEMD, VARIABLE};
 use crate::runtime::net::listener::Bound;
 
 /// How long a new process may take until it serves.

@@ -1,16 +1,12 @@
 //! The watchdog: a thread that looks whether the cores still run ([`crate::telemetry::turns`]), and says so when one does not.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::runtime::clock::Clock;
 use crate::telemetry::Registry;
-use crate::telemetry::turns::Finding;
-use crate::telemetry::turns::LOOK_MS;
-use crate::telemetry::turns::STUCK_MS;
-use crate::telemetry::turns::Watch;
+use crate::telemetry::turns::{Finding, LOOK_MS, STUCK_MS, Watch};
 use crate::tell;
 
 /// Watches the cores for as long as anyone counts in `registry`.

@@ -1,14 +1,10 @@
 //! Which endpoint answers, and what an answer is.
 
-use memchr::memchr;
-use memchr::memchr2;
-use serde_json::Value;
-use serde_json::json;
+use memchr::{memchr, memchr2};
+use serde_json::{Value, json};
 
-use super::chat;
 use super::knobs::Knobs;
-use super::others;
-use super::responses;
+use super::{chat, others, responses};
 use crate::proto::openai::ApiError;
 
 /// When everything was created, as far as the simulator says: a constant, since the same request gets the same bytes.

@@ -1,24 +1,12 @@
 //! `POST /v1/chat/completions`: text, tool calls and structured output, streamed or whole.
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::answer::Answer;
-use super::answer::CREATED;
-use super::answer::Content;
-use super::answer::Script;
-use super::answer::data;
-use super::answer::fits;
-use super::answer::json;
-use super::answer::model;
-use super::frame::Frame;
-use super::frame::MARK;
+use super::answer::{Answer, CREATED, Content, Script, data, fits, json, model};
+use super::frame::{Frame, MARK};
 use super::knobs::Knobs;
-use super::schema::pieces;
-use super::schema::pieces_of;
-use super::text::Text;
-use super::text::count;
-use super::text::name;
+use super::schema::{pieces, pieces_of};
+use super::text::{Text, count, name};
 use crate::proto::openai::ApiError;
 
 /// What the model is going to say.

@@ -7,25 +7,17 @@ use std::io;
 use std::io::Write;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 
-use super::answer::Answer;
-use super::answer::Asked;
-use super::answer::Script;
-use super::answer::answer;
+use super::answer::{Answer, Asked, Script, answer};
 use super::knobs::Knobs;
 use super::text::name;
-use crate::proto::http1::Reject;
-use crate::proto::http1::Version;
 use crate::proto::http1::body::BodyDecoder;
 use crate::proto::http1::date::imf_fixdate;
-use crate::proto::http1::request::HeadScanner;
-use crate::proto::http1::request::RequestHead;
-use crate::proto::http1::request::{self};
+use crate::proto::http1::request::{self, HeadScanner, RequestHead};
+use crate::proto::http1::{Reject, Version};
 use crate::proto::openai::ApiError;
 use crate::runtime::clock::unix_millis;
 

@@ -30,13 +30,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
 
-use tokio::runtime::Builder;
-use tokio::runtime::LocalOptions;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
-use crate::runtime::net::cpu;
 use crate::runtime::net::listener::Bound;
-use crate::runtime::net::process;
+use crate::runtime::net::{cpu, process};
 use crate::tell;
 
 /// A running simulator; dropping it ends it.
@@ -78,8 +76,7 @@ impl Simulator {
         tell!("sedge {} simulator listening on http://{}", env!("CARGO_PKG_VERSION"), simulator.addr());
         let runtime = Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            use tokio::signal::unix::SignalKind;
-            use tokio::signal::unix::signal;
+            use tokio::signal::unix::{SignalKind, signal};
             let (mut terminate, mut interrupt) =
                 (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
             tokio::select! {

@@ -2,22 +2,12 @@
 
 use std::fmt::Write;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::answer::Answer;
-use super::answer::CREATED;
-use super::answer::Script;
-use super::answer::data;
-use super::answer::fits;
-use super::answer::json;
-use super::answer::model;
-use super::frame::Frame;
-use super::frame::MARK;
+use super::answer::{Answer, CREATED, Script, data, fits, json, model};
+use super::frame::{Frame, MARK};
 use super::knobs::Knobs;
-use super::text::Text;
-use super::text::count;
-use super::text::name;
+use super::text::{Text, count, name};
 use crate::proto::openai::ApiError;
 
 /// Dimensions of an embedding when none are asked for, as OpenAI's small model has them.

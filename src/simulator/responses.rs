@@ -2,23 +2,14 @@
 
 use std::io::Write;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::answer::Answer;
-use super::answer::CREATED;
-use super::answer::Script;
-use super::answer::fits;
-use super::answer::json;
-use super::answer::model;
+use super::answer::{Answer, CREATED, Script, fits, json, model};
 use super::chat::content;
-use super::frame::Frame;
-use super::frame::MARK;
+use super::frame::{Frame, MARK};
 use super::knobs::Knobs;
 use super::schema::pieces_of;
-use super::text::Text;
-use super::text::count;
-use super::text::name;
+use super::text::{Text, count, name};
 use crate::proto::openai::ApiError;
 
 /// Events before the first piece of text, and so its sequence number.

@@ -4,9 +4,7 @@
 //! A schema that refers to itself has no end, and one that does so several times doubles at every step, so both depth and
 //! number of values are bounded.
 
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 /// How deep a schema is followed, references included.
 const DEPTH_MAX: u32 = 16;

@@ -8,27 +8,14 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::log::Log;
-use super::log::Record;
-use super::log::Stored;
-use super::log::overhead;
+use super::log::{Log, Record, Stored, overhead};
 use super::model::bounds::Bounds;
-use super::model::producer::Claim;
-use super::model::producer::Verdict;
-use super::owners::OverQuota;
-use super::owners::Weight;
-use super::store::journal::AppendError;
-use super::store::journal::Ticket;
-use super::store::journal_entry::Claimed;
-use super::store::journal_entry::Entry;
-use super::store::journal_entry::Trim;
-use super::store::journal_entry::{self};
+use super::model::producer::{Claim, Verdict};
+use super::owners::{OverQuota, Weight};
+use super::store::journal::{AppendError, Ticket};
+use super::store::journal_entry::{self, Claimed, Entry, Trim};
 use super::store::redis::Unavailable;
-use super::stream::Common;
-use super::stream::Pending;
-use super::stream::Presence;
-use super::stream::State;
-use super::stream::Stream;
+use super::stream::{Common, Pending, Presence, State, Stream};
 use crate::telemetry::AppendRefusal;
 
 /// What is to be appended.

@@ -12,11 +12,8 @@
 //! Nothing is missed: whoever begins to listen says so first and looks at the stream then, and whoever changes it does so first
 //! and looks then whether anyone listens, both under the stream's lock or the names'.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 

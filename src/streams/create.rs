@@ -1,36 +1,22 @@
 //! A stream begins: new, as a fork, or found to be there as it was to be made (PROTOCOL.md, sections 4.2 and 5.1).
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
 use super::change_feed::Heard;
-use super::log::Record;
-use super::log::Stored;
-use super::log::overhead;
-use super::model::bounds::FORK_DEPTH_MAX;
-use super::model::bounds::STREAM_OVERHEAD_BYTES;
+use super::log::{Record, Stored, overhead};
+use super::model::bounds::{FORK_DEPTH_MAX, STREAM_OVERHEAD_BYTES};
 use super::model::kind::Kind;
 use super::model::lifetime::Lifetime;
 use super::model::offset::Start;
-use super::owners::OverQuota;
-use super::owners::Weight;
-use super::registry::Found;
-use super::registry::Streams;
-use super::registry::guard;
-use super::store::journal::AppendError;
-use super::store::journal::Ticket;
-use super::store::journal_entry::Create;
-use super::store::journal_entry::Entry;
+use super::owners::{OverQuota, Weight};
+use super::registry::{Found, Streams, guard};
+use super::store::journal::{AppendError, Ticket};
+use super::store::journal_entry::{Create, Entry};
 use super::store::redis::Unavailable;
-use super::stream::Base;
-use super::stream::Pending;
-use super::stream::Presence;
-use super::stream::State;
-use super::stream::Stream;
+use super::stream::{Base, Pending, Presence, State, Stream};
 
 /// What is to be created.
 #[derive(Debug)]

@@ -1,17 +1,12 @@
 //! Durable streams and their journal, for `GET /metrics`.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Streams;
 use super::store::journal::Journal;
 use super::store::redis::Remote;
-use crate::telemetry::AppendRefusal;
-use crate::telemetry::CoreMetrics;
-use crate::telemetry::Page;
-use crate::telemetry::Registry;
-use crate::telemetry::histogram::DiskSync;
-use crate::telemetry::histogram::Totals;
+use crate::telemetry::histogram::{DiskSync, Totals};
+use crate::telemetry::{AppendRefusal, CoreMetrics, Page, Registry};
 
 impl Streams {
     /// Appends what is known of them; the cores count in `registry`.

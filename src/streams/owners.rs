@@ -4,15 +4,12 @@
 //! do there is room for the next one. What does not have to be in memory is not counted where there is a disk.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use super::model::bounds::Bounds;
 use super::registry::guard;
-use super::stream::Common;
-use super::stream::Stream;
+use super::stream::{Common, Stream};
 
 /// A key whose some streams are.
 #[derive(Debug)]

@@ -2,10 +2,8 @@
 //! from.
 
 use super::log::Piece;
-use super::model::offset::Offset;
-use super::model::offset::Start;
-use super::stream::Presence;
-use super::stream::Stream;
+use super::model::offset::{Offset, Start};
+use super::stream::{Presence, Stream};
 
 /// What readers may know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

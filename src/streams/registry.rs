@@ -5,36 +5,22 @@
 //! writing when a stream is made or ends; it is always taken before a stream's own.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::collections::HashMap;
+use std::collections::{BinaryHeap, HashMap};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::RwLock;
-use std::sync::Weak;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use arc_swap::ArcSwap;
 
 use super::change_feed::News;
-use super::fanout::notifier::Bells;
-use super::fanout::notifier::Hub;
+use super::fanout::notifier::{Bells, Hub};
 use super::log::Log;
 use super::model::bounds::Bounds;
-use super::store::journal::AppendError;
-use super::store::journal::Journal;
-use super::store::journal::Ticket;
+use super::store::journal::{AppendError, Journal, Ticket};
 use super::store::journal_entry::Entry;
 use super::store::redis::Remote;
-use super::stream::Common;
-use super::stream::Presence;
-use super::stream::State;
-use super::stream::Stream;
-use crate::telemetry::CoreMetrics;
-use crate::telemetry::Nonces;
+use super::stream::{Common, Presence, State, Stream};
+use crate::telemetry::{CoreMetrics, Nonces};
 
 /// What a name leads to.
 #[derive(Debug)]
@@ -422,8 +408,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::streams::Creation;
-    use crate::streams::Lifetime;
+    use crate::streams::{Creation, Lifetime};
 
     /// A stream that was meant to live for years and was deleted stood in the queue of what will be over until then: whoever
     /// made and deleted streams with a `Stream-TTL` in a loop made the process grow by 1 KiB each time, within every bound.

@@ -1,7 +1,6 @@
 //! Clients end a response that is being kept by its stream: whichever node makes it stops its upstream.
 
-use super::stream::Presence;
-use super::stream::Stream;
+use super::stream::{Presence, Stream};
 
 /// How a client has ended a response that is being kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

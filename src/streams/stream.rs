@@ -15,31 +15,22 @@
 //! socket or another stream of the same depth is waited for. A fork locks its source only after it has let go of itself.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
-use super::change_feed::Heard;
-use super::change_feed::News;
+use super::change_feed::{Heard, News};
 use super::fanout::notifier::Bells;
 use super::log::Log;
-use super::model::bounds::Bounds;
-use super::model::bounds::STREAM_OVERHEAD_BYTES;
+use super::model::bounds::{Bounds, STREAM_OVERHEAD_BYTES};
 use super::model::kind::Kind;
 use super::model::lifetime::Lifetime;
 use super::model::offset::Offset;
 use super::model::producer::Producers;
-use super::owners::Owner;
-use super::owners::Owners;
-use super::store::journal::Journal;
-use super::store::journal::Location;
-use super::store::journal::Ticket;
+use super::owners::{Owner, Owners};
+use super::store::journal::{Journal, Location, Ticket};
 use super::store::redis::Remote;
 use crate::runtime::clock::unix_millis;
 

@@ -6,8 +6,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::streams::model::json::Messages;
-use crate::streams::model::kind::Form;
-use crate::streams::model::kind::Kind;
+use crate::streams::model::kind::{Form, Kind};
 
 /// Something to be done, in the order in which it was asked for.
 ///

@@ -1,8 +1,6 @@
 //! Which addresses belong to the public network, by IANA's registries of special-purpose addresses (RFC 6890).
 
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether an address can belong to someone who is reached over the public network. Those that carry an IPv4 address inside
 /// are judged by it.

@@ -17,30 +17,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Reply;
-use super::SHOWN_BYTES;
-use super::UnixMillis;
-use super::action::Action;
-use super::action::Delivered;
-use super::action::Delivery;
+use super::action::{Action, Delivered, Delivery};
 use super::glob::Glob;
 use super::keys::Keys;
-use super::links::Cursor;
-use super::links::Link;
-use super::links::Tails;
+use super::links::{Cursor, Link, Tails};
 use super::phase::Phase;
 use super::question::Question;
-use super::record::BadRecord;
-use super::record::Record;
+use super::record::{BadRecord, Record};
 use super::refusal::Refusal;
-use super::settings::Kind;
-use super::settings::Settings;
-use super::source::Extent;
-use super::source::Source;
-use super::subscription::Subscription;
-use super::subscription::Turn;
-use super::subscription::too_many;
-use super::view;
+use super::settings::{Kind, Settings};
+use super::source::{Extent, Source};
+use super::subscription::{Subscription, Turn, too_many};
+use super::{Reply, SHOWN_BYTES, UnixMillis, view};
 use crate::streams::model::kind;
 use crate::telemetry::Nonces;
 

@@ -4,10 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::UnixMillis;
-use super::source::Extent;
-use super::source::Source;
-use crate::streams::registry::Found;
-use crate::streams::registry::Streams;
+use super::source::{Extent, Source};
+use crate::streams::registry::{Found, Streams};
 use crate::streams::stream::Stream;
 
 /// The streams at a time. Whichever is asked for is listened to from then on: it is asked for because a subscription has it.

@@ -6,8 +6,7 @@
 
 use std::fmt;
 
-use super::path::BadPath;
-use super::path::{self};
+use super::path::{self, BadPath};
 
 /// The most segments of a pattern: its places, and the end, are bits of one word.
 pub(crate) const SEGMENTS_MAX: usize = 32;

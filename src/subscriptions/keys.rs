@@ -6,14 +6,10 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::digest::SHA256;
-use ring::digest::digest;
-use ring::error;
-use ring::hmac;
-use ring::rand::SecureRandom;
-use ring::rand::SystemRandom;
-use ring::signature::Ed25519KeyPair;
-use ring::signature::KeyPair;
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::signature::{Ed25519KeyPair, KeyPair};
+use ring::{error, hmac};
 use serde_json::json;
 
 use super::UnixMillis;
@@ -132,8 +128,7 @@ fn kid(public: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ring::signature::ED25519;
-    use ring::signature::UnparsedPublicKey;
+    use ring::signature::{ED25519, UnparsedPublicKey};
     use serde_json::Value;
 
     use super::*;

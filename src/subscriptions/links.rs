@@ -7,17 +7,13 @@
 //!
 //! What may never happen: a cursor moves back in the life of a stream, or beyond its end.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::LINK_OVERHEAD_BYTES;
-use super::STREAMS_MAX;
-use super::WAKE_STREAMS_MAX;
-use super::refusal::Code;
-use super::refusal::Refusal;
+use super::refusal::{Code, Refusal};
 use super::source::Extent;
+use super::{LINK_OVERHEAD_BYTES, STREAMS_MAX, WAKE_STREAMS_MAX};
 use crate::streams::model::offset::Offset;
 
 /// How a stream came to be one of the subscription's.

@@ -80,34 +80,20 @@ mod world;
 
 use serde_json::Value;
 
-pub(crate) use self::action::Action;
-pub(crate) use self::action::Announcement;
-pub(crate) use self::action::Delivered;
-pub(crate) use self::action::Delivery;
-pub(crate) use self::copy::Change;
-pub(crate) use self::copy::Errand;
-pub(crate) use self::copy::Judged;
-pub(crate) use self::copy::Snapshot;
-pub(crate) use self::copy::Step;
-pub(crate) use self::extents::Candidates;
-pub(crate) use self::extents::Extents;
+pub(crate) use self::action::{Action, Announcement, Delivered, Delivery};
+pub(crate) use self::copy::{Change, Errand, Judged, Snapshot, Step};
+pub(crate) use self::extents::{Candidates, Extents};
 pub(crate) use self::glob::Glob;
-pub(crate) use self::keys::Keys;
-pub(crate) use self::keys::SECRET_BYTES;
-pub(crate) use self::keys::Secret;
-pub(crate) use self::keys::Signer;
+pub(crate) use self::keys::{Keys, SECRET_BYTES, Secret, Signer};
 pub(crate) use self::path::RESERVED;
 pub(crate) use self::patterns::Patterns;
 pub(crate) use self::question::Question;
 pub(crate) use self::record::BadRecord;
-pub(crate) use self::refusal::Code;
-pub(crate) use self::refusal::Refusal;
-pub(crate) use self::registry::Scene;
-pub(crate) use self::registry::Subscriptions;
+pub(crate) use self::refusal::{Code, Refusal};
+pub(crate) use self::registry::{Scene, Subscriptions};
 pub(crate) use self::source::Extent;
 pub(crate) use self::view::ROOT;
-pub(crate) use self::webhook_url::Local;
-pub(crate) use self::webhook_url::WebhookUrl;
+pub(crate) use self::webhook_url::{Local, WebhookUrl};
 
 /// Milliseconds since 1970: leases and retries outlive the process, so they cannot be told by its own clock.
 pub(crate) type UnixMillis = u64;

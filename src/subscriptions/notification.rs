@@ -2,18 +2,12 @@
 
 use std::sync::Arc;
 
-use super::action::Action;
-use super::action::Announcement;
-use super::action::Delivered;
-use super::action::Delivery;
-use super::backoff;
+use super::action::{Action, Announcement, Delivered, Delivery};
 use super::links::Seen;
-use super::phase::Phase;
-use super::phase::Wake;
+use super::phase::{Phase, Wake};
 use super::settings::Kind;
-use super::subscription::Subscription;
-use super::subscription::Turn;
-use super::view;
+use super::subscription::{Subscription, Turn};
+use super::{backoff, view};
 
 impl Subscription {
     /// What came of a webhook.

@@ -1,7 +1,6 @@
 //! What a subscription is doing.
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::UnixMillis;
 use super::links::Tails;

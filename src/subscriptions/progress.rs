@@ -1,14 +1,10 @@
 //! What a worker says of a wake: the bodies of claim, ack, callback and release.
 
-use serde_json::Map;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::STREAMS_MAX;
-use super::path;
-use super::refusal::Code;
-use super::refusal::Refusal;
-use super::settings::object;
-use super::settings::string;
+use super::refusal::{Code, Refusal};
+use super::settings::{object, string};
+use super::{STREAMS_MAX, path};
 
 /// The longest name of a worker, in bytes.
 pub(crate) const WORKER_BYTES_MAX: usize = 256;

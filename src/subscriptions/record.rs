@@ -5,13 +5,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::UnixMillis;
-use super::links::Cursor;
-use super::links::Link;
-use super::links::Links;
+use super::links::{Cursor, Link, Links};
 use super::phase::Phase;
 use super::settings::Settings;
 use super::subscription::Subscription;

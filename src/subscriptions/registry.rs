@@ -1,32 +1,22 @@
 //! All subscriptions: by id, by the streams they have, and by when something happens by itself.
 
-use std::collections::BTreeSet;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::Reply;
-use super::SUBSCRIPTIONS_MAX;
-use super::UnixMillis;
-use super::action::Action;
-use super::action::Delivered;
-use super::keys::Secret;
-use super::keys::Signer;
+use super::action::{Action, Delivered};
+use super::keys::{Secret, Signer};
 use super::patterns::Patterns;
 use super::phase::Phase;
 use super::question::Question;
-use super::record::BadRecord;
-use super::record::Record;
-use super::record::Written;
+use super::record::{BadRecord, Record, Written};
 use super::refusal::Refusal;
-use super::settings::Kind;
-use super::settings::Settings;
+use super::settings::{Kind, Settings};
 use super::source::Source;
-use super::subscription::Subscription;
-use super::subscription::Turn;
+use super::subscription::{Subscription, Turn};
 use super::token::Tokens;
-use super::view;
 use super::webhook_url::Local;
+use super::{Reply, SUBSCRIPTIONS_MAX, UnixMillis, view};
 use crate::telemetry::Nonces;
 
 /// What there is when something is asked: the time, and the streams.

@@ -1,23 +1,13 @@
 //! What a subscription is asked to be: the body of its creation, read, checked and brought into one spelling.
 
-use ring::digest::SHA256;
-use ring::digest::digest;
-use serde::Deserialize;
-use serde::Serialize;
-use serde_json::Map;
-use serde_json::Value;
+use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::ID_BYTES_MAX;
-use super::LEASE_DEFAULT_MS;
-use super::LEASE_MAX_MS;
-use super::LEASE_MIN_MS;
-use super::STREAMS_MAX;
 use super::glob::Glob;
-use super::path;
-use super::refusal::Code;
-use super::refusal::Refusal;
-use super::webhook_url::Local;
-use super::webhook_url::{self};
+use super::refusal::{Code, Refusal};
+use super::webhook_url::{self, Local};
+use super::{ID_BYTES_MAX, LEASE_DEFAULT_MS, LEASE_MAX_MS, LEASE_MIN_MS, STREAMS_MAX, path};
 
 /// The longest description, in bytes.
 pub(crate) const DESCRIPTION_BYTES_MAX: usize = 1024;

@@ -8,12 +8,10 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::UnixMillis;
-use super::refusal::Code;
-use super::refusal::Refusal;
+use super::refusal::{Code, Refusal};
 
 /// How long a token is good at most. A lease that is extended beyond it ends with it.
 pub(crate) const TOKEN_TTL_MS: UnixMillis = 24 * 3600 * 1000;

@@ -1,19 +1,13 @@
 //! Subscriptions as JSON: what clients and workers are shown.
 
-use percent_encoding::AsciiSet;
-use percent_encoding::NON_ALPHANUMERIC;
-use percent_encoding::utf8_percent_encode;
-use serde_json::Value;
-use serde_json::json;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
 
-use super::Reply;
-use super::UnixMillis;
-use super::links::Link;
-use super::links::Seen;
-use super::phase::Phase;
-use super::phase::Wake;
+use super::links::{Link, Seen};
+use super::phase::{Phase, Wake};
 use super::settings::Kind;
 use super::subscription::Subscription;
+use super::{Reply, UnixMillis};
 use crate::proto::http1::date::rfc3339;
 use crate::streams::model::offset::Offset;
 

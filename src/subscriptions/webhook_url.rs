@@ -8,8 +8,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::address;
-use crate::config::NotAUrl;
-use crate::config::UpstreamUrl;
+use crate::config::{NotAUrl, UpstreamUrl};
 
 /// The longest URL, in bytes.
 pub(crate) const URL_BYTES_MAX: usize = 2048;

@@ -1,7 +1,6 @@
 //! Streams, a clock and somebody who does what is asked for, all as simple as can be.
 
-use std::cell::Cell;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 

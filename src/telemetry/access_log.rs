@@ -11,21 +11,13 @@ pub(crate) mod tests;
 use std::io::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
-use std::sync::mpsc::SyncSender;
-use std::sync::mpsc::TrySendError;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use memchr::memchr2;
 
 use super::counters::CoreMetrics;
-use super::json_line::Object;
-use super::json_line::decimal;
-use super::json_line::key;
-use super::json_line::three_digits;
-use super::log_writer::Batch;
-use super::log_writer::LogWriter;
-use super::log_writer::Message;
+use super::json_line::{Object, decimal, key, three_digits};
+use super::log_writer::{Batch, LogWriter, Message};
 use super::outcome::Outcome;
 
 /// The most bytes a core holds back while the writer is behind.

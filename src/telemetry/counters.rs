@@ -2,25 +2,15 @@
 //! increment a relaxed load and a relaxed store, without the `lock` prefix of a read-modify-write (about 20 cycles each,
 //! several times a segment). Two writers would lose counts, so what any thread may count is a [`SharedCounter`].
 
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
 
-use super::histogram::Histogram;
-use super::histogram::Overhead;
-use super::histogram::RequestDuration;
-use super::histogram::TimePerOutputToken;
-use super::histogram::TimeToFirstToken;
+use super::histogram::{Histogram, Overhead, RequestDuration, TimePerOutputToken, TimeToFirstToken};
 use super::labels::LabelId;
-use super::outcome::AppendRefusal;
-use super::outcome::Outcome;
-use super::outcome::Refusal;
-use super::retry_reason::Again;
-use super::retry_reason::Degraded;
+use super::outcome::{AppendRefusal, Outcome, Refusal};
+use super::retry_reason::{Again, Degraded};
 
 /// Series of (route, upstream, status) a core tells apart. An upstream may answer any status at all, so beyond this many,
 /// requests are counted under the route and upstream "other" and the class of their status (200, 400, ...).

@@ -7,8 +7,7 @@
 use std::fmt;
 use std::io;
 
-use rustix::rand::GetRandomFlags;
-use rustix::rand::getrandom;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 /// The longest `x-request-id` taken over from a client, in bytes.
 pub(crate) const MAX_REQUEST_ID_BYTES: usize = 128;

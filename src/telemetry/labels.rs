@@ -2,9 +2,7 @@
 //! configuration goes on counting where the same name left off, and a core never handles a string to count a request.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::PoisonError;
-use std::sync::RwLock;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Names told apart. Names beyond it share the label "other", so that reloads with ever new names stay bounded.
 pub(crate) const MAX_NAMES: usize = 1024;

@@ -1,22 +1,15 @@
 //! The writer against targets that work, move away, fill up, break and block.
 
 use std::fs;
-use std::io::BufRead;
-use std::io::BufReader;
-use std::io::PipeReader;
-use std::io::Read;
-use std::io::pipe;
+use std::io::{BufRead, BufReader, PipeReader, Read, pipe};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::OFlags;
-use rustix::fs::fcntl_setfl;
+use rustix::fs::{OFlags, fcntl_setfl};
 
 use super::*;
-use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::access_log::LOG_BATCH_BYTES;
-use crate::telemetry::access_log::LOG_BUFFER_BYTES;
 use crate::telemetry::access_log::tests::bare_record;
+use crate::telemetry::access_log::{AccessLog, LOG_BATCH_BYTES, LOG_BUFFER_BYTES};
 
 /// Only a bug keeps a writer that can write from ending; then a test should fail instead of hang.
 const PATIENCE: Duration = Duration::from_secs(60);

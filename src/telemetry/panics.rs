@@ -2,8 +2,7 @@
 
 use std::panic;
 use std::sync::Once;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::tell;
 

@@ -3,10 +3,8 @@
 
 use std::fs;
 
-use rustix::process::Resource;
-use rustix::process::getrlimit;
-use rustix::time::ClockId;
-use rustix::time::clock_gettime;
+use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
 
 /// One reading.
 #[derive(Debug, Default)]

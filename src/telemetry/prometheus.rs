@@ -2,22 +2,16 @@
 //! they only grow, `_total`; series come in a stable order, so that two scrapes can be compared line by line.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
-use super::counters::CoreMetrics;
-use super::counters::RequestKey;
-use super::histogram::Histogram;
-use super::histogram::Scale;
-use super::histogram::Totals;
+use super::counters::{CoreMetrics, RequestKey};
+use super::histogram::{Histogram, Scale, Totals};
 use super::labels::LabelId;
-use super::outcome::Outcome;
-use super::outcome::Refusal;
+use super::outcome::{Outcome, Refusal};
 use super::panics;
 use super::process::ProcessStats;
 use super::registry::Registry;
-use super::retry_reason::Again;
-use super::retry_reason::Degraded;
+use super::retry_reason::{Again, Degraded};
 
 /// Appends all metrics to `out`.
 pub(crate) fn render(registry: &Registry, out: &mut String) {

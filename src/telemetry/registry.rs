@@ -2,13 +2,10 @@
 //! belongs to the process as a whole.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::counters::CoreMetrics;
-use super::counters::SharedCounter;
+use super::counters::{CoreMetrics, SharedCounter};
 use super::labels::Labels;
 use super::turns::Turns;
 

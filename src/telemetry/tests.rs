@@ -1,8 +1,7 @@
 //! The room as a whole: what is counted on the cores is what a scrape shows.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::counters::MAX_REQUEST_SERIES;

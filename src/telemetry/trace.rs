@@ -2,8 +2,7 @@
 //! own, or a trace is begun. What does not parse is as good as absent, and then `tracestate` must not be passed on either
 //! ("Processing Model", step 3); so is a `traceparent` sent twice, which only the reader of the head can see.
 
-use super::ids::Ids;
-use super::ids::write_hex;
+use super::ids::{Ids, write_hex};
 
 /// The length of a version 00 `traceparent`: `00-` 32 digits `-` 16 digits `-` 2 digits.
 pub(crate) const TRACEPARENT_BYTES: usize = 55;

@@ -5,8 +5,7 @@
 //! looks whether that has changed. Only time in which the watchdog ran itself counts: a process that was stopped, or whose machine
 //! slept, is not taken for one that hangs.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// How often the watchdog looks, in milliseconds.
 pub(crate) const LOOK_MS: u64 = 500;

@@ -10,13 +10,11 @@ use std::fmt;
 use std::fmt::Write;
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use rustix::io::Errno;
 use rustls::ClientConfig;
@@ -25,16 +23,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::addresses::Addresses;
-use super::race::ATTEMPT_DELAY_MS;
-use super::race::Move;
-use super::race::Race;
+use super::race::{ATTEMPT_DELAY_MS, Move, Race};
 use super::resolver::Resolver;
 use super::target::Target;
 use crate::runtime::Shard;
 use crate::runtime::clock::Millis;
-use crate::runtime::net::stream::Stream;
-use crate::runtime::net::stream::set_keepalive;
-use crate::runtime::net::stream::set_nodelay;
+use crate::runtime::net::stream::{Stream, set_keepalive, set_nodelay};
 
 /// Most handshakes for one connection: one, and others where it broke off.
 const HANDSHAKES_MAX: usize = 3;

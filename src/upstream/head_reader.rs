@@ -13,12 +13,9 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use crate::proto::http1::Reject;
-use crate::proto::http1::response::CheckedHead;
-use crate::proto::http1::response::{self};
+use crate::proto::http1::response::{self, CheckedHead};
 use crate::relay::pump::rechunk::TAIL_ROOM;
-use crate::runtime::block::BLOCK_BYTES;
-use crate::runtime::block::Block;
-use crate::runtime::block::Pool;
+use crate::runtime::block::{BLOCK_BYTES, Block, Pool};
 
 /// Kept free before an upstream's head: ours is a little longer than its, and both are to leave in one write with the first
 /// bytes of the body.

@@ -1,11 +1,7 @@
 //! The last list of models that an upstream gave, over all cores and reloads.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::runtime::clock::Millis;
 use crate::telemetry::SharedCounter;

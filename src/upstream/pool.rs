@@ -9,12 +9,10 @@
 //! the upstream keeps it: what its `Keep-Alive` said, what it was seen to do ([`Life`]), or what was configured, whichever is
 //! shortest.
 
-use std::cell::Cell;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::Context;
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 use rustc_hash::FxHashMap;
 

@@ -12,8 +12,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::client::Asking;
-use super::dial::Tried;
-use super::dial::dial;
+use super::dial::{Tried, dial};
 use super::target::Target;
 use crate::relay::context::Core;
 use crate::runtime::catch_panic::caught;

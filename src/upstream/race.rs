@@ -88,9 +88,7 @@ mod tests {
         Refuses(Millis),
         Silent,
     }
-    use Answer::Accepts;
-    use Answer::Refuses;
-    use Answer::Silent;
+    use Answer::{Accepts, Refuses, Silent};
 
     fn address(number: usize) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], number as u16))

@@ -6,18 +6,12 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use crate::config::Breaker;
-use crate::config::Breaking;
-use crate::config::Concurrency;
-use crate::config::Probe;
-use crate::config::Upstream;
+use crate::config::{Breaker, Breaking, Concurrency, Probe, Upstream};
 use crate::proto::http1::fields::write_field;
 use crate::routing::affinity;
 use crate::routing::breaker::Permit;
-use crate::routing::health::Health;
-use crate::routing::health::Healths;
-use crate::runtime::clock::Micros;
-use crate::runtime::clock::Millis;
+use crate::routing::health::{Health, Healths};
+use crate::runtime::clock::{Micros, Millis};
 use crate::telemetry::LabelId;
 
 /// The path prefix that a path in an upstream's URL stands for.

@@ -1,10 +1,8 @@
 //! What is said of keys and other secrets that are wrong, of which nothing is ever repeated.
 
-use super::assert_problem_like;
-use super::problems;
+use super::{assert_problem_like, problems};
 use crate::cli::ServeArgs;
-use crate::config::tests::Place;
-use crate::config::tests::UPSTREAM;
+use crate::config::tests::{Place, UPSTREAM};
 
 #[test]
 fn a_secret_is_looked_up_and_never_repeated() {

@@ -11,8 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::file;
-use super::tests::Place;
-use super::tests::UPSTREAM;
+use super::tests::{Place, UPSTREAM};
 use crate::cli::ServeArgs;
 
 fn problems(text: &str) -> String {

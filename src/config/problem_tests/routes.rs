@@ -1,11 +1,8 @@
 //! What is said of routes that are wrong, and of what they may use.
 
-use super::assert_problem;
-use super::assert_problem_like;
+use super::{assert_problem, assert_problem_like};
 use crate::cli::ServeArgs;
-use crate::config::tests::Place;
-use crate::config::tests::UPSTREAM;
-use crate::config::tests::loaded;
+use crate::config::tests::{Place, UPSTREAM, loaded};
 
 #[test]
 fn routes_are_checked() {

@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 use crate::admission;
 use crate::edge::Door;
-use crate::pages::Page;
-use crate::pages::{self};
+use crate::pages::{self, Page};
 use crate::relay::context::Core;
 use crate::relay::request::Request;
 use crate::telemetry::render;

@@ -15,8 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::config::Timeouts;
 use crate::downstream::connection::Client;
@@ -30,10 +29,7 @@ use crate::relay::request_record::Ledger;
 use crate::relay::settings::Settings;
 use crate::runtime::catch_panic::caught;
 use crate::runtime::clock::Millis;
-use crate::upstream::client::Asking;
-use crate::upstream::client::Stop;
-use crate::upstream::client::connect_alone;
-use crate::upstream::client::guarded;
+use crate::upstream::client::{Asking, Stop, connect_alone, guarded};
 use crate::upstream::dial::Tried;
 use crate::upstream::target::Target;
 

@@ -1,9 +1,6 @@
 //! Where a body ends, whichever way its head framed it.
 
-use super::chunked::ChunkDecoder;
-use super::chunked::ChunkError;
-use super::chunked::Decoded;
-use super::chunked::Whole;
+use super::chunked::{ChunkDecoder, ChunkError, Decoded, Whole};
 use super::request::RequestBody;
 use super::response::ResponseBody;
 

@@ -16,9 +16,8 @@
 use std::error::Error;
 use std::fmt;
 
-use super::Reject;
-use super::line;
 use super::line::is_token_byte;
+use super::{Reject, line};
 
 /// The most digits of a chunk size, leading zeros included.
 pub(crate) const SIZE_DIGITS: u8 = 16;

@@ -5,8 +5,7 @@
 //! So is a wish that cannot be met (`identity;q=0` and none of ours): RFC 9110, 12.4.1 leaves disregarding it to the
 //! server, and bytes that any client can read serve it better than 406.
 
-use super::fields::elements;
-use super::fields::is_token;
+use super::fields::{elements, is_token};
 
 /// How an answer's bytes are coded on their way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

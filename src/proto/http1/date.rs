@@ -56,8 +56,7 @@ fn put2(out: &mut [u8], n: u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::imf_fixdate;
-    use super::rfc3339;
+    use super::{imf_fixdate, rfc3339};
 
     #[test]
     fn formats_known_dates() {

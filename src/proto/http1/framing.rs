@@ -3,10 +3,8 @@
 //! A message that gives two answers, or one that two readers might read differently, is refused, although the RFC
 //! would let it be repaired: request smuggling lives on such repairs.
 
-use super::Reject;
-use super::Version;
 use super::fields::elements;
-use super::line;
+use super::{Reject, Version, line};
 
 const BOTH: Reject = Reject::bad("the message has both Content-Length and Transfer-Encoding");
 const LENGTH_REPEATED: Reject = Reject::bad("the message has more than one Content-Length");

@@ -6,15 +6,10 @@
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
-use super::Reject;
-use super::Version;
-use super::fields::ConnectionTokens;
-use super::fields::Field;
-use super::fields::{self};
+use super::fields::{self, ConnectionTokens, Field};
 use super::framing::Framing;
-use super::line;
 pub use super::scan::HeadScanner;
-use super::target;
+use super::{Reject, Version, line, target};
 
 /// The longest request line, without its CRLF.
 pub(crate) const REQUEST_LINE_BYTES: usize = 8192;

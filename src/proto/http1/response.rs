@@ -9,13 +9,9 @@ use std::ops::Range;
 use httparse::ParserConfig;
 use memchr::memchr;
 
-use super::Reject;
-use super::Version;
-use super::fields::ConnectionTokens;
-use super::fields::Field;
-use super::fields::{self};
+use super::fields::{self, ConnectionTokens, Field};
 use super::framing::Framing;
-use super::line;
+use super::{Reject, Version, line};
 
 /// The longest response head.
 pub(crate) const HEAD_BYTES: usize = 65_536;

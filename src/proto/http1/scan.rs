@@ -5,18 +5,11 @@ use std::sync::LazyLock;
 use memchr::memchr;
 use memchr::memmem::Finder;
 
-use super::Reject;
-use super::line;
-use super::request::FIELD_COUNT;
-use super::request::FIELD_LINE_BYTES;
-use super::request::FIELD_SECTION_BYTES;
-use super::request::FIELDS_TOO_LARGE;
-use super::request::METHOD_BYTES;
-use super::request::METHOD_TOO_LONG;
-use super::request::REQUEST_LINE_BYTES;
-use super::request::TARGET_TOO_LONG;
-use super::request::TOO_MANY_FIELDS;
-use super::request::request_line;
+use super::request::{
+    FIELD_COUNT, FIELD_LINE_BYTES, FIELD_SECTION_BYTES, FIELDS_TOO_LARGE, METHOD_BYTES, METHOD_TOO_LONG,
+    REQUEST_LINE_BYTES, TARGET_TOO_LONG, TOO_MANY_FIELDS, request_line,
+};
+use super::{Reject, line};
 
 /// How far into a request its head can reach: an empty line, the request line, the fields.
 const HEAD_BYTES: usize = 2 + REQUEST_LINE_BYTES + 2 + FIELD_SECTION_BYTES;

@@ -1,22 +1,11 @@
 //! Tests of what the parts of this room promise each other; whole requests are judged in `tests/http1_core.rs`.
 
-use super::Reject;
-use super::Version;
 use super::body::BodyDecoder;
-use super::chunked::ChunkDecoder;
-use super::chunked::ChunkError;
-use super::chunked::SIZE_LINE_BYTES;
-use super::chunked::payloads;
-use super::chunked::size_line;
-use super::fields::is_hop_by_hop;
-use super::fields::write_field;
-use super::line;
-use super::request::HeadScanner;
-use super::request::RequestBody;
-use super::request::{self};
-use super::response::ResponseBody;
-use super::response::find_head_end;
-use super::response::{self};
+use super::chunked::{ChunkDecoder, ChunkError, SIZE_LINE_BYTES, payloads, size_line};
+use super::fields::{is_hop_by_hop, write_field};
+use super::request::{self, HeadScanner, RequestBody};
+use super::response::{self, ResponseBody, find_head_end};
+use super::{Reject, Version, line};
 
 const PLAIN: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: a.example:8080\r\nAuthorization: Bearer k\r\n\
     Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nTE: trailers\r\nContent-Length: 12\r\nX-Odd: \ta\tb\u{e9} \t\r\n\r\n";

@@ -12,8 +12,7 @@
 //! text in strings. Values of other members are passed over 64 bytes at a time ([`Skip`]); no byte is kept but a key or a word.
 //! What is no JSON has no members.
 
-use super::skip::Skip;
-use super::skip::Skipped;
+use super::skip::{Skip, Skipped};
 use crate::proto::openai::sideband::is_space;
 
 /// The longest word that means something is `response.incomplete`.

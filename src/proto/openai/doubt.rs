@@ -2,8 +2,7 @@
 //! than the one that the upstream reads.
 
 use super::ApiError;
-use super::field::Field;
-use super::field::NAMES;
+use super::field::{Field, NAMES};
 
 /// What a decision may rest on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,7 @@ use std::sync::LazyLock;
 use memchr::memchr2;
 use memchr::memmem::Finder;
 
-use crate::proto::json::members::Found;
-use crate::proto::json::members::Members;
+use crate::proto::json::members::{Found, Members};
 
 /// Ends the key of every error, and the type of Anthropic's.
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"error\""));

@@ -1,8 +1,7 @@
 //! A whole answer of a fixed text, in the form that a client of the API expects: what a route can say when none of its upstreams
 //! can say anything. Its head tells what it is; to an SDK it is an answer like any other, of no tokens.
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The text of the answer, and what it answers.
 pub(crate) struct Fixed<'a> {

@@ -21,16 +21,14 @@ pub(crate) mod sideband;
 mod tests;
 pub(crate) mod usage;
 
-pub(crate) use self::doubt::Doubt;
-pub(crate) use self::doubt::Reason;
 pub use self::doubt::Subject;
+pub(crate) use self::doubt::{Doubt, Reason};
 pub use self::first_content::FirstContent;
 pub(crate) use self::first_content::Seen;
 pub(crate) use self::fixed_response::Fixed;
 pub(crate) use self::media::Media;
 pub(crate) use self::peek::MAX_MODEL_BYTES;
-pub use self::peek::Peek;
-pub use self::peek::PeekState;
+pub use self::peek::{Peek, PeekState};
 pub(crate) use self::sideband::FinishReason;
 pub use self::sideband::Sideband;
 pub(crate) use self::usage::Usage;

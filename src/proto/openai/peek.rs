@@ -15,24 +15,13 @@
 
 use std::ops::Range;
 
-use super::doubt::Doubt;
-use super::doubt::Doubts;
-use super::doubt::Reason;
-use super::doubt::Subject;
-use super::field::Field;
-use super::field::MAX_KEY_BYTES;
-use super::field::NAMES;
-use super::form::Form;
-use super::form::FormState;
-use super::form::Found;
-use super::form::Part;
+use super::doubt::{Doubt, Doubts, Reason, Subject};
+use super::field::{Field, MAX_KEY_BYTES, NAMES};
+use super::form::{Form, FormState, Found, Part};
 use super::prompts::Prompts;
 use crate::proto::json::scalar::Scalar;
-use crate::proto::json::skip::Skip;
-use crate::proto::json::skip::Skipped;
-use crate::proto::json::text::Fed;
-use crate::proto::json::text::Text;
-use crate::proto::json::text::string_end;
+use crate::proto::json::skip::{Skip, Skipped};
+use crate::proto::json::text::{Fed, Text, string_end};
 
 /// The longest model name that is kept, in decoded bytes.
 pub(crate) const MAX_MODEL_BYTES: usize = 256;

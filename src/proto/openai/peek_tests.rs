@@ -3,13 +3,8 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::Doubt;
-use super::MAX_MODEL_BYTES;
-use super::Peek;
-use super::PeekState;
-use super::Reason;
-use super::Subject;
 use super::tests::pieces;
+use super::{Doubt, MAX_MODEL_BYTES, Peek, PeekState, Reason, Subject};
 
 fn peeked(pieces: &[&[u8]]) -> Peek {
     let mut peek = Peek::default();

@@ -1,7 +1,6 @@
 //! The number of prompts in a list that arrives in pieces: strings or lists of tokens each. A list of numbers is the tokens of one.
 
-use crate::proto::json::skip::Skip;
-use crate::proto::json::skip::Skipped;
+use crate::proto::json::skip::{Skip, Skipped};
 
 /// A list of prompts that is being read, behind its opening bracket.
 #[derive(Clone, Copy, Debug, Default)]

@@ -10,16 +10,12 @@
 
 use std::sync::LazyLock;
 
-use super::faults::Faults;
-use super::faults::ends_event;
-use super::faults::may_be_error;
+use super::faults::{Faults, ends_event, may_be_error};
 use super::keys::Keys;
-use super::usage::Capture;
-use super::usage::Usage;
+use super::usage::{Capture, Usage};
 use crate::proto::dialect::Api;
 use crate::proto::json::key::Key;
-use crate::proto::json::members::Found;
-use crate::proto::json::members::Members;
+use crate::proto::json::members::{Found, Members};
 
 /// The longest reason that has a name here is `model_context_window_exceeded`, which its first bytes tell.
 const REASON_MAX_BYTES: usize = 14;

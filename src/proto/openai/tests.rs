@@ -5,12 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::Api;
-use super::ApiError;
-use super::FinishReason;
-use super::Sideband;
-use super::Usage;
 use super::usage::USAGE_MAX_BYTES;
+use super::{Api, ApiError, FinishReason, Sideband, Usage};
 
 pub(crate) fn pieces<'a>(body: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(body.len() + 1)).collect();

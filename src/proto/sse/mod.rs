@@ -11,10 +11,7 @@ pub(crate) mod scan;
 mod tests;
 pub(crate) mod write;
 
-pub(crate) use self::blocks::Blocks;
-pub(crate) use self::blocks::Unfinished;
-pub(crate) use self::blocks::blocks;
+pub(crate) use self::blocks::{Blocks, Unfinished, blocks};
 pub(crate) use self::events::Events;
 pub use self::scan::Scanner;
-pub use self::write::HEARTBEAT;
-pub use self::write::write_event;
+pub use self::write::{HEARTBEAT, write_event};

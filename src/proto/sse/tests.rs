@@ -2,10 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::HEARTBEAT;
-use super::Scanner;
 use super::write::FieldError;
-use super::write_event;
+use super::{HEARTBEAT, Scanner, write_event};
 
 /// One dispatched event, as a client sees it.
 #[derive(Debug, Default, PartialEq)]

@@ -4,8 +4,7 @@
 use std::fmt;
 use std::io::Write;
 
-use memchr::memchr2;
-use memchr::memchr3;
+use memchr::{memchr2, memchr3};
 
 /// One comment line, and *no* blank line after it.
 ///

@@ -18,8 +18,7 @@
 use std::rc::Rc;
 
 use super::fallback::Name;
-use super::retry::Why;
-use super::retry::{self};
+use super::retry::{self, Why};
 use super::selection::retry_after;
 use crate::config::Route;
 use crate::downstream::deadlines::Timeout;
@@ -30,17 +29,13 @@ use crate::relay::finish::error_response::Failure;
 use crate::relay::pump::recorder::Tee;
 use crate::relay::request::replay_buffer::LetGo;
 use crate::relay::settings::Settings;
-use crate::routing::balancer::Out;
-use crate::routing::balancer::Pick;
+use crate::routing::balancer::{Out, Pick};
 use crate::routing::call::Call;
 use crate::runtime::block::BLOCK_BYTES;
 use crate::runtime::clock::Millis;
 use crate::runtime::net::stream::Stream;
-use crate::telemetry::Degraded;
-use crate::telemetry::LabelId;
-use crate::upstream::client::Answered;
-use crate::upstream::client::Stop;
-use crate::upstream::client::guarded;
+use crate::telemetry::{Degraded, LabelId};
+use crate::upstream::client::{Answered, Stop, guarded};
 
 /// An attempt that failed.
 pub(crate) struct Failed {

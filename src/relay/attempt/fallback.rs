@@ -10,21 +10,16 @@ use std::ops::Range;
 use super::failover::Failed;
 use super::retry;
 use crate::config::Route;
-use crate::proto::openai::Fixed;
-use crate::proto::openai::Peek;
-use crate::relay::exchange::After;
-use crate::relay::exchange::Exchange;
+use crate::proto::openai::{Fixed, Peek};
+use crate::relay::exchange::{After, Exchange};
 use crate::relay::pump::Framing;
-use crate::relay::request::Request;
 use crate::relay::request::body::Upload;
-use crate::relay::request::model_name;
-use crate::relay::response_head::Local;
-use crate::relay::response_head::{self};
+use crate::relay::request::{Request, model_name};
+use crate::relay::response_head::{self, Local};
 use crate::relay::settings::Settings;
 use crate::runtime::Shard;
 use crate::runtime::clock::unix_millis;
-use crate::telemetry::Degraded;
-use crate::telemetry::Outcome;
+use crate::telemetry::{Degraded, Outcome};
 
 /// Routes that a request may fall back to, one after the other.
 const FALLBACKS_MAX: usize = 3;

@@ -11,24 +11,18 @@
 //!                              └───── closed, broken, ended without a word, silent for `first_byte` ──► the attempt has failed
 //! ```
 
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 
 use crate::config::Route;
 use crate::proto::http1::body::BodyDecoder;
-use crate::proto::openai::Api;
-use crate::proto::openai::FirstContent;
-use crate::proto::openai::Seen;
-use crate::proto::openai::Sideband;
+use crate::proto::openai::{Api, FirstContent, Seen, Sideband};
 use crate::relay::context::Core;
 use crate::relay::pump::rechunk::TAIL_ROOM;
 use crate::relay::request::Request;
 use crate::relay::response_head;
 use crate::runtime::block::BLOCK_BYTES;
 use crate::runtime::net::stream::Stream;
-use crate::upstream::client::Answered;
-use crate::upstream::client::Stop;
+use crate::upstream::client::{Answered, Stop};
 
 /// The most of a body that is held back.
 pub(crate) const HELD_BYTES_MAX: usize = 64 * 1024;

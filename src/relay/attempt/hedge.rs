@@ -12,30 +12,22 @@
 //! is kept to the wheel's tick of 50 ms.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Context;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use super::first_content_gate::Held;
-use super::first_content_gate::Hold;
+use super::first_content_gate::{Held, Hold};
 use super::retry::Why;
-use super::selection::verdict;
-use super::selection::why;
+use super::selection::{verdict, why};
 use crate::config::HedgeAfter;
 use crate::relay::context::Core;
-use crate::routing::call::Call;
-use crate::routing::call::Verdict;
+use crate::routing::call::{Call, Verdict};
 use crate::runtime::block::Block;
 use crate::runtime::clock::Millis;
 use crate::runtime::net::stream::Stream;
 use crate::telemetry::LabelId;
-use crate::upstream::client::Answered;
-use crate::upstream::client::Asking;
-use crate::upstream::client::Stop;
-use crate::upstream::client::connect_alone;
+use crate::upstream::client::{Answered, Asking, Stop, connect_alone};
 use crate::upstream::dial::Tried;
 use crate::upstream::target::Target;
 

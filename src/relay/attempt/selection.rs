@@ -11,23 +11,16 @@
 
 use std::task::Poll;
 
-use super::retry::Why;
-use super::retry::{self};
-use crate::config::Balance;
-use crate::config::Route;
+use super::retry::{self, Why};
+use crate::config::{Balance, Route};
 use crate::relay::exchange::Exchange;
 use crate::routing::affinity;
-use crate::routing::balancer::Asked;
-use crate::routing::balancer::Out;
-use crate::routing::balancer::Pick;
-use crate::routing::call::Call;
-use crate::routing::call::Verdict;
+use crate::routing::balancer::{Asked, Out, Pick};
+use crate::routing::call::{Call, Verdict};
 use crate::routing::concurrency_limiter::Place;
 use crate::runtime::clock::Millis;
 use crate::telemetry::Outcome;
-use crate::upstream::client::Answered;
-use crate::upstream::client::Stop;
-use crate::upstream::client::guarded;
+use crate::upstream::client::{Answered, Stop, guarded};
 
 impl Exchange<'_> {
     /// Chooses one that has not been tried.

@@ -5,16 +5,12 @@
 //! the upstream may be silent, nor than the process lives on. No other upstream is asked for a client that is not there.
 
 use std::future::poll_fn;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Poll, ready};
 
 use crate::config::Route;
 use crate::downstream::outbox::Beat;
-use crate::relay::exchange::Exchange;
-use crate::relay::exchange::Limits;
-use crate::relay::exchange::millis;
-use crate::relay::pump::Download;
-use crate::relay::pump::Ending;
+use crate::relay::exchange::{Exchange, Limits, millis};
+use crate::relay::pump::{Download, Ending};
 use crate::runtime::clock::Millis;
 
 impl Exchange<'_> {

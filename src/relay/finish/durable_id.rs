@@ -15,12 +15,8 @@ use crate::relay::context::Core;
 use crate::relay::exchange::Exchange;
 use crate::relay::pump::recorder::Tee;
 use crate::runtime::clock::unix_millis;
-use crate::streams::Created;
-use crate::streams::Found;
-use crate::streams::NotCreated;
-use crate::streams::Stopped;
-use crate::streams::Stream;
 use crate::streams::store::payload_reader;
+use crate::streams::{Created, Found, NotCreated, Stopped, Stream};
 use crate::upstream::client::Stop;
 
 /// The longest id, in bytes.

@@ -14,8 +14,7 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Context;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
@@ -24,26 +23,14 @@ use crate::downstream::deadlines::Timeout;
 use crate::proto::http1::fields::write_field;
 use crate::proto::openai::ApiError;
 use crate::relay::context::Core;
-use crate::relay::exchange::After;
-use crate::relay::exchange::Answer;
-use crate::relay::exchange::Counted;
-use crate::relay::exchange::Exchange;
-use crate::relay::exchange::millis;
-use crate::relay::pump::Ending;
-use crate::relay::pump::Framing;
-use crate::relay::pump::catch_up::Laggard;
-use crate::relay::pump::catch_up::Sides;
-use crate::relay::pump::catch_up::Step;
-use crate::relay::pump::recorder::CONTENT_TYPE;
-use crate::relay::pump::recorder::Tee;
+use crate::relay::exchange::{After, Answer, Counted, Exchange, millis};
+use crate::relay::pump::catch_up::{Laggard, Sides, Step};
+use crate::relay::pump::recorder::{CONTENT_TYPE, Tee};
+use crate::relay::pump::{Ending, Framing};
 use crate::relay::request_record::outcome_of;
 use crate::runtime::clock::unix_millis;
-use crate::streams::Created;
-use crate::streams::Creation;
-use crate::streams::Kind;
-use crate::streams::Lifetime;
-use crate::streams::NotCreated;
 use crate::streams::store::journal::Ticket;
+use crate::streams::{Created, Creation, Kind, Lifetime, NotCreated};
 use crate::telemetry::Outcome;
 
 impl Exchange<'_> {

@@ -7,12 +7,9 @@ use std::time::Duration;
 
 use crate::downstream::deadlines::Timeout;
 use crate::downstream::outbox::Beat;
-use crate::proto::openai::Api;
-use crate::proto::openai::ApiError;
-use crate::relay::exchange::After;
-use crate::relay::exchange::Exchange;
-use crate::relay::pump::Download;
-use crate::relay::pump::Framing;
+use crate::proto::openai::{Api, ApiError};
+use crate::relay::exchange::{After, Exchange};
+use crate::relay::pump::{Download, Framing};
 use crate::relay::request::body::UploadError;
 use crate::relay::request_record::outcome_of;
 use crate::relay::response_head;

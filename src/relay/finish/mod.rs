@@ -6,11 +6,8 @@ pub(crate) mod durable_id;
 pub(crate) mod durable_response;
 pub(crate) mod error_response;
 
-use super::exchange::After;
-use super::exchange::Answer;
-use super::exchange::Exchange;
-use super::pump::Download;
-use super::pump::Ending;
+use super::exchange::{After, Answer, Exchange};
+use super::pump::{Download, Ending};
 use super::request_record::outcome_of;
 use crate::downstream::deadlines::Timeout;
 use crate::runtime::clock::Millis;

@@ -6,8 +6,7 @@
 
 use std::ops::Range;
 
-use crate::proto::openai::FirstContent;
-use crate::proto::openai::Seen;
+use crate::proto::openai::{FirstContent, Seen};
 use crate::runtime::clock::Micros;
 
 /// The most of a line that is held while the first content is awaited; a line that is longer is content.

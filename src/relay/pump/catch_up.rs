@@ -24,19 +24,13 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use super::Download;
-use super::Ending;
-use super::Framing;
-use super::rechunk::HEAD_ROOM;
-use super::rechunk::TAIL_ROOM;
-use super::rechunk::{self};
+use super::rechunk::{self, HEAD_ROOM, TAIL_ROOM};
 use super::recorder::Tee;
+use super::{Download, Ending, Framing};
 use crate::downstream::connection::Client;
 use crate::downstream::deadlines::Timeout;
 use crate::downstream::outbox::Beat;

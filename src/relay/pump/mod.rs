@@ -26,17 +26,13 @@ pub(crate) mod rechunk;
 pub(crate) mod recorder;
 
 use std::ops::Range;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 
 use self::beginning::Beginning;
-pub(crate) use self::cut::Cut;
-pub(crate) use self::cut::Ending;
+pub(crate) use self::cut::{Cut, Ending};
 pub(crate) use self::observers::Look;
 pub(crate) use self::rechunk::Framing;
-use self::rechunk::HEAD_ROOM;
-use self::rechunk::TAIL_ROOM;
+use self::rechunk::{HEAD_ROOM, TAIL_ROOM};
 use self::recorder::Tee;
 use super::context::Core;
 use super::request::body::Upload;

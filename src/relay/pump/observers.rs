@@ -22,8 +22,7 @@
 
 use super::Framing;
 use crate::downstream::outbox::Beat;
-use crate::proto::openai::Api;
-use crate::proto::openai::Sideband;
+use crate::proto::openai::{Api, Sideband};
 use crate::proto::sse::Scanner;
 
 /// Observer of a response, by what it is.

@@ -5,10 +5,7 @@ use std::ops::Range;
 
 use crate::downstream::outbox::Beat;
 use crate::proto::http1::body::BodyDecoder;
-use crate::proto::http1::chunked::ChunkError;
-use crate::proto::http1::chunked::LAST_CHUNK;
-use crate::proto::http1::chunked::SIZE_LINE_BYTES;
-use crate::proto::http1::chunked::{self};
+use crate::proto::http1::chunked::{self, ChunkError, LAST_CHUNK, SIZE_LINE_BYTES};
 
 /// Bytes kept free before what is read into a block: a chunk's size line.
 pub const HEAD_ROOM: usize = SIZE_LINE_BYTES;

@@ -16,25 +16,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
 
-use bytes::Bytes;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 
 use super::Ending;
-use crate::proto::openai::Api;
-use crate::proto::openai::ApiError;
-use crate::proto::sse::Blocks;
-use crate::proto::sse::blocks;
+use crate::proto::openai::{Api, ApiError};
+use crate::proto::sse::{Blocks, blocks};
 use crate::runtime::clock::unix_millis;
-use crate::streams::Append;
-use crate::streams::Hub;
-use crate::streams::Refused;
-use crate::streams::Seat;
-use crate::streams::Stopped;
-use crate::streams::Stream;
-use crate::streams::Streams;
 use crate::streams::store::journal::Journal;
 use crate::streams::store::redis::Writer;
+use crate::streams::{Append, Hub, Refused, Seat, Stopped, Stream, Streams};
 
 /// What such a stream holds.
 pub(crate) const CONTENT_TYPE: &str = "text/event-stream";

@@ -7,28 +7,19 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 
 use super::body_scan::Decides;
 use super::memory_share::Share;
-use super::replay_buffer::Kept;
-use super::replay_buffer::LetGo;
+use super::replay_buffer::{Kept, LetGo};
 use crate::downstream::connection::Client;
 use crate::downstream::deadlines::Timeout;
 use crate::proto::http1::body::BodyDecoder;
 use crate::proto::http1::request::RequestBody;
-use crate::proto::openai::Doubt;
-use crate::proto::openai::Media;
-use crate::proto::openai::Peek;
-use crate::proto::openai::PeekState;
+use crate::proto::openai::{Doubt, Media, Peek, PeekState};
 use crate::relay::pump::rechunk;
 use crate::runtime::Shard;
-use crate::runtime::block::BLOCK_BYTES;
-use crate::runtime::block::BULK_BYTES;
-use crate::runtime::block::Block;
-use crate::runtime::block::Span;
+use crate::runtime::block::{BLOCK_BYTES, BULK_BYTES, Block, Span};
 use crate::runtime::clock::Millis;
 use crate::runtime::net::stream::Stream;
 

@@ -5,10 +5,7 @@ use std::ops::BitOr;
 use super::Request;
 use crate::admission::api_key::Holder;
 use crate::config::Config;
-use crate::proto::openai::Doubt;
-use crate::proto::openai::Peek;
-use crate::proto::openai::Reason;
-use crate::proto::openai::Subject;
+use crate::proto::openai::{Doubt, Peek, Reason, Subject};
 use crate::relay::settings::Settings;
 
 /// The decisions that rest on a request's body. What one rests on has to be found, and readers must not disagree about it;

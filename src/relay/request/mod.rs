@@ -15,8 +15,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use memchr::memchr;
-use memchr::memmem;
+use memchr::{memchr, memmem};
 
 use self::media_type::MediaType;
 use self::outbound_headers::Sending;
@@ -24,18 +23,11 @@ use super::finish::error_response::ErrorForm;
 use crate::admission::api_key::Holder;
 use crate::admission::request_limits::Account;
 use crate::proto::http1::Version;
-use crate::proto::http1::coding::Coding;
-use crate::proto::http1::coding::negotiate;
-use crate::proto::http1::fields::Lines;
-use crate::proto::http1::fields::is_called;
-use crate::proto::http1::fields::is_of_a_proxy;
-use crate::proto::http1::request::RequestBody;
-use crate::proto::http1::request::RequestHead;
+use crate::proto::http1::coding::{Coding, negotiate};
+use crate::proto::http1::fields::{Lines, is_called, is_of_a_proxy};
+use crate::proto::http1::request::{RequestBody, RequestHead};
 use crate::proto::openai::Api;
-use crate::telemetry::Degraded;
-use crate::telemetry::Ids;
-use crate::telemetry::TraceContext;
-use crate::telemetry::valid_request_id;
+use crate::telemetry::{Degraded, Ids, TraceContext, valid_request_id};
 
 /// A request that has passed the parser.
 pub struct Request {

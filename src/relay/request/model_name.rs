@@ -4,8 +4,7 @@
 use std::fmt::Write;
 use std::ops::Range;
 
-use crate::proto::openai::ApiError;
-use crate::proto::openai::MAX_MODEL_BYTES;
+use crate::proto::openai::{ApiError, MAX_MODEL_BYTES};
 
 /// What a model's own address begins with.
 const MODELS: &str = "/v1/models/";

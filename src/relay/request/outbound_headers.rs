@@ -3,8 +3,7 @@
 
 use super::Request;
 use super::credentials::Credentials;
-use crate::proto::http1::fields::write_field;
-use crate::proto::http1::fields::write_number;
+use crate::proto::http1::fields::{write_field, write_number};
 use crate::proto::http1::request::RequestBody;
 use crate::runtime::clock::Millis;
 use crate::upstream::target::Target;

@@ -8,8 +8,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::body::Upload;
-use super::body::WHOLE_BYTES;
+use super::body::{Upload, WHOLE_BYTES};
 use super::memory_share::Share;
 use super::splice::piece;
 use crate::relay::pump::rechunk;

@@ -4,16 +4,11 @@
 //! is left to what needs more, tasks for the most part. The crate that is usually put before it takes that path for
 //! everything, which costs a relayed request nearly three hundredths of its instructions: tuning.md has the figures.
 
-use std::alloc::GlobalAlloc;
-use std::alloc::Layout;
+use std::alloc::{GlobalAlloc, Layout};
 
-use libmimalloc_sys::mi_free;
-use libmimalloc_sys::mi_malloc;
-use libmimalloc_sys::mi_malloc_aligned;
-use libmimalloc_sys::mi_realloc;
-use libmimalloc_sys::mi_realloc_aligned;
-use libmimalloc_sys::mi_zalloc;
-use libmimalloc_sys::mi_zalloc_aligned;
+use libmimalloc_sys::{
+    mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc, mi_zalloc_aligned,
+};
 
 /// Every allocation is aligned so, in bytes.
 const ALWAYS_ALIGNED: usize = 8;

@@ -1,8 +1,6 @@
 //! Which cores there are, and staying on one.
 
-use rustix::thread::CpuSet;
-use rustix::thread::sched_getaffinity;
-use rustix::thread::sched_setaffinity;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The cores this process may run on, in order. Never empty.
 pub(crate) fn allowed() -> Vec<usize> {

@@ -6,13 +6,9 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::FromRawFd;
-use std::os::fd::OwnedFd;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-use rustix::io::FdFlags;
-use rustix::io::fcntl_getfd;
-use rustix::io::fcntl_setfd;
+use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 
 use super::listener::Bound;
 

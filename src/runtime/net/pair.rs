@@ -2,9 +2,7 @@
 
 use std::io;
 
-use socket2::Domain;
-use socket2::Socket;
-use socket2::Type;
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
 
 /// Bytes that the kernel may hold in each direction: what one end does not read, the other soon cannot write.

@@ -2,12 +2,7 @@
 
 use std::io;
 
-use rustix::process::DumpableBehavior;
-use rustix::process::Resource;
-use rustix::process::Rlimit;
-use rustix::process::getrlimit;
-use rustix::process::set_dumpable_behavior;
-use rustix::process::setrlimit;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 
 /// Takes as many descriptors as the system lets this user have: each stream needs two.
 pub(crate) fn raise_descriptor_limit() -> io::Result<()> {

@@ -7,22 +7,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::ioctl::Getter;
-use rustix::ioctl::Opcode;
-use rustix::ioctl::ioctl;
+use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::RecvFlags;
-use socket2::SockRef;
-use socket2::TcpKeepalive;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::io::Interest;
-use tokio::io::ReadBuf;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
@@ -157,9 +149,7 @@ pub(crate) fn set_keepalive(socket: &TcpStream) {
 mod tests {
     use std::future::poll_fn;
     use std::io::Read;
-    use std::net::Shutdown;
-    use std::net::TcpListener as Listener;
-    use std::net::TcpStream as Peer;
+    use std::net::{Shutdown, TcpListener as Listener, TcpStream as Peer};
 
     use super::*;
 

@@ -19,17 +19,10 @@
 //! coder that stands still is a fault of ours, and is asserted.
 
 use brotli::enc::StandardAlloc;
-use brotli::enc::encode::BrotliEncoderOperation;
-use brotli::enc::encode::BrotliEncoderParameter;
-use brotli::enc::encode::BrotliEncoderStateStruct;
-use flate2::Compress;
-use flate2::Compression;
-use flate2::FlushCompress;
-use zstd_safe::CCtx;
-use zstd_safe::CParameter;
-use zstd_safe::InBuffer;
-use zstd_safe::OutBuffer;
+use brotli::enc::encode::{BrotliEncoderOperation, BrotliEncoderParameter, BrotliEncoderStateStruct};
+use flate2::{Compress, Compression, FlushCompress};
 use zstd_safe::zstd_sys::ZSTD_EndDirective;
+use zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer};
 
 use crate::proto::http1::coding::Coding;
 

@@ -10,22 +10,16 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::task::Context;
-use std::task::Waker;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
 
 use rustc_hash::FxHashMap;
 use slab::Slab;
 use tokio::sync::Notify;
 
-use crate::streams::append::Append;
-use crate::streams::append::Appended;
-use crate::streams::append::Outcome;
+use crate::streams::append::{Append, Appended, Outcome};
 use crate::streams::parts::Parts;
-use crate::streams::store::journal::Ticket;
-use crate::streams::store::journal::Waiters;
+use crate::streams::store::journal::{Ticket, Waiters};
 use crate::streams::stream::Stream;
 use crate::telemetry::CoreMetrics;
 

@@ -14,17 +14,11 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::events::Events;
-use crate::proto::sse::Blocks;
-use crate::proto::sse::Unfinished;
+use crate::proto::sse::{Blocks, Unfinished};
 use crate::streams::log::Piece;
 use crate::streams::model::kind::Form;
 use crate::streams::model::offset::Offset;
-use crate::streams::render::Before;
-use crate::streams::render::Begun;
-use crate::streams::render::PART_BYTES;
-use crate::streams::render::Part;
-use crate::streams::render::Shape;
-use crate::streams::render::Step;
+use crate::streams::render::{Before, Begun, PART_BYTES, Part, Shape, Step};
 use crate::streams::reserved::Line;
 use crate::streams::stream::Stream;
 

@@ -4,9 +4,7 @@
 //! last comma, and nothing has to be parsed to be read again; a position counts bytes of this form, and is always where a
 //! message begins.
 
-use bytes::BufMut;
-use bytes::Bytes;
-use bytes::BytesMut;
+use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 
 /// Messages of one append, as they are kept.

@@ -1,7 +1,6 @@
 //! How long a stream lives (PROTOCOL.md, sections 4 and 5.1).
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 

@@ -2,19 +2,12 @@
 
 use std::sync::Arc;
 
-use super::journal::AppendError;
-use super::journal::Ticket;
-use super::redis::Remote;
-use super::redis::Unavailable;
-use super::redis::Writer;
-use crate::streams::append::Append;
-use crate::streams::append::Outcome;
-use crate::streams::create::Created;
-use crate::streams::create::Creation;
-use crate::streams::create::NotCreated;
+use super::journal::{AppendError, Ticket};
+use super::redis::{Remote, Unavailable, Writer};
+use crate::streams::append::{Append, Outcome};
+use crate::streams::create::{Created, Creation, NotCreated};
 use crate::streams::fanout::notifier::Hub;
-use crate::streams::registry::Found;
-use crate::streams::registry::Streams;
+use crate::streams::registry::{Found, Streams};
 use crate::streams::stream::Stream;
 
 /// Why a stream is not deleted.

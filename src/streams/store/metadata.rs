@@ -7,10 +7,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::journal::AppendError;
-use super::journal::Journal;
-use super::journal::Location;
-use super::journal::Ticket;
+use super::journal::{AppendError, Journal, Location, Ticket};
 use super::journal_entry::Entry;
 
 /// The notes.

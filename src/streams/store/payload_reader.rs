@@ -6,12 +6,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::journal::Journal;
-use super::journal::Location;
-use super::journal::ReadError;
-use super::journal::Wait;
-use crate::streams::log::Piece;
-use crate::streams::log::Source;
+use super::journal::{Journal, Location, ReadError, Wait};
+use crate::streams::log::{Piece, Source};
 use crate::streams::page::Unreadable;
 use crate::streams::registry::Streams;
 use crate::streams::render::Before;

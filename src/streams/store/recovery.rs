@@ -5,37 +5,23 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use super::journal::Journal;
-use super::journal::Keeper;
-use super::journal::Location;
 pub(crate) use super::journal::OpenError;
-use super::journal::Recovery;
-use super::journal::Settings;
-use super::journal::{self};
-use super::journal_entry::Entry;
-use super::journal_entry::{self};
-use super::metadata::Noted;
-use super::metadata::Notes;
-use super::metadata::Written;
+use super::journal::{self, Journal, Keeper, Location, Recovery, Settings};
+use super::journal_entry::{self, Entry};
+use super::metadata::{Noted, Notes, Written};
 use crate::streams::append::Append;
 use crate::streams::change_feed::Heard;
-use crate::streams::log::Log;
-use crate::streams::log::Record;
-use crate::streams::log::Stored;
+use crate::streams::log::{Log, Record, Stored};
 use crate::streams::model::bounds::Bounds;
 use crate::streams::model::kind::Kind;
 use crate::streams::model::producer::Claim;
 use crate::streams::registry::Streams;
-use crate::streams::stream::Base;
-use crate::streams::stream::Presence;
-use crate::streams::stream::State;
-use crate::streams::stream::Stream;
+use crate::streams::stream::{Base, Presence, State, Stream};
 use crate::telemetry::Nonces;
 
 /// What opening a directory gives.

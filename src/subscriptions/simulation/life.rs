@@ -1,22 +1,13 @@
 //! One life: everyone does something, in any order.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::Dice;
-use super::IDS;
-use super::PATHS;
-use super::settings;
-use crate::subscriptions::Delivered;
-use crate::subscriptions::Delivery;
-use crate::subscriptions::UnixMillis;
+use super::{Dice, IDS, PATHS, settings};
 use crate::subscriptions::source::Source;
-use crate::subscriptions::world::Server;
-use crate::subscriptions::world::{self};
+use crate::subscriptions::world::{self, Server};
+use crate::subscriptions::{Delivered, Delivery, UnixMillis};
 
 /// A wake as a worker or a receiver knows it; nobody forgets any.
 #[derive(Clone)]

@@ -7,11 +7,9 @@
 pub(crate) mod life;
 pub(crate) mod rules;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use self::life::Counts;
-use self::life::Life;
+use self::life::{Counts, Life};
 
 /// Lives that are lived by `cargo test`; `SEDGE_SUBSCRIPTION_SEEDS` for more.
 const SEEDS: u64 = 150;

@@ -1,19 +1,13 @@
 //! What must never happen, and what must.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::IDS;
 use super::life::Life;
-use super::settings;
-use crate::subscriptions::Code;
-use crate::subscriptions::Delivered;
-use crate::subscriptions::Glob;
-use crate::subscriptions::world::Answer;
-use crate::subscriptions::world::{self};
+use super::{IDS, settings};
+use crate::subscriptions::world::{self, Answer};
+use crate::subscriptions::{Code, Delivered, Glob};
 
 impl Life {
     pub(crate) fn judge(

@@ -4,8 +4,7 @@ pub(crate) mod keeping;
 pub(crate) mod pull_wake;
 pub(crate) mod webhook;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::world::Server;
 use super::*;

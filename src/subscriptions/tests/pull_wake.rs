@@ -1,8 +1,7 @@
 //! Pull-wake: announced, claimed, acked, released.
 
 use super::*;
-use crate::subscriptions::world::json as read;
-use crate::subscriptions::world::{self};
+use crate::subscriptions::world::{self, json as read};
 
 #[test]
 fn a_worker_claims_acks_and_releases() {

@@ -1,7 +1,6 @@
 //! Subscriptions and their webhooks, for `GET /metrics`.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::Desk;
 use crate::subscriptions::Delivered;

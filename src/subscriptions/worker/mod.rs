@@ -30,42 +30,21 @@ mod tests;
 pub(crate) mod webhook;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Notify;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use self::metrics::Webhooks;
 use self::seek::Sought;
 pub(crate) use self::task::run;
-use super::Action;
-use super::Announcement;
-use super::BadRecord;
-use super::Candidates;
-use super::Delivery;
-use super::Extents;
-use super::Keys;
-use super::Question;
-use super::Refusal;
-use super::Reply;
-use super::SECRET_BYTES;
-use super::Scene;
-use super::Secret;
-use super::Subscriptions;
-use super::UnixMillis;
-use crate::runtime::clock::Millis;
-use crate::runtime::clock::unix_millis;
-use crate::streams::Holding;
-use crate::streams::Hub;
-use crate::streams::Notes;
-use crate::streams::Stream;
-use crate::streams::Streams;
-use crate::streams::Tiding;
-use crate::streams::store::journal::AppendError;
-use crate::streams::store::journal::Ticket;
+use super::{
+    Action, Announcement, BadRecord, Candidates, Delivery, Extents, Keys, Question, Refusal, Reply,
+    SECRET_BYTES, Scene, Secret, Subscriptions, UnixMillis,
+};
+use crate::runtime::clock::{Millis, unix_millis};
+use crate::streams::store::journal::{AppendError, Ticket};
 use crate::streams::store::redis::Unavailable;
+use crate::streams::{Holding, Hub, Notes, Stream, Streams, Tiding};
 use crate::telemetry::Nonces;
 
 /// Webhooks and events of wakes that are under way at a time; the others wait for their turn.

@@ -4,13 +4,11 @@
 //! What was made before the search began is in the list that it goes through; what is made later is told as news, which whoever
 //! takes them puts aside for as long as anyone is looking. So nothing is missed in between.
 
-use std::sync::Arc;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::Desk;
 use crate::streams::Stream;
-use crate::subscriptions::Glob;
-use crate::subscriptions::STREAMS_MAX;
+use crate::subscriptions::{Glob, STREAMS_MAX};
 
 /// Streams that are looked at before others on the core have their turn.
 const SLICE_STREAMS: usize = 256;

@@ -4,15 +4,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::Desk;
 use super::task::REST_MS_MAX;
-use super::webhook;
+use super::{Desk, webhook};
 use crate::relay::context::Core;
 use crate::runtime::catch_panic::caught;
 use crate::runtime::clock::Millis;
 use crate::streams::store::redis::Remote;
-use crate::subscriptions::Delivered;
-use crate::subscriptions::Errand;
+use crate::subscriptions::{Delivered, Errand};
 
 /// Subscriptions that are looked at in one go.
 const LOOKS_MAX: usize = 32;

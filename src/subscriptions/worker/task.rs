@@ -1,25 +1,14 @@
 //! Carrying out what subscriptions ask for, and telling them when it is time. One task for all cores.
 
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
-use super::Desk;
-use super::Order;
-use super::Task;
-use super::shared;
-use super::webhook;
+use super::{Desk, Order, Task, shared, webhook};
 use crate::relay::context::Core;
 use crate::runtime::catch_panic::caught;
-use crate::runtime::clock::Millis;
-use crate::runtime::clock::unix_millis;
-use crate::streams::Append;
-use crate::streams::Found;
-use crate::streams::Hub;
-use crate::subscriptions::Announcement;
-use crate::subscriptions::Delivered;
-use crate::subscriptions::Scene;
-use crate::subscriptions::Subscriptions;
+use crate::runtime::clock::{Millis, unix_millis};
+use crate::streams::{Append, Found, Hub};
+use crate::subscriptions::{Announcement, Delivered, Scene, Subscriptions};
 
 /// Subscriptions that are advanced before others on the core have their turn.
 const SUBSCRIPTIONS_AT_ONCE: usize = 64;

@@ -4,22 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::streams::Append;
-use crate::streams::Bounds;
-use crate::streams::Creation;
-use crate::streams::Kind;
-use crate::streams::Lifetime;
-use crate::streams::Stream;
-use crate::streams::open;
-use crate::streams::store::journal::Fsync;
-use crate::streams::store::journal::Settings;
+use crate::streams::store::journal::{Fsync, Settings};
 use crate::streams::store::recovery::Opened;
-use crate::subscriptions::Local;
-use crate::subscriptions::Reply;
+use crate::streams::{Append, Bounds, Creation, Kind, Lifetime, Stream, open};
+use crate::subscriptions::{Local, Reply};
 
 fn ids() -> Nonces {
     Nonces::from_os().unwrap()

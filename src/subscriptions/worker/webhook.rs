@@ -10,21 +10,12 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 
 use crate::proto::http1::body::BodyDecoder;
-use crate::proto::http1::fields::write_field;
-use crate::proto::http1::fields::write_number;
+use crate::proto::http1::fields::{write_field, write_number};
 use crate::relay::context::Core;
 use crate::runtime::net::stream::Stream;
-use crate::subscriptions::ANSWER_BYTES_MAX;
-use crate::subscriptions::Delivered;
-use crate::subscriptions::Delivery;
-use crate::subscriptions::Signer;
-use crate::subscriptions::UnixMillis;
-use crate::subscriptions::WebhookUrl;
+use crate::subscriptions::{ANSWER_BYTES_MAX, Delivered, Delivery, Signer, UnixMillis, WebhookUrl};
 use crate::upstream::client::Asking;
-use crate::upstream::dial::Dialer;
-use crate::upstream::dial::Place;
-use crate::upstream::dial::Tried;
-use crate::upstream::dial::dial_place;
+use crate::upstream::dial::{Dialer, Place, Tried, dial_place};
 
 /// Sends it, signed for the time that it is on the wall. The caller keeps the time that it takes.
 pub(crate) async fn send(

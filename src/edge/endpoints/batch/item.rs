@@ -9,24 +9,16 @@
 //! Nothing is read that has no place to go: whoever polls it has passed on what came before. At most one event, or one
 //! answer that is no stream, is held here.
 
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 
 use memchr::memmem;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::proto::http1::body::BodyDecoder;
-use crate::proto::http1::fields::write_field;
-use crate::proto::http1::fields::write_number;
+use crate::proto::http1::fields::{write_field, write_number};
 use crate::proto::http1::response;
-use crate::proto::openai::ApiError;
-use crate::proto::openai::FirstContent;
-use crate::proto::openai::Seen;
-use crate::proto::openai::is_error;
-use crate::proto::sse::Events;
-use crate::proto::sse::write_event;
+use crate::proto::openai::{ApiError, FirstContent, Seen, is_error};
+use crate::proto::sse::{Events, write_event};
 use crate::relay::attempt::retry::retry_after;
 use crate::relay::context::Core;
 use crate::relay::request::Request;

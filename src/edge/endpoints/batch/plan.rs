@@ -3,11 +3,8 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use serde::Deserialize;
-use serde::de;
-use serde::de::Deserializer;
-use serde::de::SeqAccess;
-use serde::de::Visitor;
+use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, de};
 use serde_json::value::RawValue;
 
 use super::PATH;

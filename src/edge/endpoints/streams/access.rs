@@ -5,14 +5,11 @@
 
 use std::sync::Arc;
 
-use super::Visit;
-use super::is_signed;
 use super::reply::Reply;
-use super::write;
+use super::{Visit, is_signed, write};
 use crate::proto::openai::ApiError;
 use crate::runtime::clock::unix_millis;
-use crate::streams::Found;
-use crate::streams::Stream;
+use crate::streams::{Found, Stream};
 
 impl Visit<'_> {
     /// The name of the key that the request came with.

@@ -4,12 +4,9 @@
 //! Nothing is looked at for each reader: the end of a signed address is a deadline of its connection like any other, and keys are
 //! compared once, when other settings are in force.
 
-use super::Visit;
-use super::event_reader::Reader;
-use super::event_reader::Worked;
-use super::is_signed;
+use super::event_reader::{Reader, Worked};
 use super::live::send;
-use super::signed_url;
+use super::{Visit, is_signed, signed_url};
 use crate::downstream::connection::Client;
 use crate::downstream::deadlines::Timeout;
 use crate::downstream::outbox::Beat;
@@ -18,8 +15,7 @@ use crate::relay::context::Core;
 use crate::relay::pump::Framing;
 use crate::relay::request::Request;
 use crate::runtime::clock::unix_millis;
-use crate::streams::fanout::events::Events;
-use crate::streams::fanout::events::payload;
+use crate::streams::fanout::events::{Events, payload};
 use crate::streams::fanout::view::View;
 use crate::upstream::client::Stop;
 

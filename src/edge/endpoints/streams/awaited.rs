@@ -4,31 +4,20 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use super::Answer;
-use super::Visit;
-use super::event_reader::Reader;
-use super::event_reader::Start;
-use super::event_reader::Who;
-use super::event_reader::Worked;
-use super::is_signed;
-use super::live::Follower;
-use super::live::Odd;
-use super::live::poll_news;
-use super::live::{self};
+use super::event_reader::{Reader, Start, Who, Worked};
+use super::live::{self, Follower, Odd, poll_news};
 use super::target::Query;
 use super::write::field;
+use super::{Answer, Visit, is_signed};
 use crate::admission::api_key::Holder;
 use crate::downstream::deadlines::Timeout;
-use crate::downstream::outbox::Beat;
-use crate::downstream::outbox::write_all;
+use crate::downstream::outbox::{Beat, write_all};
 use crate::proto::openai::ApiError;
 use crate::relay::exchange::millis;
 use crate::relay::pump::Framing;
-use crate::runtime::clock::Millis;
-use crate::runtime::clock::unix_millis;
-use crate::streams::Found;
-use crate::streams::Stream;
+use crate::runtime::clock::{Millis, unix_millis};
 use crate::streams::fanout::view::View;
+use crate::streams::{Found, Stream};
 use crate::upstream::client::Stop;
 
 /// How often a stream is looked for, in milliseconds.

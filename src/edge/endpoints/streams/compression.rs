@@ -6,8 +6,7 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Context;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use super::Visit;
 use crate::config::Compress;
@@ -19,8 +18,7 @@ use crate::proto::http1::coding::Coding;
 use crate::proto::http1::fields::write_field;
 use crate::relay::context::Core;
 use crate::relay::exchange::millis;
-use crate::streams::fanout::encode::Encoder;
-use crate::streams::fanout::encode::End;
+use crate::streams::fanout::encode::{Encoder, End};
 use crate::upstream::client::Stop;
 
 /// What is no longer is sent as it is, in bytes: it fits one packet either way.

@@ -21,37 +21,27 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use super::Visit;
-use super::authority;
 use super::awaited::Awaited;
 use super::compression::Coded;
-use super::live::Follower;
-use super::live::Odd;
-use super::live::{self};
+use super::live::{self, Follower, Odd};
 use super::multi_stream::Followers;
-use super::outcome;
-use super::read;
+use super::{Visit, authority, outcome, read};
 use crate::downstream::connection::Client;
 use crate::downstream::deadlines::Timeout;
 use crate::downstream::outbox::Beat;
-use crate::edge::Lodging;
-use crate::edge::go_on;
+use crate::edge::{Lodging, go_on};
 use crate::proto::http1::Version;
 use crate::relay::context::Core;
-use crate::relay::exchange::After;
-use crate::relay::exchange::millis;
+use crate::relay::exchange::{After, millis};
 use crate::relay::pump::Framing;
 use crate::relay::request_summary::Memo;
 use crate::relay::response_head;
-use crate::streams::Look;
-use crate::streams::Streams;
 use crate::streams::fanout::events::payload;
+use crate::streams::{Look, Streams};
 use crate::upstream::client::Stop;
 
 /// Who is told, and where.

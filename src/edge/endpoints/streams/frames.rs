@@ -6,23 +6,13 @@ use bytes::Bytes;
 
 use super::cache_cursor;
 use super::event_reader::Reader;
-use super::live::Follower;
-use super::live::Odd;
+use super::live::{Follower, Odd};
 use crate::runtime::clock::unix_millis;
-use crate::streams::Form;
-use crate::streams::Frame;
-use crate::streams::Page;
-use crate::streams::PartKey;
-use crate::streams::Stream;
-use crate::streams::fanout::events::Control;
-use crate::streams::fanout::events::Events;
+use crate::streams::fanout::events::{Control, Events};
 use crate::streams::fanout::view::Published;
-use crate::streams::render::Batch;
-use crate::streams::render::Before;
-use crate::streams::render::Begun;
-use crate::streams::render::PART_BYTES;
-use crate::streams::render::Step;
+use crate::streams::render::{Batch, Before, Begun, PART_BYTES, Step};
 use crate::streams::store::payload_reader;
+use crate::streams::{Form, Frame, Page, PartKey, Stream};
 use crate::upstream::client::Stop;
 
 /// Where a reader stands after a frame, beside its position: the event that has not ended there.

@@ -1,8 +1,7 @@
 //! A request about streams before the limits of its key: requests by the minute, and requests at once for as long as it is
 //! answered, which of a reader may be days.
 
-use crate::admission::reservation::Estimate;
-use crate::admission::reservation::Pass;
+use crate::admission::reservation::{Estimate, Pass};
 use crate::proto::openai::ApiError;
 use crate::relay::context::Core;
 use crate::relay::request::Request;

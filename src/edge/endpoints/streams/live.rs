@@ -11,24 +11,14 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use super::Answer;
-use super::Visit;
-use super::authority;
-use super::cache_cursor;
-use super::compression::Coded;
-use super::compression::LAST_CHUNK;
-use super::event_reader::Reader;
-use super::event_reader::Start;
-use super::event_reader::Who;
-use super::event_reader::Worked;
-use super::read;
+use super::compression::{Coded, LAST_CHUNK};
+use super::event_reader::{Reader, Start, Who, Worked};
 use super::reply::Reply;
+use super::{Answer, Visit, authority, cache_cursor, read};
 use crate::downstream::connection::Client;
 use crate::downstream::deadlines::Timeout;
 use crate::downstream::outbox::write_all;
@@ -37,15 +27,11 @@ use crate::relay::context::Core;
 use crate::relay::exchange::millis;
 use crate::relay::pump::Framing;
 use crate::runtime::clock::unix_millis;
-use crate::streams::Seat;
-use crate::streams::Stream;
 use crate::streams::fanout::encode::End;
-use crate::streams::fanout::events::Events;
-use crate::streams::fanout::events::payload;
-use crate::streams::fanout::view::Published;
-use crate::streams::fanout::view::View;
-use crate::streams::fanout::view::holds_event;
+use crate::streams::fanout::events::{Events, payload};
+use crate::streams::fanout::view::{Published, View, holds_event};
 use crate::streams::store::payload_reader;
+use crate::streams::{Seat, Stream};
 use crate::upstream::client::Stop;
 
 /// How long a browser is to wait before it comes again, in milliseconds: somewhere between these, so that all those that were

@@ -8,15 +8,11 @@ use super::event_reader::Reader;
 use super::live::poll_news;
 use super::multi_stream::Followers;
 use crate::runtime::clock::Millis;
-use crate::streams::Form;
-use crate::streams::Piece;
-use crate::streams::Streams;
-use crate::streams::Unreadable;
 use crate::streams::fanout::events::Events;
-use crate::streams::render::Before;
-use crate::streams::render::PART_BYTES;
+use crate::streams::render::{Before, PART_BYTES};
 use crate::streams::store::journal::ReadError;
 use crate::streams::store::payload_reader;
+use crate::streams::{Form, Piece, Streams, Unreadable};
 use crate::upstream::client::Stop;
 
 /// How long to wait before Redis is asked again, in milliseconds.

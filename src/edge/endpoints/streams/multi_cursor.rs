@@ -11,10 +11,7 @@
 
 use std::fmt;
 
-use crate::streams::OFFSET_BYTES;
-use crate::streams::Offset;
-use crate::streams::OffsetError;
-use crate::streams::Start;
+use crate::streams::{OFFSET_BYTES, Offset, OffsetError, Start};
 
 /// A place in several streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,45 +4,28 @@
 //! appends to all streams. They are told in that order, so whoever comes back with an id has had everything up to it, of every
 //! stream, and nothing after it.
 
-use std::future::Future;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use super::Answer;
-use super::Visit;
-use super::authority;
 use super::awaited::Asker;
-use super::event_reader::Reader;
-use super::event_reader::Start as Begin;
-use super::event_reader::Who;
-use super::live::end;
-use super::live::poll_news;
-use super::live::retry_ms;
-use super::live::send;
-use super::multi_cursor::Place;
-use super::multi_cursor::{self};
+use super::event_reader::{Reader, Start as Begin, Who};
+use super::live::{end, poll_news, retry_ms, send};
+use super::multi_cursor::{self, Place};
 use super::reply::Reply;
 use super::target::Query;
-use super::write::bad;
-use super::write::field;
+use super::write::{bad, field};
+use super::{Answer, Visit, authority};
 use crate::downstream::deadlines::Timeout;
-use crate::downstream::outbox::Beat;
-use crate::downstream::outbox::write_all;
+use crate::downstream::outbox::{Beat, write_all};
 use crate::proto::openai::ApiError;
 use crate::relay::exchange::millis;
 use crate::relay::pump::Framing;
 use crate::runtime::clock::Millis;
-use crate::streams::Offset;
-use crate::streams::Seat;
-use crate::streams::Start;
-use crate::streams::Stream;
-use crate::streams::Streams;
 use crate::streams::fanout::encode::End;
-use crate::streams::fanout::events::Events;
-use crate::streams::fanout::events::payload;
+use crate::streams::fanout::events::{Events, payload};
 use crate::streams::render::Begun;
+use crate::streams::{Offset, Seat, Start, Stream, Streams};
 use crate::upstream::client::Stop;
 
 /// How often streams that are not there are looked for, in milliseconds.

@@ -4,16 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Answer;
-use super::Visit;
-use super::compression::Coded;
-use super::compression::LAST_CHUNK;
-use super::compression::{self};
-use super::live;
+use super::compression::{self, Coded, LAST_CHUNK};
 use super::reply::Reply;
 use super::target::Query;
-use super::write::bad;
-use super::write::field;
+use super::write::{bad, field};
+use super::{Answer, Visit, live};
 use crate::downstream::outbox::write_block;
 use crate::proto::http1::coding::Coding;
 use crate::proto::http1::fields::write_field;
@@ -22,14 +17,10 @@ use crate::relay::pump::Framing;
 use crate::relay::request::Request;
 use crate::relay::request_record::Ledger;
 use crate::relay::response_head;
-use crate::streams::Extent;
-use crate::streams::Form;
-use crate::streams::Start;
-use crate::streams::Stream;
-use crate::streams::Unreadable;
 use crate::streams::fanout::encode::End;
 use crate::streams::fanout::view::View;
 use crate::streams::store::payload_reader;
+use crate::streams::{Extent, Form, Start, Stream, Unreadable};
 use crate::upstream::client::Stop;
 
 /// The most bytes of one answer; a reader of more asks again.

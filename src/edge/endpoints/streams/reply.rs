@@ -2,11 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::proto::http1::fields::write_field;
-use crate::proto::http1::fields::write_number;
+use crate::proto::http1::fields::{write_field, write_number};
 use crate::proto::openai::ApiError;
-use crate::streams::Lifetime;
-use crate::streams::Stream;
+use crate::streams::{Lifetime, Stream};
 
 /// An answer.
 #[derive(Debug)]

@@ -7,35 +7,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Visit;
 use super::access::of_another_key;
 use super::reply::Reply;
-use super::target;
+use super::{Visit, target};
 use crate::proto::openai::ApiError;
 use crate::relay::request::Request;
 use crate::runtime::clock::unix_millis;
-use crate::streams::Append;
-use crate::streams::Appended;
-use crate::streams::Claim;
-use crate::streams::Creation;
-use crate::streams::Fork;
-use crate::streams::Form;
-use crate::streams::Kind;
-use crate::streams::Lifetime;
-use crate::streams::MESSAGES_MAX;
-use crate::streams::Messages;
-use crate::streams::NUMBER_MAX;
-use crate::streams::NoMessages;
-use crate::streams::NotCreated;
-use crate::streams::NotDeleted;
-use crate::streams::OverQuota;
-use crate::streams::Refused;
-use crate::streams::Stream;
-use crate::streams::WORD_BYTES_MAX;
 use crate::streams::reserved::RESERVED_EVENTS;
-use crate::streams::store::journal::AppendError;
-use crate::streams::store::journal::Ticket;
+use crate::streams::store::journal::{AppendError, Ticket};
 use crate::streams::store::redis::Unavailable;
+use crate::streams::{
+    Append, Appended, Claim, Creation, Fork, Form, Kind, Lifetime, MESSAGES_MAX, Messages, NUMBER_MAX,
+    NoMessages, NotCreated, NotDeleted, OverQuota, Refused, Stream, WORD_BYTES_MAX,
+};
 
 /// `PUT`: makes a stream, or finds that it is there as it was to be made.
 pub(crate) async fn create(visit: &Visit<'_>, name: &str, body: &[u8]) -> Result<Reply, ApiError> {

@@ -32,10 +32,7 @@ pub(crate) fn is_control(path: &str) -> bool {
 
 /// Whether it is no business of the keys of clients: what is asked there carries the token of a wake, or is public.
 pub(crate) fn is_for_anyone(path: &str) -> bool {
-    use Control::Ack;
-    use Control::Callback;
-    use Control::Keys;
-    use Control::Release;
+    use Control::{Ack, Callback, Keys, Release};
     matches!(Control::parse(path), Some(Keys | Callback(_) | Ack(_) | Release(_)))
 }
 

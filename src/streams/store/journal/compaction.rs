@@ -19,18 +19,14 @@
 //! A crash on the way leaves copies whose originals are still there: the next start counts them as dead, or removes the segment if
 //! the manifest was changed already.
 
-use std::sync::Arc;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::disk::Disk;
 use super::error::Failure;
 use super::manifest;
 use super::queue::QUEUE_BYTES_MAX;
-use super::record::Position;
-use super::record::SEGMENT_HEAD_BYTES;
-use super::record::{self};
-use super::scan::Found;
-use super::scan::Scan;
+use super::record::{self, Position, SEGMENT_HEAD_BYTES};
+use super::scan::{Found, Scan};
 use super::writer::Writer;
 
 /// The dead weigh at least this part of a segment before anything is copied: a removal costs a new file and a few syncs.

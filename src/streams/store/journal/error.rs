@@ -131,9 +131,7 @@ impl Failure {
 
 /// Whether a write failed with ENOSPC, EDQUOT or EFBIG.
 pub(crate) fn is_no_room(error: &io::Error) -> bool {
-    use io::ErrorKind::FileTooLarge;
-    use io::ErrorKind::QuotaExceeded;
-    use io::ErrorKind::StorageFull;
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 

@@ -3,20 +3,13 @@
 //! The lock is held for look-ups and for the few stores of a change, never during a file operation. A reader takes its segment
 //! along, so a segment that is removed meanwhile stays readable for it: removal waits for nobody and nobody waits for it.
 
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::PoisonError;
-use std::sync::RwLock;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use super::disk::File;
-use super::disk::{self};
+use super::disk::{self, File};
 use super::error::ReadError;
-use super::record::Head;
-use super::record::Location;
-use super::record::Position;
-use super::record::RECORD_HEAD_BYTES;
+use super::record::{Head, Location, Position, RECORD_HEAD_BYTES};
 
 /// How much one read may bring, in bytes; a longer record takes as much as it needs.
 const READ_BYTES: u64 = 256 << 10;

@@ -20,14 +20,11 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crc32c::crc32c;
 
-use super::disk::Disk;
-use super::disk::File;
-use super::disk::{self};
+use super::disk::{self, Disk, File};
 use super::error::OpenError;
 use super::record;
 

@@ -7,12 +7,7 @@
 use std::collections::HashSet;
 
 use super::error::AppendError;
-use super::record::Location;
-use super::record::Position;
-use super::record::RECORD_BYTES_MAX;
-use super::record::RECORD_HEAD_BYTES;
-use super::record::SEGMENT_HEAD_BYTES;
-use super::record::{self};
+use super::record::{self, Location, Position, RECORD_BYTES_MAX, RECORD_HEAD_BYTES, SEGMENT_HEAD_BYTES};
 
 /// Once so much waits for the disk, appends are refused, in bytes.
 pub(crate) const QUEUE_BYTES_MAX: usize = 64 << 20;

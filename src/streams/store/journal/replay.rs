@@ -11,30 +11,17 @@
 //! byte for byte, and synced, and the directory is synced, before anything is given out: nobody reads what the next crash could
 //! take back.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::disk::Disk;
-use super::disk::File;
-use super::disk::{self};
+use super::disk::{self, Disk, File};
 use super::error::OpenError;
 use super::index::Segment;
-use super::manifest::Manifest;
-use super::manifest::Noted;
-use super::manifest::{self};
-use super::record::Location;
-use super::record::Position;
-use super::record::SEGMENT_HEAD_BYTES;
-use super::record::SegmentFault;
-use super::record::SegmentHead;
-use super::record::{self};
-use super::scan::Found;
-use super::scan::Scan;
-use super::writer::Account;
-use super::writer::{self};
+use super::manifest::{self, Manifest, Noted};
+use super::record::{self, Location, Position, SEGMENT_HEAD_BYTES, SegmentFault, SegmentHead};
+use super::scan::{Found, Scan};
+use super::writer::{self, Account};
 
 /// How much is written again at once, in bytes.
 const WRITE_AGAIN_BYTES: usize = 1 << 20;

@@ -2,12 +2,8 @@
 
 use std::io;
 
-use super::disk::File;
-use super::disk::{self};
-use super::record::Head;
-use super::record::Position;
-use super::record::RECORD_HEAD_BYTES;
-use super::record::SEGMENT_HEAD_BYTES;
+use super::disk::{self, File};
+use super::record::{Head, Position, RECORD_HEAD_BYTES, SEGMENT_HEAD_BYTES};
 
 /// How much is read at once, in bytes; a longer record takes as much as it needs.
 const WINDOW_BYTES: usize = 1 << 20;

@@ -1,8 +1,6 @@
 //! What the writer and everyone else have in common.
 
-use std::sync::Arc;
-use std::sync::Condvar;
-use std::sync::Mutex;
+use std::sync::{Arc, Condvar, Mutex};
 
 use super::disk::Disk;
 use super::index::Index;

@@ -1,14 +1,11 @@
 //! The numbers of a journal, for whoever scrapes them. The writer alone counts, but for damage, which any reader may find.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::record::segment_name;
-use crate::telemetry::Counter;
-use crate::telemetry::SharedCounter;
-use crate::telemetry::histogram::DiskSync;
-use crate::telemetry::histogram::Histogram;
+use crate::telemetry::histogram::{DiskSync, Histogram};
+use crate::telemetry::{Counter, SharedCounter};
 use crate::tell;
 
 /// What a journal has done since its start, and what it holds.

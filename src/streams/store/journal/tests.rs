@@ -189,8 +189,7 @@ fn whoever_waits_is_told_that_the_journal_has_ended() {
 #[test]
 fn who_was_woken_is_not_woken_again_for_those_who_wait_for_later() {
     use std::pin::pin;
-    use std::task::Context;
-    use std::task::Waker;
+    use std::task::{Context, Waker};
     let scratch = Scratch::new("woken-once");
     let opened = Journal::open(&scratch.0, &Settings::default(), |_, _| Ok(())).expect("opened");
     let (journal, mut writer) = (opened.journal, opened.writer);

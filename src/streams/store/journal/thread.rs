@@ -2,12 +2,10 @@
 //! the next batch: the slower the disk, the larger the batches.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::thread::JoinHandle;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Fsync;
 use super::disk::Disk;

@@ -13,31 +13,21 @@
 //! A segment is left only after all of it was synced, whatever the setting, and a new one gets records only after its head and
 //! its name were and the manifest has its number: so only the last segment can ever be torn.
 
-use std::collections::HashSet;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
-use super::Fsync;
-use super::Settings;
 use super::compaction::Compaction;
-use super::disk::Disk;
-use super::disk::File;
-use super::disk::{self};
-use super::error::Failure;
-use super::error::{self};
+use super::disk::{self, Disk, File};
+use super::error::{self, Failure};
 use super::index::Segment;
-use super::manifest::Manifest;
-use super::manifest::{self};
+use super::manifest::{self, Manifest};
 use super::queue::Batch;
-use super::record::Location;
-use super::record::Position;
-use super::record::SEGMENT_HEAD_BYTES;
-use super::record::{self};
+use super::record::{self, Location, Position, SEGMENT_HEAD_BYTES};
 use super::shared::Shared;
+use super::{Fsync, Settings};
 
 /// What one segment holds.
 #[derive(Debug, Default)]

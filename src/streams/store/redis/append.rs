@@ -5,20 +5,12 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::meta::garbled;
-use super::meta::number;
-use super::meta::pack;
-use super::meta::text;
-use super::remote::Remote;
-use super::remote::keeps;
-use super::scripts::Call;
-use super::scripts::{self};
-use crate::streams::append::Append;
-use crate::streams::append::Appended;
-use crate::streams::append::Refused;
+use super::meta::{garbled, number, pack, text};
+use super::remote::{Remote, keeps};
+use super::scripts::{self, Call};
+use crate::streams::append::{Append, Appended, Refused};
 use crate::streams::log::Record;
-use crate::streams::stream::Presence;
-use crate::streams::stream::Stream;
+use crate::streams::stream::{Presence, Stream};
 
 /// An append that is kept for as long as it takes.
 #[derive(Debug)]

@@ -2,20 +2,13 @@
 
 use std::sync::Arc;
 
-use super::meta::garbled;
-use super::meta::pack;
-use super::meta::text;
+use super::meta::{garbled, pack, text};
 use super::remote::Remote;
-use super::scripts::Call;
-use super::scripts::{self};
-use crate::streams::create::Created;
-use crate::streams::create::Creation;
-use crate::streams::create::NotCreated;
-use crate::streams::create::base;
+use super::scripts::{self, Call};
+use crate::streams::create::{Created, Creation, NotCreated, base};
 use crate::streams::model::kind::DEFAULT_CONTENT_TYPE;
 use crate::streams::model::lifetime::Lifetime;
-use crate::streams::registry::Found;
-use crate::streams::registry::Streams;
+use crate::streams::registry::{Found, Streams};
 use crate::streams::stream::Base;
 use crate::subscriptions::STREAMS_MAX;
 

@@ -9,14 +9,11 @@ use std::sync::Arc;
 use redis::Value;
 
 use super::Unavailable;
-use super::meta::garbled;
-use super::meta::text;
+use super::meta::{garbled, text};
 use super::remote::Remote;
-use super::scripts::Call;
-use super::scripts::{self};
+use super::scripts::{self, Call};
 use crate::streams::registry::guard;
-use crate::subscriptions::Glob;
-use crate::subscriptions::Patterns;
+use crate::subscriptions::{Glob, Patterns};
 
 /// How often a copy is fetched for one stream, if it is old each time.
 const ATTEMPTS: usize = 16;

@@ -5,30 +5,20 @@
 //! of a stream that is gone, or of a log that Redis has lost, ends, and another takes its place.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
 use super::Unavailable;
-use super::meta::Meta;
-use super::meta::Snapshot;
-use super::meta::Told;
-use super::meta::{self};
+use super::meta::{self, Meta, Snapshot, Told};
 use super::remote::Remote;
-use super::scripts::Call;
-use super::scripts::{self};
+use super::scripts::{self, Call};
 use crate::streams::change_feed::Heard;
 use crate::streams::log::Log;
 use crate::streams::model::lifetime::Lifetime;
-use crate::streams::registry::Streams;
-use crate::streams::registry::guard;
-use crate::streams::stream::Base;
-use crate::streams::stream::Presence;
-use crate::streams::stream::State;
-use crate::streams::stream::Stream;
+use crate::streams::registry::{Streams, guard};
+use crate::streams::stream::{Base, Presence, State, Stream};
 
 /// How long a stream that nobody asks for is remembered, in milliseconds.
 const REMEMBERED_MS: u64 = 60_000;

@@ -56,8 +56,6 @@ pub(crate) mod scripts;
 pub(crate) mod subscriptions;
 pub(crate) mod writer;
 
-pub(crate) use self::link::LinkMetrics;
-pub(crate) use self::link::Unavailable;
-pub(crate) use self::link::check_address;
+pub(crate) use self::link::{LinkMetrics, Unavailable, check_address};
 pub(crate) use self::remote::Remote;
 pub(crate) use self::writer::Writer;

@@ -8,13 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::Value;
 
-use super::Unavailable;
 use super::link::pause;
 use super::long::LONG_BYTES;
-use super::meta;
 use super::remote::Remote;
-use crate::streams::log::Piece;
-use crate::streams::log::Source;
+use super::{Unavailable, meta};
+use crate::streams::log::{Piece, Source};
 use crate::streams::store::journal::ReadError;
 
 /// How long a reader of what is not in memory waits for Redis, in milliseconds, before it is sent away to come again.

@@ -4,35 +4,22 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::OnceLock;
-use std::sync::Weak;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::LinkMetrics;
-use super::Unavailable;
 use super::globs::Globs;
-use super::link::Ears;
-use super::link::Link;
-use super::link::pause;
+use super::link::{Ears, Link, pause};
 use super::long::LongPayloads;
-use super::meta::garbled;
-use super::meta::number;
-use super::meta::text;
-use super::mirror::Fetches;
-use super::mirror::fetched;
-use super::scripts::Call;
-use super::scripts::{self};
+use super::meta::{garbled, number, text};
+use super::mirror::{Fetches, fetched};
+use super::scripts::{self, Call};
 use super::subscriptions::Wakes;
+use super::{LinkMetrics, Unavailable};
 use crate::streams::model::bounds::Bounds;
-use crate::streams::registry::Found;
-use crate::streams::registry::Streams;
-use crate::streams::registry::guard;
+use crate::streams::registry::{Found, Streams, guard};
 use crate::streams::stream::Stream;
 use crate::telemetry::Nonces;
 use crate::tell;

@@ -2,8 +2,7 @@
 
 use std::sync::LazyLock;
 
-use redis::Script;
-use redis::ScriptInvocation;
+use redis::{Script, ScriptInvocation};
 
 macro_rules! script {
     ($file:literal) => {

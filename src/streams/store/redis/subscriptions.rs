@@ -18,12 +18,9 @@
 //! What is asked runs to its end on the link's runtime, though whoever has asked may have left: a webhook that is written down is
 //! sent.
 
-use std::collections::HashSet;
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::Value;
@@ -31,34 +28,17 @@ use tokio::sync::Notify;
 
 use super::Unavailable;
 use super::link::pause;
-use super::meta::garbled;
-use super::meta::number;
-use super::meta::pack;
-use super::meta::text;
-use super::remote::Remote;
-use super::remote::keeps;
-use super::scripts::Call;
-use super::scripts::{self};
+use super::meta::{garbled, number, pack, text};
+use super::remote::{Remote, keeps};
+use super::scripts::{self, Call};
 use crate::streams::holding::Holding;
 use crate::streams::model::kind::Kind;
 use crate::streams::model::offset::Offset;
 use crate::streams::registry::guard;
-use crate::subscriptions::Change;
-use crate::subscriptions::Delivered;
-use crate::subscriptions::Errand;
-use crate::subscriptions::Extent;
-use crate::subscriptions::Glob;
-use crate::subscriptions::Judged;
-use crate::subscriptions::Keys;
-use crate::subscriptions::Question;
-use crate::subscriptions::Refusal;
-use crate::subscriptions::Reply;
-use crate::subscriptions::SECRET_BYTES;
-use crate::subscriptions::STREAMS_MAX;
-use crate::subscriptions::SUBSCRIPTIONS_MAX;
-use crate::subscriptions::Secret;
-use crate::subscriptions::Snapshot;
-use crate::subscriptions::Step;
+use crate::subscriptions::{
+    Change, Delivered, Errand, Extent, Glob, Judged, Keys, Question, Refusal, Reply, SECRET_BYTES,
+    STREAMS_MAX, SUBSCRIPTIONS_MAX, Secret, Snapshot, Step,
+};
 
 /// How long whoever has taken a subscription has to look at it, in milliseconds.
 const LOOK_MS: u64 = 5000;

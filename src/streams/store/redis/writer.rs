@@ -8,20 +8,17 @@
 //! Whoever writes is the only one, and numbers its appends: one of which it is not known whether it was taken is sent again,
 //! and counts once.
 
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
 use super::append::Kept;
 use super::link::pause;
 use super::remote::Remote;
-use super::scripts::Call;
-use super::scripts::{self};
+use super::scripts::{self, Call};
 use crate::streams::append::Refused;
 use crate::streams::registry::guard;
 use crate::streams::stream::Stream;

@@ -16,15 +16,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use self::owner::Owner;
-use self::world::Dice;
-use self::world::Fault;
-use super::AppendError;
-use super::Fsync;
-use super::Journal;
-use super::OpenError;
+use self::world::{Dice, Fault};
 use super::disk::Disk;
-use super::manifest;
 use super::record::segment_number;
+use super::{AppendError, Fsync, Journal, OpenError, manifest};
 
 /// Lives that are lived by `cargo test`; `SEDGE_JOURNAL_SEEDS` for more.
 const SEEDS: u64 = 2_000;

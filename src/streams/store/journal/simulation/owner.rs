@@ -1,23 +1,13 @@
 //! Who owns the records of the simulated journal, and what that owner knows of them.
 
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use super::world::Dice;
-use super::world::Simulated;
-use crate::streams::store::journal::AppendError;
-use crate::streams::store::journal::Failure;
-use crate::streams::store::journal::Fsync;
-use crate::streams::store::journal::Journal;
-use crate::streams::store::journal::Location;
-use crate::streams::store::journal::OpenError;
-use crate::streams::store::journal::ReadError;
-use crate::streams::store::journal::Settings;
-use crate::streams::store::journal::Ticket;
-use crate::streams::store::journal::Wait;
-use crate::streams::store::journal::Writer;
+use super::world::{Dice, Simulated};
 use crate::streams::store::journal::disk::Disk;
-use crate::streams::store::journal::manifest;
+use crate::streams::store::journal::{
+    AppendError, Failure, Fsync, Journal, Location, OpenError, ReadError, Settings, Ticket, Wait, Writer,
+    manifest,
+};
 
 /// Small, so that segments come and go.
 const SEGMENT_BYTES: u32 = 1_500;

@@ -7,12 +7,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::streams::store::journal::disk::Disk;
-use crate::streams::store::journal::disk::File;
+use crate::streams::store::journal::disk::{Disk, File};
 
 /// What a disk writes whole or not at all, in bytes.
 const SECTOR_BYTES: usize = 512;
