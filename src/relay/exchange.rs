@@ -203,8 +203,11 @@ impl Exchange<'_> {
 
     /// Makes the stream that the answer to a durable request becomes, where none was made early.
     async fn keep_answer(&mut self, answered: &Answered, kept: &mut Option<Box<Tee>>) -> Option<Ticket> {
+        let head = answered.head();
+        let is_keepable = is_keepable(&head, &response_head::learn(&head));
+        drop(head);
         // That it is not kept has been said.
-        if kept.is_some() || self.request.kept_at.is_some() || !is_keepable(&answered.head()) {
+        if kept.is_some() || self.request.kept_at.is_some() || !is_keepable {
             return None;
         }
         let core = Rc::clone(self.core);
@@ -237,7 +240,7 @@ impl Exchange<'_> {
         let keep = response_head::keeps(self.request, framing, &core);
         let mut download = self.download((call, stream), &head, &learnt, framing, began);
         if let Some(kept) = kept.take() {
-            match is_keepable(&head) {
+            match is_keepable(&head, &learnt) {
                 true => download.tee = Some(kept),
                 false => self.fail_kept(Some(kept), &durable_id::no_stream(head.status).into()),
             }
@@ -387,8 +390,7 @@ fn join(core: &Core, mut block: Block, head: &[u8], body: Range<usize>) -> Piece
 }
 
 /// Whether an answer is one that a stream can keep: events, and not compressed.
-fn is_keepable(head: &ResponseHead<'_>) -> bool {
-    let learnt = response_head::learn(head);
+fn is_keepable(head: &ResponseHead<'_>, learnt: &Learnt) -> bool {
     head.status == 200 && learnt.events && !learnt.encoded
 }
 
