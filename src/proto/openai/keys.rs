@@ -4,7 +4,6 @@
 
 use wide::u8x16;
 
-use super::sideband::is_space;
 use crate::proto::dialect::Api;
 
 /// The bytes that are looked at together.
@@ -78,36 +77,19 @@ impl Keys {
     #[inline(never)]
     fn note(&mut self, document: &[u8], colon: usize, api: Api) {
         let before = document[..colon].trim_ascii_end();
-        let [.., last, b'"'] = before else { return };
-        let tells = match last {
-            b'e' if before.ends_with(b"\"usage\"") => true,
-            b'n' => before.ends_with(b"eason\""),
-            b'r' if before.ends_with(b"\"error\"") => {
-                self.may_fail = true;
-                false
-            }
-            b'e' if before.ends_with(b"\"type\"") => {
-                let value = value(&document[colon + 1..]);
-                self.may_fail |= value.starts_with(b"\"error\"") || value.starts_with(b"\"response.failed\"");
-                false
-            }
-            b's' if api == Api::Responses && before.ends_with(b"\"status\"") => {
-                self.may_fail |= value(&document[colon + 1..]).starts_with(b"\"failed\"");
-                false
-            }
-            _ => false,
-        };
-        if tells && self.first.is_none() {
+        let is = |key: &[u8]| before.ends_with(key);
+        let means = |value: &[u8]| document[colon + 1..].trim_ascii_start().starts_with(value);
+        if is(b"\"usage\"") || is(b"eason\"") {
             // The longest is `finish_reason`; whoever looks for a key from here on finds it.
-            self.first = Some(before.len().saturating_sub(16));
+            self.first.get_or_insert(before.len().saturating_sub(16));
+        } else if is(b"\"error\"") {
+            self.may_fail = true;
+        } else if is(b"\"type\"") {
+            self.may_fail |= means(b"\"error\"") || means(b"\"response.failed\"");
+        } else if is(b"\"status\"") && api == Api::Responses {
+            self.may_fail |= means(b"\"failed\"");
         }
     }
-}
-
-/// What follows a colon.
-fn value(behind: &[u8]) -> &[u8] {
-    let spaces = behind.iter().take_while(|byte| is_space(**byte)).count();
-    &behind[spaces..]
 }
 
 #[cfg(test)]
