@@ -193,20 +193,19 @@ impl<F: File> Found<F> {
             Some(file) => file,
             None => disk.create(NAME).map_err(io("create"))?,
         };
-        if let Some(Noted { slot: old, .. }) = self.noted {
-            // The kernel alone may have it: it is durable before the other slot, which the disk may hold instead, is overwritten.
-            disk::write_all(&file, &old.bytes(), Slot::at(old.sequence)).map_err(io("write again"))?;
-            file.sync().map_err(io("sync"))?;
-            let mut manifest = Manifest { file, slot: old };
-            manifest.write(slot).map_err(io("write"))?;
-            return Ok(manifest);
-        }
-        // Both slots, so that damage to one is never taken for the tear of the making.
-        disk::write_all(&file, &slot.bytes(), 0).map_err(io("write"))?;
+        // Both slots. The kernel alone may have the one that was read: it is durable before the other, which the disk may hold instead,
+        // is overwritten. Of a new one, so that damage to one is never taken for the tear of the making.
+        let (before, doing) = match self.noted {
+            Some(noted) => (noted.slot, "write again"),
+            None => (slot, "write"),
+        };
+        disk::write_all(&file, &before.bytes(), Slot::at(before.sequence)).map_err(io(doing))?;
         file.sync().map_err(io("sync"))?;
-        let mut manifest = Manifest { file, slot };
+        let mut manifest = Manifest { file, slot: before };
         manifest.write(slot).map_err(io("write"))?;
-        disk.sync().map_err(io("sync the directory of"))?;
+        if self.noted.is_none() {
+            disk.sync().map_err(io("sync the directory of"))?;
+        }
         Ok(manifest)
     }
 }
