@@ -15,11 +15,11 @@ pub(crate) mod world;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use self::owner::Owner;
-use self::world::{Dice, Fault};
+use self::owner::{Life, Owner};
+use self::world::{Dice, Fault, Simulated};
 use super::disk::Disk;
 use super::record::segment_number;
-use super::{AppendError, Fsync, Journal, OpenError, manifest};
+use super::{AppendError, Fsync, Journal, OpenError, Opened, manifest};
 
 /// Lives that are lived by `cargo test`; `SEDGE_JOURNAL_SEEDS` for more.
 const SEEDS: u64 = 2_000;
@@ -31,6 +31,21 @@ const EDQUOT: i32 = 122;
 
 fn seeds() -> u64 {
     std::env::var("SEDGE_JOURNAL_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS)
+}
+
+/// A first life, quiet at its end: all of it is durable.
+fn lived(seed: u64) -> (Dice, Owner, Life) {
+    let mut dice = Dice::new(seed);
+    let mut owner = Owner::new(seed, Fsync::Always);
+    let mut life = owner.start(seed).expect("an empty disk can be opened");
+    life.live(&mut owner, &mut dice, 60);
+    life.drain(&mut owner);
+    (dice, owner, life)
+}
+
+/// Opens the journal without beginning a life; the owner must know each record that it is given.
+fn open(owner: &Owner, seed: u64) -> Result<Opened<Simulated>, OpenError> {
+    Journal::open_on(owner.disk.clone(), &owner.settings, seed, |location, body| owner.knows(location, body))
 }
 
 #[test]
@@ -168,11 +183,7 @@ fn a_full_disk_stops_acknowledgements_until_there_is_room() {
 fn damage_is_refused_or_cut_and_never_served() {
     let (mut refused, mut cut) = (0, 0);
     for seed in 0..400 {
-        let mut dice = Dice::new(seed);
-        let mut owner = Owner::new(seed, Fsync::Always);
-        let mut life = owner.start(seed).expect("an empty disk can be opened");
-        life.live(&mut owner, &mut dice, 60);
-        life.drain(&mut owner);
+        let (mut dice, owner, life) = lived(seed);
         let files = owner.disk.files();
         let (name, length) = &files[dice.below(files.len() as u64) as usize];
         let (byte, bit) = (dice.below(*length as u64) as usize, dice.below(8));
@@ -182,9 +193,7 @@ fn damage_is_refused_or_cut_and_never_served() {
         let last_batch = life.last_batch.clone();
         drop(life);
         let is_last = *name == files[files.len() - 1].0;
-        match Journal::open_on(owner.disk.clone(), &owner.settings, seed, |location, body| {
-            owner.knows(location, body)
-        }) {
+        match open(&owner, seed) {
             Err(OpenError::Damaged { path, byte: at }) => {
                 assert_eq!(path, owner.disk.path(name));
                 assert!(at <= byte as u64, "seed {seed}: damaged at {byte}, said to be at {at}");
@@ -215,12 +224,7 @@ fn damage_is_refused_or_cut_and_never_served() {
 fn a_shortened_or_missing_segment_is_refused() {
     let mut seen = HashSet::new();
     for seed in 0..100 {
-        let mut dice = Dice::new(seed);
-        let mut owner = Owner::new(seed, Fsync::Always);
-        let mut life = owner.start(seed).expect("an empty disk can be opened");
-        life.live(&mut owner, &mut dice, 60);
-        life.drain(&mut owner);
-        drop(life);
+        let (mut dice, owner, _) = lived(seed);
         let files = owner.disk.files();
         if files.len() < 3 {
             continue;
@@ -233,9 +237,7 @@ fn a_shortened_or_missing_segment_is_refused() {
         } else {
             owner.disk.change(name, |bytes| bytes.truncate(at));
         }
-        let error = Journal::open_on(owner.disk.clone(), &owner.settings, seed, |_, _| Ok(()))
-            .map(|_| ())
-            .expect_err("refused");
+        let error = open(&owner, seed).map(drop).expect_err("refused");
         match error {
             OpenError::Missing(path) => assert!(missing && path == owner.disk.path(name)),
             OpenError::Damaged { path, byte } => {
@@ -320,12 +322,7 @@ fn a_directory_of_an_older_sedge_gets_a_manifest() {
 fn damage_to_the_manifest_never_hides_a_record() {
     let (mut opened, mut refused) = (0, 0);
     for seed in 0..400 {
-        let mut dice = Dice::new(seed);
-        let mut owner = Owner::new(seed, Fsync::Always);
-        let mut life = owner.start(seed).expect("an empty disk can be opened");
-        life.live(&mut owner, &mut dice, 60);
-        life.drain(&mut owner);
-        drop(life);
+        let (mut dice, mut owner, _) = lived(seed);
         let both = dice.chance(20);
         let (slot, byte, bit) = (dice.below(2) as usize, dice.below(40) as usize, dice.below(8));
         owner.disk.change(manifest::NAME, |bytes| {
@@ -334,9 +331,7 @@ fn damage_to_the_manifest_never_hides_a_record() {
                 bytes[(1 - slot) * 4096 + byte] ^= 1 << bit;
             }
         });
-        match Journal::open_on(owner.disk.clone(), &owner.settings, seed, |location, body| {
-            owner.knows(location, body)
-        }) {
+        match open(&owner, seed) {
             Ok(_) => {
                 assert!(!both, "seed {seed}");
                 opened += 1;
@@ -383,18 +378,11 @@ fn a_segment_whose_removal_was_not_finished_is_removed() {
 #[test]
 fn a_last_segment_that_was_durable_is_not_taken_for_torn() {
     for seed in 0..50 {
-        let mut dice = Dice::new(seed);
-        let mut owner = Owner::new(seed, Fsync::Always);
-        let mut life = owner.start(seed).expect("an empty disk can be opened");
-        life.live(&mut owner, &mut dice, 60);
-        life.drain(&mut owner);
-        drop(life);
+        let (mut dice, owner, _) = lived(seed);
         let files = owner.disk.files();
         let name = &files[files.len() - 1].0;
         owner.disk.change(name, |bytes| bytes.truncate(dice.below(32) as usize));
-        let error = Journal::open_on(owner.disk.clone(), &owner.settings, seed, |_, _| Ok(()))
-            .map(drop)
-            .expect_err("refused");
+        let error = open(&owner, seed).map(drop).expect_err("refused");
         assert!(
             matches!(&error, OpenError::Damaged { path, byte: 0 } if *path == owner.disk.path(name)),
             "seed {seed}: {error}"
