@@ -366,12 +366,12 @@ fn system_calls(pid: u32, run: impl FnOnce()) -> u64 {
     kill_process(Pid::from_child(&strace), Signal::INT).expect("signal");
     strace.wait().expect("strace");
     let report = std::fs::read_to_string(&out).expect("strace's report");
-    let calls = |name: &str| {
-        let count = report.lines().find_map(|line| line.trim().strip_suffix(name)?.trim().parse().ok());
-        count.unwrap_or(0)
+    let calls = |name: &str| -> Option<u64> {
+        report.lines().find_map(|line| line.trim().strip_suffix(name)?.trim().parse().ok())
     };
+    let total = calls("total").unwrap_or_else(|| panic!("no total: {report}"));
     // How often a core ticks meanwhile is up to the machine: it waits, and reads its timer. Nothing else is read so.
-    calls("total") - 2 * calls(" read")
+    total - 2 * calls(" read").unwrap_or(0)
 }
 
 fn can_count(tool: &str) -> bool {
