@@ -5,6 +5,7 @@
 
 mod support;
 
+use support::config::key;
 use support::redis::Redis;
 use support::streams::{Events, path, request};
 use support::{
@@ -66,11 +67,7 @@ fn a_reload_before_the_first_token_loses_nothing() {
 #[test]
 fn nor_does_it_at_another_node() {
     let (redis, upstream) = (Redis::start(), Upstream::listen());
-    let toml = format!(
-        "[[upstream]]\nname = \"a\"\nurl = \"{}\"\n\n[streams]\nredis = \"{}\"\n",
-        upstream.url(),
-        redis.url()
-    );
+    let toml = format!("[[upstream]]\nname = \"a\"\nurl = \"{}\"\n\n{}", upstream.url(), redis.config());
     let (a, b) = (Edge::configured(&toml), Edge::configured(&toml));
     survives_a_reload(&a, &b, &upstream);
 }
@@ -136,10 +133,6 @@ fn ending_the_stream_before_the_head_stops_the_upstream() {
 
 #[test]
 fn ids_are_checked_and_belong_to_their_key() {
-    let key = |name: &str| {
-        let hash = sedge::testing::admission::sha256_hex(format!("sk-{name}").as_bytes());
-        format!("[[key]]\nname = \"{name}\"\nsha256 = \"{hash}\"\n\n")
-    };
     let edge = Edge::configured(&(key("one") + &key("other")));
     let of = |name: &str| format!("Authorization: Bearer sk-{name}");
     let ask = |key: &str, id: &str| {

@@ -8,17 +8,13 @@ mod support;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
+use support::config::key;
 use support::streams::{Events, path, request};
 use support::{Edge, End, SSE_HEAD, STREAM_BODY, Upstream, chunk, error_code, get, post};
 
 const TEXT: &str = "Content-Type: text/plain";
 const ONE: &str = "Authorization: Bearer sk-one";
 const SOURCE: &str = "Accept: text/event-stream";
-
-fn key(name: &str) -> String {
-    let hash = sedge::testing::admission::sha256_hex(format!("sk-{name}").as_bytes());
-    format!("[[key]]\nname = \"{name}\"\nsha256 = \"{hash}\"\n\n")
-}
 
 fn make(edge: &Edge, name: &str) {
     assert_eq!(edge.ask(&request("PUT", &path(name), &[ONE, TEXT], "x")).0.status(), 201);

@@ -6,13 +6,14 @@
 mod support;
 
 use support::streams::{Events, path, request};
-use support::{Edge, LAST_CHUNK, SSE_HEAD, STREAM_BODY, Upstream, chunk, error_code, post, wait_until};
+use support::{
+    Edge, LAST_CHUNK, SSE_HEAD, STREAM_BODY, Upstream, chunk, config, error_code, post, wait_until,
+};
 
 const TEXT: &str = "Content-Type: text/plain";
 
 fn key(name: &str, limits: &str) -> String {
-    let hash = sedge::testing::admission::sha256_hex(format!("sk-{name}").as_bytes());
-    format!("[[key]]\nname = \"{name}\"\nsha256 = \"{hash}\"\nlimits = {{ {limits} }}\n\n")
+    format!("{}limits = {{ {limits} }}\n\n", config::key(name))
 }
 
 fn of(name: &str) -> String {

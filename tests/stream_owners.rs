@@ -7,19 +7,17 @@
 mod support;
 
 use rustix::process::Signal;
+use support::config::key;
+use support::kept::{Begun, begin_on};
 use support::redis::Redis;
-use support::streams::{directory, next, path, remove, request};
-use support::{Body, Edge, Head, LAST_CHUNK, SSE_HEAD, STREAM_BODY, Upstream, Wire, chunk, error_code, post};
+use support::streams::{directory, path, remove, request};
+use support::{Body, Edge, Head, LAST_CHUNK, STREAM_BODY, Upstream, chunk, error_code, post};
 
 const ONE: &str = "Authorization: Bearer sk-one";
 const OTHER: &str = "Authorization: Bearer sk-other";
 const TEXT: &str = "Content-Type: text/plain";
 
 fn keys(more: &str) -> String {
-    let key = |name: &str| {
-        let hash = sedge::testing::admission::sha256_hex(format!("sk-{name}").as_bytes());
-        format!("[[key]]\nname = \"{name}\"\nsha256 = \"{hash}\"\n\n")
-    };
     format!("{more}\n{}{}", key("one"), key("other"))
 }
 
@@ -127,7 +125,7 @@ fn it_is_so_after_a_restart() {
 #[test]
 fn it_is_so_on_every_node() {
     let redis = Redis::start();
-    let toml = keys(&format!("[streams]\nredis = \"{}\"\n", redis.url()));
+    let toml = keys(&redis.config());
     let (a, b) = (Edge::configured(&toml), Edge::configured(&toml));
     assert_eq!(status(&a, "PUT", "notes", &[ONE, TEXT], ""), 201);
     belongs_to_one(&b, "notes");
@@ -140,19 +138,10 @@ fn belongs_to_others_not_at_all(edge: &Edge, name: &str) {
     }
 }
 
-/// A response that is being kept: its client, its upstream, its path and where it begins.
-fn kept(edge: &Edge, upstream: &Upstream, fields: &[&str]) -> (Wire, Wire, String, String) {
+/// A response that is being kept.
+fn kept(edge: &Edge, upstream: &Upstream, fields: &[&str]) -> Begun {
     let fields = [&["Sedge-Durable: true"], fields].concat();
-    let mut client = edge.connect();
-    client.send(post("/v1/chat/completions", &fields, STREAM_BODY));
-    let mut peer = upstream.accept();
-    let head = peer.read_head();
-    peer.read_request_body(&head);
-    peer.send(SSE_HEAD);
-    let head = client.read_head();
-    assert_eq!(head.status(), 200, "{head:?}");
-    let location = head.get("location").expect("a location").to_owned();
-    (client, peer, location, next(&head))
+    begin_on(edge.connect(), upstream, &post("/v1/chat/completions", &fields, STREAM_BODY))
 }
 
 const EVENT: &str = "data: {\"n\":1}\n\n";
@@ -162,7 +151,7 @@ fn nobody_but_sedge_appends_to_a_kept_response() {
     let upstream = Upstream::listen();
     let configured = keys(&format!("[[upstream]]\nname = \"a\"\nurl = \"{}\"\n", upstream.url()));
     for (edge, mine) in [(Edge::configured(&configured), &[ONE][..]), (Edge::to(&upstream), &[])] {
-        let (mut client, mut peer, location, _) = kept(&edge, &upstream, mine);
+        let Begun { mut client, mut peer, location } = kept(&edge, &upstream, mine);
         peer.send(chunk(EVENT));
         assert_eq!(client.read_chunk(), EVENT.as_bytes());
         for more in [
@@ -193,7 +182,7 @@ fn nobody_but_sedge_appends_to_a_kept_response() {
 /// Closing it stops its upstream at once, keeps what there is, and ends the client's stream as one that is not whole.
 fn stops(of: &Edge, by: &Edge, upstream: &Upstream) {
     for client_stays in [true, false] {
-        let (mut client, mut peer, location, _) = kept(of, upstream, &[]);
+        let Begun { mut client, mut peer, location } = kept(of, upstream, &[]);
         peer.send(chunk(EVENT));
         assert_eq!(client.read_chunk(), EVENT.as_bytes());
         let so_far = format!("{location}?offset=-1");
@@ -235,11 +224,7 @@ fn so_it_does_on_disk() {
 #[test]
 fn so_it_does_from_another_node() {
     let (redis, upstream) = (Redis::start(), Upstream::listen());
-    let toml = format!(
-        "[[upstream]]\nname = \"a\"\nurl = \"{}\"\n\n[streams]\nredis = \"{}\"\n",
-        upstream.url(),
-        redis.url()
-    );
+    let toml = format!("[[upstream]]\nname = \"a\"\nurl = \"{}\"\n\n{}", upstream.url(), redis.config());
     let (a, b) = (Edge::configured(&toml), Edge::configured(&toml));
     stops(&a, &b, &upstream);
 }
@@ -285,7 +270,7 @@ fn a_subscription_is_woken_by_the_streams_of_its_key() {
     let edge = Edge::configured(&keys(""));
     subscriptions_belong_to_their_key(&edge, &edge);
     let redis = Redis::start();
-    let toml = keys(&format!("[streams]\nredis = \"{}\"\n", redis.url()));
+    let toml = keys(&redis.config());
     let (a, b) = (Edge::configured(&toml), Edge::configured(&toml));
     subscriptions_belong_to_their_key(&a, &b);
 }

@@ -51,3 +51,9 @@ pub fn drain_timeout(url: &str, limit: &str) -> String {
 pub fn max_body(url: &str, bytes: u64) -> String {
     format!("{}[limits]\nmax_body = {bytes}\n", one(url))
 }
+
+/// A client's key, `sk-` and its name.
+pub fn key(name: &str) -> String {
+    let hash = sedge::testing::admission::sha256_hex(format!("sk-{name}").as_bytes());
+    format!("[[key]]\nname = \"{name}\"\nsha256 = \"{hash}\"\n")
+}

@@ -43,18 +43,15 @@ impl Keep {
     /// reading for longer than any machine takes for a test, unless it says when they are given up.
     pub fn edge(&self, upstream: &Upstream, more: &str) -> Edge {
         let url = upstream.url();
-        let store = match self {
-            Keep::Memory => String::new(),
-            Keep::Disk(path) => format!("data_dir = \"{path}\"\n"),
-            Keep::Redis(_) => String::new(),
-        };
-        let redis = match self {
-            Keep::Redis(redis) => format!("redis = \"{}\"\n", redis.url()),
-            _ => String::new(),
-        };
+        let (mut store, mut streams) = (String::new(), "[streams]\n".to_owned());
+        match self {
+            Keep::Memory => {}
+            Keep::Disk(path) => store = format!("data_dir = \"{path}\"\n"),
+            Keep::Redis(redis) => streams = redis.config(),
+        }
         let patient = if more.contains("client_stall") { "" } else { "[timeouts]\nclient_stall = \"1h\"\n" };
         Edge::configured(&format!(
-            "drain_timeout = \"1s\"\n{store}[[upstream]]\nname = \"a\"\nurl = \"{url}\"\n\n[streams]\n{redis}{more}\n{patient}"
+            "drain_timeout = \"1s\"\n{store}[[upstream]]\nname = \"a\"\nurl = \"{url}\"\n\n{streams}{more}\n{patient}"
         ))
     }
 }
@@ -67,13 +64,14 @@ impl Drop for Keep {
     }
 }
 
-/// A durable answer that has begun, at a client that has little room of its own.
+/// A durable answer that has begun.
 pub struct Begun {
     pub client: Wire,
     pub peer: Wire,
     pub location: String,
 }
 
+/// Begins one at a client that has little room of its own.
 pub fn begin(edge: &Edge, upstream: &Upstream) -> Begun {
     begin_with(edge, upstream, &post("/v1/chat/completions", &["Sedge-Durable: true"], STREAM_BODY))
 }
@@ -81,7 +79,11 @@ pub fn begin(edge: &Edge, upstream: &Upstream) -> Begun {
 pub fn begin_with(edge: &Edge, upstream: &Upstream, request: &[u8]) -> Begun {
     let stream = TcpStream::connect(edge.addr()).expect("connect");
     socket2::SockRef::from(&stream).set_recv_buffer_size(32 * 1024).expect("a small buffer");
-    let mut client = Wire::new(stream);
+    begin_on(Wire::new(stream), upstream, request)
+}
+
+/// The same for a client with whatever room it has.
+pub fn begin_on(mut client: Wire, upstream: &Upstream, request: &[u8]) -> Begun {
     client.send(request);
     let mut peer = upstream.accept();
     let head = peer.read_head();
